@@ -1,0 +1,3 @@
+//! The binary: allocator, signals, exit code.
+
+fn main() {}

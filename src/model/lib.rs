@@ -1,0 +1,19 @@
+//! Labels, symbols, matchers, samples and native histograms: the nouns every other crate speaks in.
+
+pub mod duration;
+pub mod float_text;
+pub mod go_math;
+pub mod histogram;
+pub mod kahan;
+pub mod labels;
+pub mod matcher;
+pub mod regexp;
+pub mod sample;
+pub mod span;
+pub mod symbols;
+
+pub use histogram::{CounterResetHint, FloatHistogram, Histogram};
+pub use labels::{Label, Labels};
+pub use matcher::{MatchType, Matcher};
+pub use span::Span;
+pub use symbols::{Sym, SymbolTable};

@@ -1,0 +1,81 @@
+//! Reading files and directories; every error names its path.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// An operation on a path that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: cannot {operation}: {source}", path.display())]
+pub struct FileError {
+    /// What was tried.
+    pub operation: &'static str,
+    /// On which file or directory.
+    pub path: PathBuf,
+    /// What the system said.
+    #[source]
+    pub source: io::Error,
+}
+
+impl FileError {
+    /// Wraps what the system said about `path`.
+    pub fn new(operation: &'static str, path: &Path, source: io::Error) -> Self {
+        Self { operation, path: path.to_owned(), source }
+    }
+
+    /// Whether the file or directory does not exist.
+    pub fn is_not_found(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotFound
+    }
+}
+
+/// One entry of a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The last part of its path; names that are no UTF-8 are shown lossily.
+    pub name: String,
+    /// Its whole path.
+    pub path: PathBuf,
+    /// Whether it is a directory (links are followed).
+    pub is_dir: bool,
+    /// Size in bytes, 0 for directories.
+    pub size: u64,
+}
+
+/// The entries of a directory, sorted by name.
+///
+/// # Errors
+/// If the directory cannot be read. Entries that vanish while it is read are left out.
+pub fn read_dir(path: &Path) -> Result<Vec<Entry>, FileError> {
+    let wrap = |e| FileError::new("list directory", path, e);
+    let mut entries = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(wrap)? {
+        let entry = entry.map_err(wrap)?;
+        let Ok(meta) = std::fs::metadata(entry.path()) else { continue };
+        entries.push(Entry {
+            name: entry.file_name().to_string_lossy().into_owned(),
+            path: entry.path(),
+            is_dir: meta.is_dir(),
+            size: if meta.is_dir() { 0 } else { meta.len() },
+        });
+    }
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(entries)
+}
+
+/// The bytes of a file.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
+    std::fs::read(path).map_err(|e| FileError::new("read", path, e))
+}
+
+/// Whether the path exists and is a directory.
+pub fn is_dir(path: &Path) -> bool {
+    path.is_dir()
+}
+
+/// Whether the path exists.
+pub fn exists(path: &Path) -> bool {
+    path.exists()
+}

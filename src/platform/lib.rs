@@ -1,0 +1,6 @@
+//! The outside world behind small traits: files, maps, directories, clock. Nothing else in the project
+//! touches `std::fs` or the system clock.
+
+pub mod clock;
+pub mod file;
+pub mod map;

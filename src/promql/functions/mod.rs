@@ -1,0 +1,1 @@
+//! What functions and operators compute, on columns and single samples, free of planning and storage.

@@ -1,0 +1,6 @@
+//! PromQL: lexer, parser, printer, planner, engine, functions, the API's result JSON and the promqltest
+//! script language.
+
+pub mod engine;
+pub mod functions;
+pub mod parser;

@@ -1,0 +1,4 @@
+//! From text to tree and back.
+
+pub mod ast;
+pub mod functions;

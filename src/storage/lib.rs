@@ -1,0 +1,11 @@
+//! What the query engine asks of stored data: queriers, series sets, hints, limits and annotations.
+
+pub mod annotations;
+pub mod control;
+pub mod error;
+pub mod querier;
+
+pub use annotations::{Annotation, Annotations};
+pub use control::{Budget, Control, Interrupt};
+pub use error::{Loss, StorageError};
+pub use querier::{LabelNeeds, Querier, Queryable, ReadStats, SelectHints, SeriesSet, TimeFilter};
