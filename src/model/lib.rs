@@ -7,6 +7,8 @@ pub mod histogram;
 pub mod kahan;
 pub mod labels;
 pub mod matcher;
+pub mod printable;
+pub mod quote;
 pub mod regexp;
 pub mod sample;
 pub mod span;
