@@ -137,6 +137,15 @@ impl SampleColumns {
     pub fn bytes(&self) -> usize {
         let (f, h) = (&self.floats, &self.histograms);
         (f.t.capacity() + f.v.capacity() + f.st.capacity() + h.t.capacity() + h.st.capacity()) * 8
-            + h.h.iter().map(|h| 160 + 8 * (h.positive_buckets.len() + h.negative_buckets.len() + h.positive_spans.len() + h.negative_spans.len())).sum::<usize>()
+            + h.h
+                .iter()
+                .map(|h| {
+                    160 + 8
+                        * (h.positive_buckets.len()
+                            + h.negative_buckets.len()
+                            + h.positive_spans.len()
+                            + h.negative_spans.len())
+                })
+                .sum::<usize>()
     }
 }

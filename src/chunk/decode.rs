@@ -1,0 +1,56 @@
+//! From a chunk's encoding and data to columns of samples.
+
+use crate::columns::{Floats, SampleColumns};
+use crate::encoding::Encoding;
+use crate::error::ChunkError;
+use crate::xor;
+
+/// Appends the chunk's samples with `mint <= t <= maxt` to `out`.
+///
+/// Hints of histograms are upstream's: gauge for all of a gauge chunk; else unknown for the chunk's first one, whatever
+/// the header says, and no reset for the others. Samples before a fault stay in `out`.
+pub fn decode(
+    encoding: Encoding,
+    data: &[u8],
+    mint: i64,
+    maxt: i64,
+    out: &mut SampleColumns,
+) -> Result<(), ChunkError> {
+    match encoding {
+        Encoding::Xor | Encoding::Xor2 => decode_floats_fast(encoding, data, mint, maxt, &mut out.floats),
+        _ => Err(ChunkError::Invalid { sample: 0, reason: "histograms are not read yet" }),
+    }
+}
+
+/// [`decode`] for the float encodings only: allocates nothing where `out` has room.
+pub fn decode_floats_fast(
+    encoding: Encoding,
+    data: &[u8],
+    mint: i64,
+    maxt: i64,
+    out: &mut Floats,
+) -> Result<(), ChunkError> {
+    match encoding {
+        Encoding::Xor => xor::decode(data, mint, maxt, out),
+        _ => Err(ChunkError::Invalid { sample: 0, reason: "not a chunk of floats" }),
+    }
+}
+
+/// Number of samples by the chunk's header.
+pub fn sample_count(encoding: Encoding, data: &[u8]) -> Result<usize, ChunkError> {
+    let header = match encoding {
+        Encoding::Xor => 2,
+        _ => 3,
+    };
+    match data.first_chunk::<2>() {
+        Some(count) if data.len() >= header => {
+            let count = usize::from(u16::from_be_bytes(*count));
+            Ok(match encoding {
+                // The two high bits say what is known about a counter reset.
+                Encoding::HistogramSt | Encoding::FloatHistogramSt => count & 0x3fff,
+                _ => count,
+            })
+        }
+        _ => Err(ChunkError::NoHeader { len: data.len(), header }),
+    }
+}
