@@ -26,6 +26,32 @@ pub(crate) fn wide(bytes: &[u8], pos: usize, count: u32) -> u64 {
     }
 }
 
+const VARBIT_WIDTHS: [u32; 9] = [0, 3, 6, 9, 12, 18, 25, 56, 64];
+
+/// The varbit number at bit position `pos` and how many bits it takes; 17 bytes must follow `pos` for it to be real.
+#[inline(always)]
+pub(crate) fn varbit_int_at(bytes: &[u8], pos: usize) -> (i64, usize) {
+    let w = window(bytes, pos);
+    let ones = (!w).leading_zeros().min(8);
+    if ones == 0 {
+        return (0, 1);
+    }
+    let width = VARBIT_WIDTHS[ones as usize];
+    let prefix = (ones + 1).min(8);
+    let value = wide(bytes, pos + prefix as usize, width);
+    (signed(value, width), (prefix + width) as usize)
+}
+
+/// A number of `width` bits in the range −2^(width−1)+1 ..= 2^(width−1).
+#[inline(always)]
+fn signed(value: u64, width: u32) -> i64 {
+    if width == 0 || width == 64 || value <= 1 << (width - 1) {
+        value as i64
+    } else {
+        value as i64 - (1 << width)
+    }
+}
+
 /// A position in a bit stream.
 #[derive(Clone, Debug)]
 pub struct BitReader<'a> {
@@ -123,11 +149,7 @@ impl<'a> BitReader<'a> {
     #[inline]
     pub fn varbit_int(&mut self) -> Result<i64, Ended> {
         let (value, width) = self.varbit()?;
-        Ok(if width == 64 || width == 0 || value <= 1 << (width - 1) {
-            value as i64
-        } else {
-            value as i64 - (1 << width)
-        })
+        Ok(signed(value, width))
     }
 
     /// An unsigned number with a width prefix.
@@ -138,14 +160,13 @@ impl<'a> BitReader<'a> {
 
     #[inline]
     fn varbit(&mut self) -> Result<(u64, u32), Ended> {
-        const WIDTHS: [u32; 9] = [0, 3, 6, 9, 12, 18, 25, 56, 64];
         let window = self.peek();
         if window >> 63 == 0 {
             self.skip(1)?;
             return Ok((0, 0));
         }
         let ones = (!window).leading_zeros().min(8);
-        let width = WIDTHS[ones as usize];
+        let width = VARBIT_WIDTHS[ones as usize];
         let prefix = (ones + 1).min(8);
         if ones <= 6 {
             self.skip(prefix + width)?;

@@ -3,7 +3,7 @@
 use crate::columns::{Floats, SampleColumns};
 use crate::encoding::Encoding;
 use crate::error::ChunkError;
-use crate::xor;
+use crate::{xor, xor2};
 
 /// Appends the chunk's samples with `mint <= t <= maxt` to `out`.
 ///
@@ -32,6 +32,7 @@ pub fn decode_floats_fast(
 ) -> Result<(), ChunkError> {
     match encoding {
         Encoding::Xor => xor::decode(data, mint, maxt, out),
+        Encoding::Xor2 => xor2::decode(data, mint, maxt, out),
         _ => Err(ChunkError::Invalid { sample: 0, reason: "not a chunk of floats" }),
     }
 }

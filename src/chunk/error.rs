@@ -35,7 +35,7 @@ pub enum ChunkError {
     },
     /// A histogram schema outside of the known ranges.
     #[error(
-        "histogram has unknown schema {0}, schemas must be between -9 and 52 for exponential buckets or -53 for custom buckets"
+        "histogram has an unknown schema, which must be between -9 and 52 for exponential buckets, or -53 for custom buckets, got schema {0}"
     )]
     UnknownSchema(i32),
     /// The sample to append is not later than the last one.

@@ -7,7 +7,9 @@ pub mod columns;
 pub mod decode;
 pub mod encoding;
 pub mod error;
+mod start_timestamp;
 pub mod xor;
+pub mod xor2;
 
 pub use append::{AppenderOptions, Chunk, ChunkRef, SeriesAppender};
 pub use columns::{Floats, Histograms, SampleColumns};

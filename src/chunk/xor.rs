@@ -167,7 +167,7 @@ struct State {
 }
 
 /// How a run of samples ended.
-enum Stop {
+pub(crate) enum Stop {
     /// The bytes of this pass are used up, or all samples are read.
     Continue,
     /// A sample is later than `maxt`.
@@ -221,7 +221,13 @@ pub(crate) fn decode(data: &[u8], mint: i64, maxt: i64, out: &mut Floats) -> Res
         Ok(())
     })();
 
-    let early = ts[..read].partition_point(|t| *t < mint);
+    finish(out, base, read, mint);
+    result
+}
+
+/// Cuts the columns from `base` on to the `read` samples that were filled in, and of these to those from `mint` on.
+pub(crate) fn finish(out: &mut Floats, base: usize, read: usize, mint: i64) {
+    let early = out.t[base..base + read].partition_point(|t| *t < mint);
     out.t.truncate(base + read);
     out.v.truncate(base + read);
     if early > 0 {
@@ -229,9 +235,11 @@ pub(crate) fn decode(data: &[u8], mint: i64, maxt: i64, out: &mut Floats) -> Res
         out.v.drain(base..base + early);
     }
     if !out.st.is_empty() {
-        out.st.resize(out.t.len(), 0);
+        out.st.resize(base + read, 0);
+        if early > 0 {
+            out.st.drain(base..base + early);
+        }
     }
-    result
 }
 
 /// Reads samples as long as they begin at `limit` bits or before; in the tail none may end after it.
@@ -283,24 +291,29 @@ fn run<const TAIL: bool>(
         // 56 bits of `w` or more are real here.
         if w >> 63 == 0 {
             pos += 1;
-        } else if w >> 62 == 0b10 {
-            let difference =
-                if length <= 54 { (w << 2) >> (64 - length) } else { wide(bytes, pos + 2, length) };
-            pos += 2 + length as usize;
-            value ^= difference << trailing;
         } else {
-            let leading = (w << 2 >> 59) as u32;
-            length = (w << 7 >> 58) as u32;
-            if length == 0 {
-                length = 64;
+            let mut control = 2;
+            if w >> 62 == 0b11 {
+                let leading = (w << 2 >> 59) as u32;
+                length = (((w << 7 >> 58) as u32).wrapping_sub(1) & 63) + 1;
+                if leading + length > 64 {
+                    stop = Err(if TAIL && pos + 13 > limit {
+                        ChunkError::Truncated { sample: i, count }
+                    } else {
+                        ChunkError::Invalid { sample: i, reason: "value wider than 64 bits" }
+                    });
+                    break;
+                }
+                trailing = 64 - leading - length;
+                control = 13;
             }
-            if leading + length > 64 {
-                stop = Err(ChunkError::Invalid { sample: i, reason: "value wider than 64 bits" });
-                break;
-            }
-            trailing = 64 - leading - length;
-            value ^= wide(bytes, pos + 13, length) << trailing;
-            pos += 13 + length as usize;
+            let difference = if control + length <= 56 {
+                w << control >> (64 - length)
+            } else {
+                wide(bytes, pos + control as usize, length)
+            };
+            value ^= difference << trailing;
+            pos += (control + length) as usize;
         }
         if TAIL && pos > limit {
             stop = Err(ChunkError::Truncated { sample: i, count });
@@ -320,7 +333,7 @@ fn run<const TAIL: bool>(
         *v_out = f64::from_bits(value);
         i += 1;
     }
-    if TAIL && stop.is_ok() && i < count && pos > limit {
+    if TAIL && matches!(stop, Ok(Stop::Continue)) && i < count {
         stop = Err(ChunkError::Truncated { sample: i, count });
     }
     *read = i;
