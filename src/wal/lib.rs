@@ -1,1 +1,16 @@
-//! (being written)
+//! The write-ahead log on disk: segments, pages, records and checkpoints, read and written.
+
+pub mod compression;
+pub mod cursor;
+pub mod damage;
+pub mod page;
+pub mod reader;
+pub mod record;
+pub mod segment;
+pub mod writer;
+
+pub use compression::Compression;
+pub use damage::{Damage, WalError};
+pub use reader::{BadRecord, SegmentReader};
+pub use segment::{Log, Segment};
+pub use writer::PageWriter;

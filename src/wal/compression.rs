@@ -1,0 +1,179 @@
+//! How single records are compressed: not at all, snappy (block format), zstd.
+
+use zstd::stream::raw::{Decoder as ZstdDecoder, InBuffer, Operation, OutBuffer};
+
+/// The compression of one record, a bit in its fragments' headers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// Bytes as they are.
+    None,
+    /// Snappy's block format.
+    #[default]
+    Snappy,
+    /// One zstd frame.
+    Zstd,
+}
+
+/// No record is that long; a zstd frame that says otherwise is not unpacked any further.
+const MAX_RECORD_BYTES: usize = 1 << 30;
+/// Snappy's densest element: 3 bytes for 64.
+const SNAPPY_MAX_RATIO: usize = 22;
+
+/// Unpacks records; keeps its buffers between them.
+pub struct Unpacker {
+    snappy: snap::raw::Decoder,
+    zstd: Option<ZstdDecoder<'static>>,
+}
+
+impl Default for Unpacker {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Unpacker {
+    /// A fresh one.
+    pub fn new() -> Self {
+        Self { snappy: snap::raw::Decoder::new(), zstd: None }
+    }
+
+    /// Appends the unpacked bytes of one record to `out`.
+    ///
+    /// # Errors
+    /// If the bytes are not what `compression` makes; `out` may have grown then.
+    pub fn unpack(
+        &mut self,
+        compression: Compression,
+        packed: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), String> {
+        match compression {
+            Compression::None => out.extend_from_slice(packed),
+            Compression::Snappy => {
+                let len = snap::raw::decompress_len(packed).map_err(|e| e.to_string())?;
+                if len > packed.len().saturating_mul(SNAPPY_MAX_RATIO) {
+                    return Err(format!("snappy: {} bytes cannot hold {len}", packed.len()));
+                }
+                let start = out.len();
+                out.resize(start + len, 0);
+                self.snappy.decompress(packed, &mut out[start..]).map_err(|e| e.to_string())?;
+            }
+            Compression::Zstd => self.unpack_zstd(packed, out)?,
+        }
+        Ok(())
+    }
+
+    fn unpack_zstd(&mut self, packed: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
+        let decoder = match &mut self.zstd {
+            Some(d) => d,
+            None => self.zstd.insert(ZstdDecoder::new().map_err(|e| e.to_string())?),
+        };
+        decoder.reinit().map_err(|e| e.to_string())?;
+        let start = out.len();
+        let mut input = InBuffer::around(packed);
+        let mut room = packed.len().saturating_mul(4).max(1024);
+        loop {
+            let from = out.len();
+            if from - start > MAX_RECORD_BYTES {
+                return Err(format!("zstd: more than {MAX_RECORD_BYTES} bytes in one record"));
+            }
+            out.resize(from + room, 0);
+            let mut output = OutBuffer::around(&mut out[from..]);
+            let hint = decoder.run(&mut input, &mut output).map_err(|e| format!("zstd: {e}"))?;
+            let written = output.pos();
+            out.truncate(from + written);
+            if hint == 0 && input.pos() == packed.len() {
+                return Ok(());
+            }
+            if written < room && input.pos() == packed.len() && hint != 0 {
+                return Err("zstd: the frame is incomplete".to_string());
+            }
+            room = room.saturating_mul(2).min(1 << 24);
+        }
+    }
+}
+
+/// Packs records.
+pub struct Packer {
+    snappy: snap::raw::Encoder,
+    level: i32,
+}
+
+impl Default for Packer {
+    fn default() -> Self {
+        Self::new(3)
+    }
+}
+
+impl Packer {
+    /// A packer with the given zstd level.
+    pub fn new(level: i32) -> Self {
+        Self { snappy: snap::raw::Encoder::new(), level }
+    }
+
+    /// The record packed, and how: records that would not shrink stay as they are.
+    pub fn pack(&mut self, compression: Compression, record: &[u8], out: &mut Vec<u8>) -> Compression {
+        out.clear();
+        let done = match compression {
+            Compression::None => false,
+            Compression::Snappy => {
+                out.resize(snap::raw::max_compress_len(record.len()), 0);
+                match self.snappy.compress(record, out) {
+                    Ok(n) => {
+                        out.truncate(n);
+                        true
+                    }
+                    Err(_) => false,
+                }
+            }
+            Compression::Zstd => match zstd::bulk::compress(record, self.level) {
+                Ok(packed) => {
+                    *out = packed;
+                    true
+                }
+                Err(_) => false,
+            },
+        };
+        if done && out.len() < record.len() {
+            return compression;
+        }
+        out.clear();
+        out.extend_from_slice(record);
+        Compression::None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_come_back_and_what_does_not_shrink_stays() {
+        let long: Vec<u8> = (0..300_000u32).map(|i| (i / 100) as u8).collect();
+        for (how, record) in
+            [(Compression::Snappy, long.as_slice()), (Compression::Zstd, &long), (Compression::None, &long)]
+        {
+            let (mut packed, mut back) = (Vec::new(), b"before".to_vec());
+            assert_eq!(Packer::default().pack(how, record, &mut packed), how);
+            assert!(how == Compression::None || packed.len() < record.len() / 4);
+            let mut unpacker = Unpacker::new();
+            for _ in 0..2 {
+                back.truncate(6);
+                unpacker.unpack(how, &packed, &mut back).unwrap();
+                assert!(back.starts_with(b"before") && &back[6..] == record);
+            }
+            if how != Compression::None {
+                assert!(unpacker.unpack(how, &packed[..packed.len() - 1], &mut back).is_err());
+            }
+        }
+        let mut packed = Vec::new();
+        assert_eq!(Packer::default().pack(Compression::Snappy, b"abc", &mut packed), Compression::None);
+        assert_eq!(packed, b"abc");
+    }
+
+    #[test]
+    fn a_length_that_cannot_be_is_refused_before_anything_is_allocated() {
+        let bomb = [0xff, 0xff, 0xff, 0xff, 0x0f, 0];
+        assert!(Unpacker::new().unpack(Compression::Snappy, &bomb, &mut Vec::new()).is_err());
+    }
+}
