@@ -4,7 +4,18 @@ use tsdbctl_model::{FloatHistogram, Histogram};
 
 use crate::encoding::Encoding;
 use crate::error::ChunkError;
+use crate::float_histogram::FloatHistogramEncoder;
+use crate::histogram::HistogramEncoder;
+use crate::histogram_encode::{Appended, HistogramEncode, append_first, append_next};
 use crate::xor::XorEncoder;
+use crate::xor2::Xor2Encoder;
+
+/// Above this a chunk of floats takes no further sample: 1024 bytes less the largest sample.
+const MAX_BYTES_BEFORE_APPEND: usize = 1024 - 19;
+/// Bytes a chunk of histograms aims at.
+const TARGET_HISTOGRAM_BYTES: usize = 1024;
+/// Fewer samples a chunk of histograms has only where the chunk range ends.
+const MIN_HISTOGRAM_SAMPLES: usize = 10;
 
 /// A chunk and what an index says about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,62 +73,207 @@ pub struct SeriesAppender {
     options: AppenderOptions,
     full: Vec<Chunk>,
     open: Option<Open>,
+    /// From which time on the open chunk is full.
     next_at: i64,
+    /// Whether `next_at` was estimated from the size of the open chunk of histograms.
+    end_estimated: bool,
 }
 
 #[derive(Clone, Debug)]
 struct Open {
-    encoder: XorEncoder,
+    encoder: Encoder,
     mint: i64,
     maxt: i64,
+}
+
+#[derive(Clone, Debug)]
+enum Encoder {
+    Xor(XorEncoder),
+    Xor2(Xor2Encoder),
+    Histogram(Box<HistogramEncoder>),
+    FloatHistogram(Box<FloatHistogramEncoder>),
+}
+
+impl Encoder {
+    fn new(encoding: Encoding) -> Self {
+        match encoding {
+            Encoding::Xor => Self::Xor(XorEncoder::new()),
+            Encoding::Xor2 => Self::Xor2(Xor2Encoder::new()),
+            Encoding::Histogram => Self::Histogram(Box::new(HistogramEncoder::new(false))),
+            Encoding::HistogramSt => Self::Histogram(Box::new(HistogramEncoder::new(true))),
+            Encoding::FloatHistogram => Self::FloatHistogram(Box::new(FloatHistogramEncoder::new(false))),
+            Encoding::FloatHistogramSt => Self::FloatHistogram(Box::new(FloatHistogramEncoder::new(true))),
+        }
+    }
+
+    fn encoding(&self) -> Encoding {
+        match self {
+            Self::Xor(_) => Encoding::Xor,
+            Self::Xor2(_) => Encoding::Xor2,
+            Self::Histogram(e) => e.encoding(),
+            Self::FloatHistogram(e) => e.encoding(),
+        }
+    }
+
+    fn data(&self) -> &[u8] {
+        match self {
+            Self::Xor(e) => e.data(),
+            Self::Xor2(e) => e.data(),
+            Self::Histogram(e) => e.data(),
+            Self::FloatHistogram(e) => e.data(),
+        }
+    }
+
+    fn take(&mut self) -> Vec<u8> {
+        match self {
+            Self::Xor(e) => e.take(),
+            Self::Xor2(e) => e.take(),
+            Self::Histogram(e) => e.take(),
+            Self::FloatHistogram(e) => e.take(),
+        }
+    }
+
+    fn samples(&self) -> usize {
+        match self {
+            Self::Xor(e) => e.samples(),
+            Self::Xor2(e) => e.samples(),
+            Self::Histogram(e) => e.samples(),
+            Self::FloatHistogram(e) => e.samples(),
+        }
+    }
 }
 
 impl SeriesAppender {
     /// A series without samples.
     pub fn new(options: AppenderOptions) -> Self {
-        Self { options, full: Vec::new(), open: None, next_at: 0 }
+        Self { options, full: Vec::new(), open: None, next_at: 0, end_estimated: false }
     }
 
     /// Appends a float; `st` is its start timestamp, 0 where unknown.
     pub fn append_float(&mut self, t: i64, v: f64, st: i64) -> Result<(), ChunkError> {
-        let _ = st;
-        if let Some(last) = self.last_t()
-            && t <= last
-        {
-            return Err(ChunkError::OutOfOrder { last, t });
-        }
+        self.check_order(t)?;
+        let encoding = if self.options.xor2 { Encoding::Xor2 } else { Encoding::Xor };
         let mut cut = true;
         if let Some(open) = &self.open {
-            let samples = open.encoder.samples();
-            if samples == self.options.samples_per_chunk / 4 {
-                self.next_at = chunk_end(open.mint, open.maxt, self.next_at, 4.0);
+            if open.encoder.data().len() <= MAX_BYTES_BEFORE_APPEND && open.encoder.encoding() == encoding {
+                let samples = open.encoder.samples();
+                if samples == self.options.samples_per_chunk / 4 {
+                    self.next_at = chunk_end(open.mint, open.maxt, self.next_at, 4.0);
+                }
+                cut = t >= self.next_at || samples >= self.options.samples_per_chunk * 2;
             }
-            cut = open.encoder.data().len() > 1024 - 19
-                || t >= self.next_at
-                || samples >= self.options.samples_per_chunk * 2;
         }
         if cut {
-            self.close();
-            self.open = Some(Open { encoder: XorEncoder::new(), mint: t, maxt: t });
-            self.next_at = range_end(t, self.options.chunk_range_ms);
+            self.begin(Encoder::new(encoding), t);
         }
+        let st = self.stored_start(st);
         if let Some(open) = &mut self.open {
-            open.encoder.append(t, v)?;
+            match &mut open.encoder {
+                Encoder::Xor(e) => e.append(t, v)?,
+                Encoder::Xor2(e) => e.append(t, v, st)?,
+                _ => {}
+            }
             open.maxt = t;
         }
         Ok(())
     }
 
-    /// Appends a histogram with integer counts.
+    /// Appends a histogram with integer counts; `st` is its start timestamp, 0 where unknown.
     pub fn append_histogram(&mut self, t: i64, h: &Histogram, st: i64) -> Result<(), ChunkError> {
-        let _ = (t, h, st);
-        Err(ChunkError::Invalid { sample: 0, reason: "histograms are not written yet" })
+        HistogramEncoder::check(h)?;
+        let encoding = if self.options.st { Encoding::HistogramSt } else { Encoding::Histogram };
+        let before = self.prepare_histogram(t, encoding)?;
+        let st = self.stored_start(st);
+        let with_st = self.options.st;
+        let mut cut = None;
+        if let Some(Open { encoder: Encoder::Histogram(chunk), maxt, .. }) = &mut self.open {
+            if chunk.samples() == 0 {
+                let before = match &before {
+                    Some(Encoder::Histogram(before)) => Some(&**before),
+                    _ => None,
+                };
+                append_first(&mut **chunk, before, t, h, st)?;
+            } else if let Appended::Cut(new) = append_next(&mut **chunk, with_st, t, h, st)? {
+                cut = Some(new);
+            }
+            if cut.is_none() {
+                *maxt = t;
+            }
+        }
+        if let Some(new) = cut {
+            self.begin(Encoder::Histogram(Box::new(new)), t);
+        }
+        Ok(())
     }
 
-    /// Appends a histogram with float counts.
+    /// Appends a histogram with float counts; `st` is its start timestamp, 0 where unknown.
     pub fn append_float_histogram(&mut self, t: i64, h: &FloatHistogram, st: i64) -> Result<(), ChunkError> {
-        let _ = (t, h, st);
-        Err(ChunkError::Invalid { sample: 0, reason: "histograms are not written yet" })
+        FloatHistogramEncoder::check(h)?;
+        let encoding = if self.options.st { Encoding::FloatHistogramSt } else { Encoding::FloatHistogram };
+        let before = self.prepare_histogram(t, encoding)?;
+        let st = self.stored_start(st);
+        let with_st = self.options.st;
+        let mut cut = None;
+        if let Some(Open { encoder: Encoder::FloatHistogram(chunk), maxt, .. }) = &mut self.open {
+            if chunk.samples() == 0 {
+                let before = match &before {
+                    Some(Encoder::FloatHistogram(before)) => Some(&**before),
+                    _ => None,
+                };
+                append_first(&mut **chunk, before, t, h, st)?;
+            } else if let Appended::Cut(new) = append_next(&mut **chunk, with_st, t, h, st)? {
+                cut = Some(new);
+            }
+            if cut.is_none() {
+                *maxt = t;
+            }
+        }
+        if let Some(new) = cut {
+            self.begin(Encoder::FloatHistogram(Box::new(new)), t);
+        }
+        Ok(())
+    }
+
+    /// Sees to it that a chunk of `encoding` is open for a histogram at `t`; gives the chunk before it if it is new.
+    fn prepare_histogram(&mut self, t: i64, encoding: Encoding) -> Result<Option<Encoder>, ChunkError> {
+        self.check_order(t)?;
+        let mut cut = true;
+        if let Some(open) = &self.open
+            && open.encoder.encoding() == encoding
+        {
+            let samples = open.encoder.samples();
+            let bytes = open.encoder.data().len();
+            // The chunk range ends a chunk however few samples it has.
+            let range_end = if self.end_estimated {
+                range_end(open.mint, self.options.chunk_range_ms)
+            } else {
+                self.next_at
+            };
+            if !self.end_estimated && bytes >= TARGET_HISTOGRAM_BYTES / 4 {
+                let ratio_to_full = TARGET_HISTOGRAM_BYTES as f64 / bytes as f64;
+                self.next_at = chunk_end(open.mint, open.maxt, self.next_at, ratio_to_full);
+                self.end_estimated = true;
+            }
+            cut = (t >= self.next_at || bytes >= TARGET_HISTOGRAM_BYTES * 2)
+                && (samples >= MIN_HISTOGRAM_SAMPLES || t >= range_end);
+        }
+        if !cut {
+            return Ok(None);
+        }
+        let before = self.begin(Encoder::new(encoding), t);
+        self.end_estimated = false;
+        Ok(before)
+    }
+
+    fn check_order(&self, t: i64) -> Result<(), ChunkError> {
+        match self.last_t() {
+            Some(last) if t <= last => Err(ChunkError::OutOfOrder { last, t }),
+            _ => Ok(()),
+        }
+    }
+
+    fn stored_start(&self, st: i64) -> i64 {
+        if self.options.st { st } else { 0 }
     }
 
     /// Time of the last sample.
@@ -135,7 +291,7 @@ impl SeriesAppender {
             samples: c.samples,
         });
         full.chain(self.open.iter().map(|open| ChunkRef {
-            encoding: Encoding::Xor,
+            encoding: open.encoder.encoding(),
             data: open.encoder.data(),
             mint: open.mint,
             maxt: open.maxt,
@@ -154,18 +310,21 @@ impl SeriesAppender {
         self.chunks().map(|c| c.data.len()).sum()
     }
 
-    fn close(&mut self) {
-        if let Some(mut open) = self.open.take() {
-            let samples = open.encoder.samples();
-            let data = open.encoder.take();
-            self.full.push(Chunk {
-                encoding: Encoding::Xor,
-                data,
-                mint: open.mint,
-                maxt: open.maxt,
-                samples,
-            });
-        }
+    /// Opens a chunk that begins at `t`; what was known of the one before is given back.
+    fn begin(&mut self, encoder: Encoder, t: i64) -> Option<Encoder> {
+        let before = self.close();
+        self.open = Some(Open { encoder, mint: t, maxt: t });
+        self.next_at = range_end(t, self.options.chunk_range_ms);
+        before
+    }
+
+    fn close(&mut self) -> Option<Encoder> {
+        let mut open = self.open.take()?;
+        let (encoding, samples) = (open.encoder.encoding(), open.encoder.samples());
+        let mut data = open.encoder.take();
+        data.shrink_to_fit();
+        self.full.push(Chunk { encoding, data, mint: open.mint, maxt: open.maxt, samples });
+        Some(open.encoder)
     }
 }
 

@@ -80,6 +80,11 @@ impl Histograms {
     /// Appends one sample; `st` 0 means unknown. `t` must be later than the last one.
     pub fn push(&mut self, t: i64, h: Arc<FloatHistogram>, integer: bool, st: i64) {
         debug_assert!(self.t.last().is_none_or(|last| *last < t));
+        self.add(t, h, integer, st);
+    }
+
+    /// [`Histograms::push`] for what may overlap with what is there, until the caller merges it.
+    pub(crate) fn add(&mut self, t: i64, h: Arc<FloatHistogram>, integer: bool, st: i64) {
         if st != 0 && self.st.is_empty() {
             self.st.resize(self.t.len(), 0);
         }
@@ -89,6 +94,13 @@ impl Histograms {
         self.t.push(t);
         self.h.push(h);
         self.integer.push(integer);
+    }
+
+    /// Makes room for `count` more samples.
+    pub fn reserve(&mut self, count: usize) {
+        self.t.reserve(count);
+        self.h.reserve(count);
+        self.integer.reserve(count);
     }
 
     /// Number of samples.

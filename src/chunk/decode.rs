@@ -1,8 +1,14 @@
 //! From a chunk's encoding and data to columns of samples.
 
+use std::sync::Arc;
+
+use tsdbctl_model::{FloatHistogram, Histogram};
+
 use crate::columns::{Floats, SampleColumns};
 use crate::encoding::Encoding;
 use crate::error::ChunkError;
+use crate::float_histogram::FloatHistogramReader;
+use crate::histogram::HistogramReader;
 use crate::{xor, xor2};
 
 /// Appends the chunk's samples with `mint <= t <= maxt` to `out`.
@@ -18,8 +24,56 @@ pub fn decode(
 ) -> Result<(), ChunkError> {
     match encoding {
         Encoding::Xor | Encoding::Xor2 => decode_floats_fast(encoding, data, mint, maxt, &mut out.floats),
-        _ => Err(ChunkError::Invalid { sample: 0, reason: "histograms are not read yet" }),
+        Encoding::Histogram | Encoding::HistogramSt => {
+            let mut reader = HistogramReader::new(encoding, data)?;
+            out.histograms.reserve(reader.samples().min(data.len()));
+            while reader.advance()? {
+                if reader.t() > maxt {
+                    break;
+                }
+                if reader.t() >= mint {
+                    out.histograms.add(reader.t(), Arc::new(reader.float_histogram()), true, reader.st());
+                }
+            }
+            Ok(())
+        }
+        Encoding::FloatHistogram | Encoding::FloatHistogramSt => {
+            let mut reader = FloatHistogramReader::new(encoding, data)?;
+            out.histograms.reserve(reader.samples().min(data.len()));
+            while reader.advance()? {
+                if reader.t() > maxt {
+                    break;
+                }
+                if reader.t() >= mint {
+                    out.histograms.add(reader.t(), Arc::new(reader.float_histogram()), false, reader.st());
+                }
+            }
+            Ok(())
+        }
     }
+}
+
+/// All samples of a chunk of integer histograms: time, start timestamp (0 for none) and histogram.
+pub fn decode_histograms(encoding: Encoding, data: &[u8]) -> Result<Vec<(i64, i64, Histogram)>, ChunkError> {
+    let mut reader = HistogramReader::new(encoding, data)?;
+    let mut out = Vec::with_capacity(reader.samples().min(data.len()));
+    while reader.advance()? {
+        out.push((reader.t(), reader.st(), reader.histogram()));
+    }
+    Ok(out)
+}
+
+/// All samples of a chunk of float histograms: time, start timestamp (0 for none) and histogram.
+pub fn decode_float_histograms(
+    encoding: Encoding,
+    data: &[u8],
+) -> Result<Vec<(i64, i64, FloatHistogram)>, ChunkError> {
+    let mut reader = FloatHistogramReader::new(encoding, data)?;
+    let mut out = Vec::with_capacity(reader.samples().min(data.len()));
+    while reader.advance()? {
+        out.push((reader.t(), reader.st(), reader.float_histogram()));
+    }
+    Ok(out)
 }
 
 /// [`decode`] for the float encodings only: allocates nothing where `out` has room.

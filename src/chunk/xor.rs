@@ -7,7 +7,7 @@
 //! ```
 //! A dod of n bits holds −2^(n−1)+1 ..= 2^(n−1).
 
-use crate::bit_reader::{BitReader, wide, window};
+use crate::bit_reader::{BitReader, Ended, wide, window};
 use crate::bit_writer::BitWriter;
 use crate::columns::Floats;
 use crate::error::ChunkError;
@@ -30,6 +30,31 @@ impl XorValue {
     /// A value that stands in full in the chunk.
     pub fn first(value: f64) -> Self {
         Self { bits: value.to_bits(), leading: 0xff, trailing: 0 }
+    }
+
+    /// As [`XorValue::first`], for reading: chunks that were continued after a restart may use a window of all 64 bits
+    /// without having set it.
+    pub fn first_read(bits: u64) -> Self {
+        Self { bits, leading: 0, trailing: 0 }
+    }
+
+    /// Reads the next value.
+    #[inline]
+    pub fn read(&mut self, reader: &mut BitReader<'_>) -> Result<(), Ended> {
+        if !reader.bit()? {
+            return Ok(());
+        }
+        if reader.bit()? {
+            let window = reader.bits(11)? as u32;
+            let length = (window & 63).wrapping_sub(1) & 63;
+            self.leading = window >> 6;
+            // No encoder writes a window of more than 64 bits; like upstream, take nothing from it.
+            self.trailing = 63u32.wrapping_sub(self.leading).wrapping_sub(length);
+        }
+        let length = 64u32.wrapping_sub(self.leading).wrapping_sub(self.trailing);
+        let difference = reader.bits(length)?;
+        self.bits ^= difference.checked_shl(self.trailing).unwrap_or(0);
+        Ok(())
     }
 
     pub fn value(self) -> f64 {
