@@ -3,9 +3,11 @@
 pub mod annotations;
 pub mod control;
 pub mod error;
+pub mod merge;
 pub mod querier;
 
 pub use annotations::{Annotation, Annotations};
 pub use control::{Budget, Control, Interrupt};
 pub use error::{Loss, StorageError};
+pub use merge::{MergedQuerier, Source};
 pub use querier::{LabelNeeds, Querier, Queryable, ReadStats, SelectHints, SeriesSet, TimeFilter};

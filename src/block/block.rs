@@ -1,0 +1,79 @@
+//! One block directory, opened.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use tsdbctl_storage::StorageError;
+
+use crate::index::Index;
+use crate::meta::BlockMeta;
+use crate::querier::BlockQuerier;
+use crate::segment::Segments;
+use crate::tombstones::Tombstones;
+
+/// An open block. Only `meta.json`, the index's table of contents and the tombstones are read up front.
+#[derive(Debug)]
+pub struct Block {
+    dir: PathBuf,
+    meta: BlockMeta,
+    index: Index,
+    tombstones: Tombstones,
+    segments: OnceLock<Segments>,
+}
+
+impl Block {
+    /// Opens the block in a directory.
+    ///
+    /// # Errors
+    /// If a file of it is missing, damaged, or of an unknown version.
+    pub fn open(path: &Path) -> Result<Self, StorageError> {
+        Self::open_with_meta(path, BlockMeta::read(path)?)
+    }
+
+    /// Opens the block in a directory whose meta is known.
+    ///
+    /// # Errors
+    /// As [`Block::open`].
+    pub fn open_with_meta(path: &Path, meta: BlockMeta) -> Result<Self, StorageError> {
+        let index = Index::open(path, meta.version)?;
+        let tombstones = Tombstones::read(path)?;
+        Ok(Self { dir: path.to_owned(), meta, index, tombstones, segments: OnceLock::new() })
+    }
+
+    /// The block's directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What the block says about itself.
+    pub fn meta(&self) -> &BlockMeta {
+        &self.meta
+    }
+
+    /// The index.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// The deletions.
+    pub fn tombstones(&self) -> &Tombstones {
+        &self.tombstones
+    }
+
+    /// The chunk files.
+    ///
+    /// # Errors
+    /// If their directory cannot be listed.
+    pub fn segments(&self) -> Result<&Segments, StorageError> {
+        if let Some(s) = self.segments.get() {
+            return Ok(s);
+        }
+        let listed = Segments::list(&self.dir)?;
+        Ok(self.segments.get_or_init(|| listed))
+    }
+
+    /// A querier over the whole block.
+    pub fn querier(self: &Arc<Self>) -> BlockQuerier {
+        BlockQuerier::new(Arc::clone(self))
+    }
+}

@@ -1,0 +1,116 @@
+//! Chunk files, `chunks/000001` and on.
+//!
+//! ```text
+//! file:  0x85bd40dd (4 bytes) | version 1 (1 byte) | padding (3 bytes) | chunks
+//! chunk: length of data uvarint | encoding (1 byte) | data | CRC-32C of encoding and data (4 bytes)
+//! ```
+//! A reference is the position of the file in the sorted list, shifted left by 32, or'ed with the chunk's offset.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use tsdbctl_chunk::Encoding;
+use tsdbctl_platform::file;
+use tsdbctl_platform::map::Map;
+use tsdbctl_storage::{Loss, StorageError};
+
+use crate::checksum::crc32c;
+use crate::cursor::Cursor;
+
+const MAGIC: u32 = 0x85bd_40dd;
+
+/// The chunk files of a block, mapped when first read.
+#[derive(Debug)]
+pub struct Segments {
+    dir: PathBuf,
+    files: Vec<(PathBuf, OnceLock<Map>)>,
+}
+
+/// A chunk in its file.
+#[derive(Clone, Copy, Debug)]
+pub struct StoredChunk<'a> {
+    /// How `data` is encoded.
+    pub encoding: Encoding,
+    /// The encoded samples.
+    pub data: &'a [u8],
+}
+
+impl Segments {
+    /// Lists the chunk files in the `chunks` directory of a block.
+    ///
+    /// # Errors
+    /// If the directory cannot be listed; one that does not exist has no files.
+    pub fn list(block_dir: &Path) -> Result<Self, StorageError> {
+        let dir = block_dir.join("chunks");
+        let entries = match file::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(e) if e.is_not_found() => Vec::new(),
+            Err(e) => return Err(e.into()),
+        };
+        let numbered = entries.into_iter().filter(|e| !e.is_dir && e.name.parse::<u64>().is_ok());
+        Ok(Self { dir, files: numbered.map(|e| (e.path, OnceLock::new())).collect() })
+    }
+
+    /// Number of files.
+    pub fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    fn map(&self, segment: usize) -> Result<&Map, StorageError> {
+        let Some((path, cell)) = self.files.get(segment) else {
+            let reason = format!("the index refers to chunk file {} of {}", segment + 1, self.files.len());
+            return Err(Loss { file: self.dir.clone(), offset: 0, reason }.into());
+        };
+        if let Some(map) = cell.get() {
+            return Ok(map);
+        }
+        let map = Map::open(path)?;
+        let mut c = Cursor::at(map.bytes(), 0);
+        let reason = match (c.be32(), c.u8(), c.take(3)) {
+            (Some(MAGIC), Some(1), Some(_)) => return Ok(cell.get_or_init(|| map)),
+            (Some(MAGIC), Some(v), Some(_)) => {
+                let reason = format!("chunk file version {v} is not supported, only 1 is");
+                return Err(StorageError::Unsupported { file: path.clone(), reason });
+            }
+            (Some(MAGIC) | None, ..) => "chunk file is shorter than its header",
+            (Some(_), ..) => "not a chunk file: wrong magic number",
+        };
+        Err(Loss { file: path.clone(), offset: 0, reason: reason.to_string() }.into())
+    }
+
+    /// The damage at a chunk reference.
+    pub fn loss(&self, reference: u64, reason: impl Into<String>) -> Loss {
+        let file = self.files.get((reference >> 32) as usize).map_or(&self.dir, |(path, _)| path);
+        Loss { file: file.clone(), offset: reference & 0xffff_ffff, reason: reason.into() }
+    }
+
+    /// The chunk at a reference, its checksum verified.
+    ///
+    /// # Errors
+    /// If there is no such file, or no sound chunk at that place.
+    pub fn chunk(&self, reference: u64) -> Result<StoredChunk<'_>, StorageError> {
+        let map = self.map((reference >> 32) as usize)?;
+        let bad = |reason: &str| Err(StorageError::Corrupt(self.loss(reference, reason)));
+        let offset = (reference & 0xffff_ffff) as usize;
+        if offset < 8 {
+            return bad("the index refers to a chunk inside the file's header");
+        }
+        let mut c = Cursor::at(map.bytes(), offset);
+        let Some(len) = c.uvarint() else { return bad("chunk lies outside of its file") };
+        let (Some(body), Some(sum)) = (len.checked_add(1).and_then(|l| c.take(l)), c.be32()) else {
+            return bad("chunk is cut short");
+        };
+        if crc32c(body) != sum {
+            return bad("checksum of chunk does not match");
+        }
+        let Some(encoding) = Encoding::from_byte(body[0]) else {
+            return Err(self.loss(reference, format!("unknown chunk encoding {}", body[0])).into());
+        };
+        Ok(StoredChunk { encoding, data: &body[1..] })
+    }
+}

@@ -1,0 +1,446 @@
+//! Several queriers as one: series merged by labels, samples by time.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tsdbctl_chunk::SampleColumns;
+use tsdbctl_model::labels::Labels;
+use tsdbctl_model::sample::Exemplar;
+use tsdbctl_model::symbols::{SymLabels, SymbolTable};
+use tsdbctl_model::{CounterResetHint, Matcher};
+
+use crate::control::Control;
+use crate::error::{Loss, StorageError};
+use crate::querier::{LabelNeeds, Querier, ReadStats, SelectHints, SeriesExemplars, SeriesSet, TimeFilter};
+
+/// A querier and the times its samples lie in, Unix ms, both ends inclusive.
+pub struct Source {
+    /// What is asked.
+    pub querier: Box<dyn Querier>,
+    /// Earliest sample time.
+    pub mint: i64,
+    /// Latest sample time.
+    pub maxt: i64,
+}
+
+/// Several queriers as one. One alone passes through in its own order; several give label order.
+pub struct MergedQuerier {
+    sources: Vec<Source>,
+    losses: Vec<Loss>,
+}
+
+impl MergedQuerier {
+    /// Merges queriers. Of samples at one time, upstream's merge decides by the order of `sources`: the head first,
+    /// then blocks by their start.
+    pub fn new(sources: Vec<Source>) -> Self {
+        Self { sources, losses: Vec::new() }
+    }
+
+    /// Adds damage found before, to be told by [`Querier::losses`].
+    pub fn with_losses(mut self, losses: Vec<Loss>) -> Self {
+        self.losses = losses;
+        self
+    }
+
+    fn strings(
+        &self,
+        mut ask: impl FnMut(&dyn Querier) -> Result<Vec<String>, StorageError>,
+    ) -> Result<Vec<String>, StorageError> {
+        if let [one] = self.sources.as_slice() {
+            return ask(&*one.querier);
+        }
+        let mut all = BTreeSet::new();
+        for source in &self.sources {
+            all.extend(ask(&*source.querier)?);
+        }
+        Ok(all.into_iter().collect())
+    }
+}
+
+impl Querier for MergedQuerier {
+    fn select(
+        &self,
+        hints: &SelectHints,
+        matchers: &[Matcher],
+        symbols: &mut SymbolTable,
+        control: &Control,
+    ) -> Result<Box<dyn SeriesSet>, StorageError> {
+        if let [one] = self.sources.as_slice() {
+            return one.querier.select(hints, matchers, symbols, control);
+        }
+        // Series are told apart by all their labels, so none may be left out.
+        let hints = SelectHints { labels: LabelNeeds::All, ..hints.clone() };
+        let mut parts = Vec::with_capacity(self.sources.len());
+        for source in &self.sources {
+            let set = source.querier.select(&hints, matchers, symbols, control)?;
+            if !set.is_empty() {
+                parts.push(Part { set, mint: source.mint, maxt: source.maxt });
+            }
+        }
+        if parts.len() == 1
+            && let Some(part) = parts.pop()
+        {
+            // The order is that of labels still, as it would be had the others found something.
+            return Ok(Box::new(MergedSet::new(vec![part], symbols, control)?));
+        }
+        Ok(Box::new(MergedSet::new(parts, symbols, control)?))
+    }
+
+    fn label_names(&self, matchers: &[Matcher], control: &Control) -> Result<Vec<String>, StorageError> {
+        self.strings(|q| q.label_names(matchers, control))
+    }
+
+    fn label_values(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+        control: &Control,
+    ) -> Result<Vec<String>, StorageError> {
+        self.strings(|q| q.label_values(name, matchers, control))
+    }
+
+    fn exemplars(
+        &self,
+        start: i64,
+        end: i64,
+        selections: &[Vec<Matcher>],
+        control: &Control,
+    ) -> Result<Vec<SeriesExemplars>, StorageError> {
+        let mut all: BTreeMap<Labels, Vec<Exemplar>> = BTreeMap::new();
+        for source in &self.sources {
+            for found in source.querier.exemplars(start, end, selections, control)? {
+                all.entry(found.series).or_default().extend(found.exemplars);
+            }
+        }
+        let sorted = all.into_iter().map(|(series, mut exemplars)| {
+            exemplars.sort_by_key(|e| e.timestamp_ms);
+            exemplars.dedup();
+            SeriesExemplars { series, exemplars }
+        });
+        Ok(sorted.collect())
+    }
+
+    fn losses(&self) -> Vec<Loss> {
+        let mut all = self.losses.clone();
+        for source in &self.sources {
+            all.extend(source.querier.losses());
+        }
+        all
+    }
+}
+
+/// What one source selected.
+struct Part {
+    set: Box<dyn SeriesSet>,
+    mint: i64,
+    maxt: i64,
+}
+
+/// A series in a part.
+#[derive(Clone, Copy)]
+struct Place {
+    part: u32,
+    series: u32,
+}
+
+/// Series of several sources, in label order.
+struct MergedSet {
+    parts: Vec<Part>,
+    /// Places of all series; those of one merged series are neighbours.
+    places: Vec<Place>,
+    /// Where the places of each merged series end.
+    ends: Vec<u32>,
+    /// Whether no two parts share a time.
+    apart: bool,
+    control: Control,
+    taken: usize,
+}
+
+impl Drop for MergedSet {
+    fn drop(&mut self) {
+        self.control.budget.give(self.taken);
+    }
+}
+
+impl MergedSet {
+    fn new(parts: Vec<Part>, symbols: &SymbolTable, control: &Control) -> Result<Self, StorageError> {
+        let total: usize = parts.iter().map(|p| p.set.len()).sum();
+        let taken = total * (size_of::<Place>() + size_of::<u32>());
+        control.budget.take("merged series", taken)?;
+        let compare = |a: Place, b: Place| {
+            symbols.compare(
+                parts[a.part as usize].set.labels(a.series as usize),
+                parts[b.part as usize].set.labels(b.series as usize),
+            )
+        };
+        // Runs in label order, merged two by two. A head's series come in any order and are sorted first.
+        let mut runs: Vec<Vec<Place>> = Vec::with_capacity(parts.len());
+        for (part, p) in parts.iter().enumerate() {
+            control.check("series merging")?;
+            let mut run: Vec<Place> =
+                (0..p.set.len() as u32).map(|series| Place { part: part as u32, series }).collect();
+            if !run.is_sorted_by(|a, b| compare(*a, *b) != Ordering::Greater) {
+                run.sort_by(|a, b| compare(*a, *b));
+            }
+            runs.push(run);
+        }
+        while runs.len() > 1 {
+            control.check("series merging")?;
+            let mut next = Vec::with_capacity(runs.len().div_ceil(2));
+            let mut pairs = runs.into_iter();
+            while let Some(a) = pairs.next() {
+                next.push(match pairs.next() {
+                    Some(b) => merge_runs(&a, &b, compare),
+                    None => a,
+                });
+            }
+            runs = next;
+        }
+        let places = runs.pop().unwrap_or_default();
+        let mut ends: Vec<u32> = Vec::with_capacity(places.len());
+        for (i, place) in places.iter().enumerate() {
+            match ends.last_mut() {
+                Some(end) if compare(places[i - 1], *place) == Ordering::Equal => *end += 1,
+                _ => ends.push(i as u32 + 1),
+            }
+        }
+        ends.shrink_to_fit();
+        let mut ranges: Vec<(i64, i64)> = parts.iter().map(|p| (p.mint, p.maxt)).collect();
+        ranges.sort_unstable();
+        let apart = ranges.windows(2).all(|w| w[0].1 < w[1].0);
+        Ok(Self { parts, places, ends, apart, control: control.clone(), taken })
+    }
+
+    fn places(&self, i: usize) -> &[Place] {
+        let start = if i == 0 { 0 } else { self.ends[i - 1] as usize };
+        &self.places[start..self.ends[i] as usize]
+    }
+}
+
+fn merge_runs(a: &[Place], b: &[Place], compare: impl Fn(Place, Place) -> Ordering) -> Vec<Place> {
+    let mut out = Vec::with_capacity(a.len() + b.len());
+    let (mut i, mut j) = (0, 0);
+    while i < a.len() && j < b.len() {
+        match compare(a[i], b[j]) {
+            Ordering::Greater => {
+                out.push(b[j]);
+                j += 1;
+            }
+            Ordering::Less => {
+                out.push(a[i]);
+                i += 1;
+            }
+            Ordering::Equal => {
+                out.push(a[i]);
+                i += 1;
+                // All of `a`'s of one merged series come before `b`'s.
+                while i < a.len() && compare(a[i], b[j]) == Ordering::Equal {
+                    out.push(a[i]);
+                    i += 1;
+                }
+                out.push(b[j]);
+                j += 1;
+            }
+        }
+    }
+    out.extend_from_slice(&a[i..]);
+    out.extend_from_slice(&b[j..]);
+    out
+}
+
+impl SeriesSet for MergedSet {
+    fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    fn labels(&self, i: usize) -> &SymLabels {
+        let place = self.places(i)[0];
+        self.parts[place.part as usize].set.labels(place.series as usize)
+    }
+
+    fn read(
+        &self,
+        i: usize,
+        filter: &TimeFilter,
+        out: &mut SampleColumns,
+        stats: &mut ReadStats,
+    ) -> Result<(), StorageError> {
+        let places = self.places(i);
+        let part = |p: &Place| &self.parts[p.part as usize];
+        if let [one] = places {
+            return part(one).set.read(one.series as usize, filter, out, stats);
+        }
+        if !self.apart || places.windows(2).any(|w| w[0].part == w[1].part) {
+            let mut columns = Vec::with_capacity(places.len());
+            for place in places {
+                let mut own = SampleColumns::default();
+                part(place).set.read(place.series as usize, filter, &mut own, stats)?;
+                columns.push(own);
+            }
+            merge_columns(&columns, out);
+            return Ok(());
+        }
+        let mut by_time: Vec<Place> = places.to_vec();
+        by_time.sort_by_key(|p| part(p).mint);
+        if filter.newest_only && filter.steps <= 1 {
+            for place in by_time.iter().rev().filter(|p| filter.wants(part(p).mint, part(p).maxt)) {
+                let (before, histograms) = (out.len(), out.histograms.len());
+                part(place).set.read(place.series as usize, filter, out, stats)?;
+                if out.len() > before {
+                    forget_reset(out, histograms);
+                    break;
+                }
+            }
+            return Ok(());
+        }
+        for place in by_time.iter().filter(|p| filter.wants(part(p).mint, part(p).maxt)) {
+            let (floats, histograms) = (out.floats.len(), out.histograms.len());
+            part(place).set.read(place.series as usize, filter, out, stats)?;
+            let first_float = out.floats.t.get(floats).copied().unwrap_or(i64::MAX);
+            if out.histograms.t.get(histograms).is_some_and(|t| *t < first_float) {
+                forget_reset(out, histograms);
+            }
+        }
+        Ok(())
+    }
+
+    fn cost(&self, i: usize, filter: &TimeFilter) -> ReadStats {
+        let mut all = ReadStats::default();
+        for place in self.places(i) {
+            all.add(&self.parts[place.part as usize].set.cost(place.series as usize, filter));
+        }
+        all
+    }
+}
+
+/// Makes the reset hint of histogram `i` unknown, unless it is a gauge's: what came before it is of another source.
+fn forget_reset(out: &mut SampleColumns, i: usize) {
+    if let Some(h) = out.histograms.h.get_mut(i)
+        && !matches!(h.counter_reset_hint, CounterResetHint::Unknown | CounterResetHint::Gauge)
+    {
+        Arc::make_mut(h).counter_reset_hint = CounterResetHint::Unknown;
+    }
+}
+
+/// A place in the samples of one source.
+struct Head<'a> {
+    columns: &'a SampleColumns,
+    float: usize,
+    histogram: usize,
+}
+
+impl Head<'_> {
+    /// Time of the sample it is at; `None` behind the last one.
+    fn time(&self) -> Option<i64> {
+        let f = self.columns.floats.t.get(self.float);
+        let h = self.columns.histograms.t.get(self.histogram);
+        match (f, h) {
+            (Some(f), Some(h)) => Some(*f.min(h)),
+            (one, other) => one.or(other).copied(),
+        }
+    }
+
+    fn advance(&mut self) {
+        let Some(t) = self.time() else { return };
+        if self.columns.floats.t.get(self.float) == Some(&t) {
+            self.float += 1;
+        } else {
+            self.histogram += 1;
+        }
+    }
+
+    fn copy_to(&self, out: &mut SampleColumns, t: i64, same_source: bool) {
+        let floats = &self.columns.floats;
+        if floats.t.get(self.float) == Some(&t) {
+            out.floats.push(t, floats.v[self.float], floats.start_timestamp(self.float));
+            return;
+        }
+        let (h, i) = (&self.columns.histograms, self.histogram);
+        out.histograms.push(t, Arc::clone(&h.h[i]), h.integer[i], h.start_timestamp(i));
+        if !same_source {
+            forget_reset(out, out.histograms.len() - 1);
+        }
+    }
+}
+
+/// Appends the samples of several sources to `out` in time order, one per time.
+///
+/// Which of two samples at one time is taken, and where reset hints are forgotten, is as in upstream's chained
+/// iterators: the source read last goes on while its next sample is strictly the earliest.
+pub fn merge_columns(sources: &[SampleColumns], out: &mut SampleColumns) {
+    let mut heads: Vec<Head<'_>> =
+        sources.iter().map(|columns| Head { columns, float: 0, histogram: 0 }).collect();
+    // A binary heap kept as Go's container/heap keeps it, since its order of equal times decides.
+    let mut heap: Vec<(i64, usize)> = Vec::with_capacity(heads.len());
+    for (i, head) in heads.iter().enumerate().skip(1) {
+        if let Some(t) = head.time() {
+            heap_push(&mut heap, (t, i));
+        }
+    }
+    if heads.is_empty() {
+        return;
+    }
+    let mut current = 0;
+    let mut fresh = true;
+    let mut last: Option<i64> = None;
+    let mut first = true;
+    loop {
+        let mut switched = first;
+        first = false;
+        let t = loop {
+            if !std::mem::take(&mut fresh) {
+                heads[current].advance();
+            }
+            match heads[current].time() {
+                None if heap.is_empty() => return,
+                None => {}
+                Some(t) if last == Some(t) => continue,
+                Some(t) if heap.first().is_none_or(|top| t < top.0) => break t,
+                Some(t) => heap_push(&mut heap, (t, current)),
+            }
+            let Some((t, next)) = heap_pop(&mut heap) else { return };
+            current = next;
+            switched = true;
+            if last != Some(t) {
+                break t;
+            }
+        };
+        heads[current].copy_to(out, t, !switched);
+        last = Some(t);
+    }
+}
+
+fn heap_push(heap: &mut Vec<(i64, usize)>, item: (i64, usize)) {
+    heap.push(item);
+    let mut j = heap.len() - 1;
+    while j > 0 {
+        let parent = (j - 1) / 2;
+        if heap[j].0 >= heap[parent].0 {
+            break;
+        }
+        heap.swap(parent, j);
+        j = parent;
+    }
+}
+
+fn heap_pop(heap: &mut Vec<(i64, usize)>) -> Option<(i64, usize)> {
+    let n = heap.len().checked_sub(1)?;
+    heap.swap(0, n);
+    let mut i = 0;
+    loop {
+        let mut child = 2 * i + 1;
+        if child >= n {
+            break;
+        }
+        if child + 1 < n && heap[child + 1].0 < heap[child].0 {
+            child += 1;
+        }
+        if heap[child].0 >= heap[i].0 {
+            break;
+        }
+        heap.swap(i, child);
+        i = child;
+    }
+    heap.pop()
+}
