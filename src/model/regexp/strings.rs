@@ -77,7 +77,7 @@ impl Needle {
             }
             Self::Folded(orbits) => {
                 let mut chars = value.chars();
-                orbits.iter().all(|o| chars.next().is_some_and(|c| o.contains(c))).then(|| chars.as_str())
+                orbits.iter().all(|o| chars.next().is_some_and(|c| o.contains(c))).then_some(chars.as_str())
             }
         }
     }
@@ -95,7 +95,7 @@ impl Needle {
                     .iter()
                     .rev()
                     .all(|o| chars.next_back().is_some_and(|c| o.contains(c)))
-                    .then(|| chars.as_str())
+                    .then_some(chars.as_str())
             }
         }
     }
