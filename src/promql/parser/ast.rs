@@ -193,6 +193,21 @@ pub struct BinaryExpr {
     pub return_bool: bool,
 }
 
+impl Drop for BinaryExpr {
+    /// Chains of operators lean to the left as deep as they are long: they are taken apart in a loop.
+    fn drop(&mut self) {
+        let number = || Expr::Number(NumberLiteral { value: 0.0, is_duration: false, span: Span::default() });
+        if !matches!(self.lhs, Expr::Binary(_)) {
+            return;
+        }
+        let mut next = std::mem::replace(&mut self.lhs, number());
+        while let Expr::Binary(b) = &mut next {
+            let lhs = std::mem::replace(&mut b.lhs, number());
+            next = lhs;
+        }
+    }
+}
+
 /// Which side may have several series per match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cardinality {
@@ -378,7 +393,8 @@ pub struct TimeModifiers {
 /// An instant selector.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VectorSelector {
-    /// The metric name if written in front of the braces or as a bare quoted string inside them; `""` else.
+    /// The metric name if written in front of the braces; `""` else (a bare quoted string inside them is a
+    /// matcher alone).
     pub name: String,
     /// All conditions, the one on the name included (in upstream's order: as written, a name in front last).
     pub matchers: Vec<Matcher>,
@@ -429,24 +445,45 @@ pub struct SubqueryExpr {
 impl Expr {
     /// What it evaluates to.
     pub fn value_type(&self) -> ValueType {
-        match self {
-            Self::Number(_) => ValueType::Scalar,
-            Self::String(_) => ValueType::String,
-            Self::Paren(e) => e.expr.value_type(),
-            Self::Unary(e) => e.expr.value_type(),
-            Self::Binary(e) => {
-                if e.matching.is_none()
-                    && e.lhs.value_type() == ValueType::Scalar
-                    && e.rhs.value_type() == ValueType::Scalar
-                {
-                    ValueType::Scalar
-                } else {
-                    ValueType::Vector
+        let mut expr = self;
+        loop {
+            return match expr {
+                Self::Number(_) => ValueType::Scalar,
+                Self::String(_) => ValueType::String,
+                Self::Paren(e) => {
+                    expr = &e.expr;
+                    continue;
                 }
-            }
-            Self::Aggregate(_) | Self::Vector(_) => ValueType::Vector,
-            Self::Call(c) => c.func.return_type,
-            Self::Matrix(_) | Self::Subquery(_) => ValueType::Matrix,
+                Self::Unary(e) => {
+                    expr = &e.expr;
+                    continue;
+                }
+                Self::Binary(e) => {
+                    if e.matching.is_some() || e.rhs.value_type() != ValueType::Scalar {
+                        return ValueType::Vector;
+                    }
+                    // Of a chain the leftmost operand is left to decide.
+                    expr = &e.lhs;
+                    if expr.value_type_of_operand() == Some(ValueType::Scalar) {
+                        return ValueType::Scalar;
+                    }
+                    if !matches!(expr, Self::Binary(_) | Self::Paren(_) | Self::Unary(_)) {
+                        return ValueType::Vector;
+                    }
+                    continue;
+                }
+                Self::Aggregate(_) | Self::Vector(_) => ValueType::Vector,
+                Self::Call(c) => c.func.return_type,
+                Self::Matrix(_) | Self::Subquery(_) => ValueType::Matrix,
+            };
+        }
+    }
+
+    /// The type of an operand that has no operand of its own deciding it.
+    fn value_type_of_operand(&self) -> Option<ValueType> {
+        match self {
+            Self::Binary(_) | Self::Paren(_) | Self::Unary(_) => None,
+            e => Some(e.value_type()),
         }
     }
 
@@ -457,7 +494,13 @@ impl Expr {
             Self::String(e) => e.span,
             Self::Paren(e) => e.span,
             Self::Unary(e) => e.span,
-            Self::Binary(e) => e.lhs.span().to(e.rhs.span()),
+            Self::Binary(e) => {
+                let mut leftmost = &e.lhs;
+                while let Self::Binary(b) = leftmost {
+                    leftmost = &b.lhs;
+                }
+                Span { start: leftmost.span().start, end: e.rhs.span().end }
+            }
             Self::Aggregate(e) => e.span,
             Self::Call(e) => e.span,
             Self::Vector(e) => e.span,
