@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::quote::write_go_quote;
+
 /// The label that holds the metric name.
 pub const METRIC_NAME: &str = "__name__";
 /// The label that holds the metric type (feature `type-and-unit-labels`).
@@ -93,6 +95,11 @@ impl Labels {
         self.0.len()
     }
 
+    /// `Labels.Hash` upstream, which `limit_ratio` samples by.
+    pub fn packed_hash(&self) -> u64 {
+        crate::label_hash::packed_hash(self.0.iter().map(|l| (l.name.as_str(), l.value.as_str())))
+    }
+
     /// Whether there are no labels.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -121,24 +128,31 @@ pub fn is_legacy_metric_name(name: &str) -> bool {
         && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b':')
 }
 
+/// Appends a label name, quoted only where it is no legacy name.
+pub fn write_label_name(out: &mut String, name: &str) {
+    if is_legacy_label_name(name) {
+        out.push_str(name);
+    } else {
+        write_go_quote(out, name);
+    }
+}
+
 impl fmt::Display for Labels {
     /// `{name="value", …}` as Prometheus' `Labels.String`: values quoted as Go's `%q`, names quoted only
     /// where they are not legacy names.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("{")?;
+        let mut out = String::with_capacity(64);
+        out.push('{');
         for (i, label) in self.0.iter().enumerate() {
             if i > 0 {
-                f.write_str(", ")?;
+                out.push_str(", ");
             }
-            if is_legacy_label_name(&label.name) {
-                f.write_str(&label.name)?;
-            } else {
-                f.write_str(&crate::float_text::go_quote(&label.name))?;
-            }
-            f.write_str("=")?;
-            f.write_str(&crate::float_text::go_quote(&label.value))?;
+            write_label_name(&mut out, &label.name);
+            out.push('=');
+            write_go_quote(&mut out, &label.value);
         }
-        f.write_str("}")
+        out.push('}');
+        f.write_str(&out)
     }
 }
 
@@ -152,6 +166,21 @@ mod tests {
         assert_eq!(l.iter().map(|l| l.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
         l.set("a", "");
         assert!(!l.has("a"));
+    }
+
+    #[test]
+    fn sets_print_as_upstream() {
+        let cases: &[(&[(&str, &str)], &str)] = &[
+            (&[], "{}"),
+            (&[("__name__", "up"), ("job", "a\\b")], r#"{__name__="up", job="a\\b"}"#),
+            (
+                &[("my label", "a\"b\n"), ("n.x", "é\u{a0}"), ("9", "x")],
+                r#"{"9"="x", "my label"="a\"b\n", "n.x"="é\u00a0"}"#,
+            ),
+        ];
+        for (pairs, want) in cases {
+            assert_eq!(Labels::from_pairs(pairs.iter().copied()).to_string(), *want);
+        }
     }
 
     #[test]

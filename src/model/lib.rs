@@ -5,6 +5,7 @@ pub mod float_text;
 pub mod go_math;
 pub mod histogram;
 pub mod kahan;
+pub mod label_hash;
 pub mod labels;
 pub mod matcher;
 pub mod printable;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::labels::write_label_name;
+use crate::quote::write_go_quote;
 use crate::regexp::{Regexp, RegexpError};
 
 /// How a matcher compares.
@@ -47,7 +49,11 @@ impl Matcher {
     ///
     /// # Errors
     /// If `kind` is a regexp kind and `value` is no RE2 expression.
-    pub fn new(kind: MatchType, name: impl Into<String>, value: impl Into<String>) -> Result<Self, RegexpError> {
+    pub fn new(
+        kind: MatchType,
+        name: impl Into<String>,
+        value: impl Into<String>,
+    ) -> Result<Self, RegexpError> {
         let (name, value) = (name.into(), value.into());
         let regexp = match kind {
             MatchType::Regexp | MatchType::NotRegexp => Some(Regexp::new(&value)?),
@@ -72,6 +78,29 @@ impl Matcher {
         }
     }
 
+    /// Whether series without the label satisfy the condition.
+    pub fn matches_empty(&self) -> bool {
+        self.matches("")
+    }
+
+    /// All values that satisfy the condition, if those are finitely many and few.
+    pub fn set_matches(&self) -> Option<&[String]> {
+        match self.kind {
+            MatchType::Equal => Some(std::slice::from_ref(&self.value)),
+            MatchType::Regexp => self.regexp.as_ref()?.set_matches(),
+            MatchType::NotEqual | MatchType::NotRegexp => None,
+        }
+    }
+
+    /// What every value that satisfies the condition starts with; empty if nothing is known.
+    pub fn prefix(&self) -> &str {
+        match (self.kind, &self.regexp) {
+            (MatchType::Equal, _) => &self.value,
+            (MatchType::Regexp, Some(re)) => re.prefix(),
+            _ => "",
+        }
+    }
+
     /// The compiled expression of the regexp kinds.
     pub fn regexp(&self) -> Option<&Regexp> {
         self.regexp.as_ref()
@@ -89,12 +118,58 @@ impl Eq for Matcher {}
 impl fmt::Display for Matcher {
     /// `name="value"`, the name quoted where it is no legacy label name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use crate::float_text::go_quote;
-        if crate::labels::is_legacy_label_name(&self.name) {
-            f.write_str(&self.name)?;
-        } else {
-            f.write_str(&go_quote(&self.name))?;
+        let mut out = String::with_capacity(self.name.len() + self.value.len() + 8);
+        write_label_name(&mut out, &self.name);
+        out.push_str(self.kind.as_str());
+        write_go_quote(&mut out, &self.value);
+        f.write_str(&out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_four_kinds_decide() {
+        use MatchType::{Equal, NotEqual, NotRegexp, Regexp};
+        let cases = [
+            (Equal, "a", "a", true),
+            (Equal, "a", "ab", false),
+            (Equal, "", "", true),
+            (NotEqual, "a", "", true),
+            (NotEqual, "a", "a", false),
+            (Regexp, "a|b.*", "bc", true),
+            (Regexp, "a|b.*", "xa", false),
+            (Regexp, ".+", "", false),
+            (NotRegexp, "a", "", true),
+            (NotRegexp, "a.*", "a", false),
+        ];
+        for (kind, value, candidate, want) in cases {
+            let matcher = Matcher::new(kind, "l", value).expect("valid");
+            assert_eq!(matcher.matches(candidate), want, "{matcher} on {candidate:?}");
+            assert_eq!(matcher.matches_empty(), matcher.matches(""));
         }
-        write!(f, "{}{}", self.kind.as_str(), go_quote(&self.value))
+    }
+
+    #[test]
+    fn matchers_print_as_upstream() {
+        let matcher =
+            |kind, name: &str, value: &str| Matcher::new(kind, name, value).expect("valid").to_string();
+        assert_eq!(matcher(MatchType::Regexp, "a.b", "x\"y.*"), r#""a.b"=~"x\"y.*""#);
+        assert_eq!(matcher(MatchType::NotEqual, "9a", ""), r#""9a"!="""#);
+        assert_eq!(matcher(MatchType::NotRegexp, "_a9", "\\d"), r#"_a9!~"\\d""#);
+    }
+
+    #[test]
+    fn finite_positive_matchers_list_their_values() {
+        let values = |kind, value: &str| {
+            let matcher = Matcher::new(kind, "l", value).expect("valid");
+            matcher.set_matches().map(<[String]>::to_vec)
+        };
+        assert_eq!(values(MatchType::Equal, "a|b"), Some(vec!["a|b".to_string()]));
+        assert_eq!(values(MatchType::Regexp, "b|a"), Some(vec!["a".to_string(), "b".to_string()]));
+        assert_eq!(values(MatchType::Regexp, "a.*"), None);
+        assert_eq!(values(MatchType::NotRegexp, "a|b"), None);
     }
 }
