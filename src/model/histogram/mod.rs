@@ -1,6 +1,32 @@
 //! Native histograms: exponential and custom buckets, integer and float.
 
+pub mod arithmetic;
+pub mod bucket;
+mod custom_bounds;
+mod equality;
+mod error;
+mod layout;
+pub mod nhcb;
+mod reset;
+pub mod schema;
+mod text;
+mod trim;
+mod validate;
+
 use std::sync::Arc;
+
+pub use arithmetic::AddOutcome;
+pub use bucket::{AllBuckets, Bucket, Buckets, IntegerBuckets, ReverseBuckets, SpanIndices};
+pub use equality::spans_match;
+pub use error::HistogramError;
+pub use nhcb::{ConvertedHistogram, NhcbError, TempHistogram};
+pub use schema::{
+    CUSTOM_BUCKETS_SCHEMA, EXPONENTIAL_SCHEMA_MAX, EXPONENTIAL_SCHEMA_MAX_RESERVED, EXPONENTIAL_SCHEMA_MIN,
+    EXPONENTIAL_SCHEMA_MIN_RESERVED, bound, bound_exponential, custom_bounds_match, is_custom_buckets_schema,
+    is_exponential_schema, is_exponential_schema_reserved, is_known_schema, is_valid_schema, target_index,
+};
+
+use crate::sample::is_stale;
 
 /// What is known about a counter reset before this histogram (`CounterResetHint` upstream).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -78,4 +104,95 @@ pub struct Histogram {
     pub negative_buckets: Vec<i64>,
     /// Upper bounds for schema −53.
     pub custom_values: Option<Arc<[f64]>>,
+}
+
+impl FloatHistogram {
+    /// Whether this is a stale marker.
+    #[inline]
+    pub fn is_stale(&self) -> bool {
+        is_stale(self.sum)
+    }
+
+    /// Whether the buckets have custom bounds.
+    #[inline]
+    pub fn uses_custom_buckets(&self) -> bool {
+        is_custom_buckets_schema(self.schema)
+    }
+
+    /// The custom bounds, none for exponential schemas.
+    #[inline]
+    pub fn custom_bounds(&self) -> &[f64] {
+        self.custom_values.as_deref().unwrap_or(&[])
+    }
+
+    /// Bytes as upstream counts them, for limits on samples: one histogram is `(size + 8) / 16` of them.
+    pub fn size(&self) -> usize {
+        const FIELDS: usize = 168;
+        FIELDS
+            + 8 * (self.positive_spans.len()
+                + self.negative_spans.len()
+                + self.positive_buckets.len()
+                + self.negative_buckets.len()
+                + self.custom_bounds().len())
+    }
+}
+
+impl Histogram {
+    /// Whether this is a stale marker.
+    #[inline]
+    pub fn is_stale(&self) -> bool {
+        is_stale(self.sum)
+    }
+
+    /// Whether the buckets have custom bounds.
+    #[inline]
+    pub fn uses_custom_buckets(&self) -> bool {
+        is_custom_buckets_schema(self.schema)
+    }
+
+    /// The custom bounds, none for exponential schemas.
+    #[inline]
+    pub fn custom_bounds(&self) -> &[f64] {
+        self.custom_values.as_deref().unwrap_or(&[])
+    }
+
+    /// The same histogram with float counts.
+    pub fn to_float(&self) -> FloatHistogram {
+        let mut h = FloatHistogram::default();
+        self.to_float_in(&mut h);
+        h
+    }
+
+    /// As [`Self::to_float`], reusing the space in `h`.
+    pub fn to_float_in(&self, h: &mut FloatHistogram) {
+        h.counter_reset_hint = self.counter_reset_hint;
+        h.schema = self.schema;
+        h.count = self.count as f64;
+        h.sum = self.sum;
+        h.positive_spans.clone_from(&self.positive_spans);
+        absolute_counts(&self.positive_buckets, &mut h.positive_buckets);
+        if self.uses_custom_buckets() {
+            h.zero_threshold = 0.0;
+            h.zero_count = 0.0;
+            h.negative_spans.clear();
+            h.negative_buckets.clear();
+            h.custom_values.clone_from(&self.custom_values);
+        } else {
+            h.zero_threshold = self.zero_threshold;
+            h.zero_count = self.zero_count as f64;
+            h.negative_spans.clone_from(&self.negative_spans);
+            absolute_counts(&self.negative_buckets, &mut h.negative_buckets);
+            h.custom_values = None;
+        }
+    }
+}
+
+/// Deltas summed in floats, as upstream sums them.
+fn absolute_counts(deltas: &[i64], counts: &mut Vec<f64>) {
+    counts.clear();
+    let mut count = 0.0;
+    counts.extend(deltas.iter().map(|delta| {
+        count += *delta as f64;
+        count
+    }));
 }

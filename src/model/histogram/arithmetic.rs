@@ -1,0 +1,578 @@
+//! Sums, differences and scaling of float histograms, plain and compensated.
+
+use std::sync::Arc;
+
+use super::bucket::SpanIndices;
+use super::custom_bounds::{self, intersect};
+use super::layout::{SpanBuilder, kahan_reduce, reduced};
+use super::schema::{bound_exponential, custom_bounds_match, is_exponential_schema};
+use super::{BucketSpan, CounterResetHint, FloatHistogram, HistogramError};
+use crate::kahan::kahan_inc;
+
+/// What a sum or difference had to smooth over; PromQL warns of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AddOutcome {
+    /// One histogram says a counter reset happened, the other that none did.
+    pub counter_reset_collision: bool,
+    /// Custom bounds differed: the result has only those both share.
+    pub nhcb_bounds_reconciled: bool,
+}
+
+impl FloatHistogram {
+    /// Adds `other`, bringing both to the coarser schema, the wider zero bucket or the shared custom bounds.
+    pub fn add(&mut self, other: &Self) -> Result<AddOutcome, HistogramError> {
+        self.combine(other, false)
+    }
+
+    /// Subtracts `other`, see [`Self::add`].
+    pub fn sub(&mut self, other: &Self) -> Result<AddOutcome, HistogramError> {
+        self.combine(other, true)
+    }
+
+    fn combine(&mut self, other: &Self, negative: bool) -> Result<AddOutcome, HistogramError> {
+        self.check_compatible(other)?;
+        let mut outcome =
+            AddOutcome { counter_reset_collision: self.adjust_counter_reset(other), ..AddOutcome::default() };
+        let signed = |v: f64| if negative { -v } else { v };
+        if !self.uses_custom_buckets() {
+            let (other_zero_count, _) = self.reconcile_zero_buckets(other, None);
+            self.zero_count += signed(other_zero_count);
+        }
+        self.count += signed(other.count);
+        self.sum += signed(other.sum);
+
+        if self.uses_custom_buckets() {
+            if !custom_bounds_match(self.custom_bounds(), other.custom_bounds()) {
+                outcome.nhcb_bounds_reconciled = true;
+                let shared = intersect(self.custom_bounds(), other.custom_bounds());
+                let mapped = custom_bounds::combine(self, other, None, &shared, negative);
+                self.positive_spans = mapped.spans;
+                self.positive_buckets = mapped.buckets;
+                self.set_custom_bounds(shared);
+                return Ok(outcome);
+            }
+            let (schema, threshold) = (self.schema, self.zero_threshold);
+            let side = Side { spans: &other.positive_spans, buckets: &other.positive_buckets, errors: &[] };
+            add_side(
+                &mut self.positive_spans,
+                &mut self.positive_buckets,
+                &side,
+                schema,
+                threshold,
+                negative,
+            );
+            return Ok(outcome);
+        }
+
+        let coarser;
+        let mut other_sides = [Side::positive(other), Side::negative(other)];
+        if other.schema < self.schema {
+            self.reduce_to(other.schema)?;
+        } else if other.schema > self.schema {
+            let target = self.schema;
+            coarser = [
+                reduced(&other.positive_spans, &other.positive_buckets, other.schema, target)?,
+                reduced(&other.negative_spans, &other.negative_buckets, other.schema, target)?,
+            ];
+            for (side, (spans, buckets)) in other_sides.iter_mut().zip(&coarser) {
+                *side = Side { spans, buckets, errors: &[] };
+            }
+        }
+        let (schema, threshold) = (self.schema, self.zero_threshold);
+        let [positive, negative_side] = &other_sides;
+        add_side(&mut self.positive_spans, &mut self.positive_buckets, positive, schema, threshold, negative);
+        add_side(
+            &mut self.negative_spans,
+            &mut self.negative_buckets,
+            negative_side,
+            schema,
+            threshold,
+            negative,
+        );
+        Ok(outcome)
+    }
+
+    /// Adds `other` with compensated sums. Give back the returned compensation with the next addition, and in
+    /// the end [`Self::add`] it; `None` starts with a compensation of zero.
+    pub fn kahan_add(
+        &mut self,
+        other: &Self,
+        compensation: Option<Self>,
+    ) -> Result<(Self, AddOutcome), HistogramError> {
+        self.check_compatible(other)?;
+        let mut compensation = match compensation {
+            Some(c) => c,
+            None => self.new_compensation(),
+        };
+        let outcome = self.kahan_add_to(other, &mut compensation)?;
+        Ok((compensation, outcome))
+    }
+
+    /// As [`Self::kahan_add`], with a compensation from [`Self::new_compensation`] changed in place.
+    pub fn kahan_add_to(&mut self, other: &Self, c: &mut Self) -> Result<AddOutcome, HistogramError> {
+        self.check_compatible(other)?;
+        let mut outcome =
+            AddOutcome { counter_reset_collision: self.adjust_counter_reset(other), ..AddOutcome::default() };
+        if !self.uses_custom_buckets() {
+            let (zero_count, zero_error) = self.reconcile_zero_buckets(other, Some(c));
+            kahan_inc(zero_count, &mut self.zero_count, &mut c.zero_count);
+            kahan_inc(zero_error, &mut self.zero_count, &mut c.zero_count);
+        }
+        kahan_inc(other.count, &mut self.count, &mut c.count);
+        kahan_inc(other.sum, &mut self.sum, &mut c.sum);
+
+        if self.uses_custom_buckets() {
+            if custom_bounds_match(self.custom_bounds(), other.custom_bounds()) {
+                let side = Side::positive(other);
+                let (schema, threshold) = (self.schema, self.zero_threshold);
+                self.positive_side(c).kahan_add(&side, schema, threshold);
+            } else {
+                outcome.nhcb_bounds_reconciled = true;
+                let shared = intersect(self.custom_bounds(), other.custom_bounds());
+                let mapped = custom_bounds::combine(self, other, Some(&c.positive_buckets), &shared, false);
+                self.positive_spans = mapped.spans;
+                self.positive_buckets = mapped.buckets;
+                c.positive_buckets = mapped.errors;
+                self.set_custom_bounds(shared);
+                c.custom_values.clone_from(&self.custom_values);
+            }
+            c.share_layout_of(self);
+            return Ok(outcome);
+        }
+
+        let mut coarser: [(Vec<BucketSpan>, Vec<f64>, Vec<f64>); 2] = Default::default();
+        let mut other_sides = [Side::positive(other), Side::negative(other)];
+        if other.schema < self.schema {
+            let (origin, target) = (self.schema, other.schema);
+            self.positive_side(c).kahan_reduce(origin, target);
+            self.negative_side(c).kahan_reduce(origin, target);
+            self.schema = target;
+        } else if other.schema > self.schema {
+            for (side, (spans, buckets, errors)) in other_sides.iter_mut().zip(&mut coarser) {
+                spans.extend_from_slice(side.spans);
+                buckets.extend_from_slice(side.buckets);
+                kahan_reduce(spans, buckets, errors, other.schema, self.schema);
+                *side = Side { spans, buckets, errors };
+            }
+        }
+        let (schema, threshold) = (self.schema, self.zero_threshold);
+        let [positive, negative] = &other_sides;
+        self.positive_side(c).kahan_add(positive, schema, threshold);
+        self.negative_side(c).kahan_add(negative, schema, threshold);
+        c.schema = self.schema;
+        c.zero_threshold = self.zero_threshold;
+        c.share_layout_of(self);
+        Ok(outcome)
+    }
+
+    /// A compensation of zero for this histogram, in its layout.
+    pub fn new_compensation(&self) -> Self {
+        Self {
+            counter_reset_hint: self.counter_reset_hint,
+            schema: self.schema,
+            zero_threshold: self.zero_threshold,
+            custom_values: self.custom_values.clone(),
+            positive_spans: self.positive_spans.clone(),
+            negative_spans: self.negative_spans.clone(),
+            positive_buckets: vec![0.0; self.positive_buckets.len()],
+            negative_buckets: vec![0.0; self.negative_buckets.len()],
+            ..Self::default()
+        }
+    }
+
+    /// Multiplies all counts and the sum; a negative factor makes a gauge.
+    pub fn mul(&mut self, factor: f64) -> &mut Self {
+        self.zero_count *= factor;
+        self.count *= factor;
+        self.sum *= factor;
+        for b in self.positive_buckets.iter_mut().chain(&mut self.negative_buckets) {
+            *b *= factor;
+        }
+        if factor < 0.0 {
+            self.counter_reset_hint = CounterResetHint::Gauge;
+        }
+        self
+    }
+
+    /// Divides all counts and the sum; a negative divisor makes a gauge, a zero one removes all buckets.
+    pub fn div(&mut self, scalar: f64) -> &mut Self {
+        self.zero_count /= scalar;
+        self.count /= scalar;
+        self.sum /= scalar;
+        if scalar == 0.0 {
+            self.positive_buckets.clear();
+            self.negative_buckets.clear();
+            self.positive_spans.clear();
+            self.negative_spans.clear();
+            return self;
+        }
+        for b in self.positive_buckets.iter_mut().chain(&mut self.negative_buckets) {
+            *b /= scalar;
+        }
+        if scalar < 0.0 {
+            self.counter_reset_hint = CounterResetHint::Gauge;
+        }
+        self
+    }
+
+    /// Whether any count, the sum or a custom bound is infinite.
+    pub fn has_overflow(&self) -> bool {
+        [self.zero_count, self.count, self.sum]
+            .iter()
+            .chain(&self.positive_buckets)
+            .chain(&self.negative_buckets)
+            .chain(self.custom_bounds())
+            .any(|v| v.is_infinite())
+    }
+
+    fn check_compatible(&self, other: &Self) -> Result<(), HistogramError> {
+        if self.uses_custom_buckets() == other.uses_custom_buckets() {
+            Ok(())
+        } else {
+            Err(HistogramError::IncompatibleSchema)
+        }
+    }
+
+    /// Settles the hint of a sum: a gauge makes a gauge, otherwise unknown makes unknown, and reset against no
+    /// reset makes unknown too, with a collision reported.
+    fn adjust_counter_reset(&mut self, other: &Self) -> bool {
+        use CounterResetHint::{Gauge, Unknown};
+        let (ours, theirs) = (self.counter_reset_hint, other.counter_reset_hint);
+        if ours == theirs || ours == Gauge {
+            return false;
+        }
+        self.counter_reset_hint = if theirs == Gauge { Gauge } else { Unknown };
+        theirs != Gauge && ours != Unknown && theirs != Unknown
+    }
+
+    /// The zero count as it would be with the wider zero bucket `threshold`, that threshold moved outwards to
+    /// the end of the populated bucket it falls into, and the zero count's compensation.
+    pub(super) fn zero_count_for_larger_threshold(
+        &self,
+        mut threshold: f64,
+        c: Option<&Self>,
+    ) -> (f64, f64, f64) {
+        let mut zero_error = c.map_or(0.0, |c| c.zero_count);
+        if threshold == self.zero_threshold {
+            return (self.zero_count, threshold, zero_error);
+        }
+        let error_at =
+            |positive: bool, i: usize| c.map(|c| c.side(positive).1.get(i).copied().unwrap_or(0.0));
+        'retry: loop {
+            let mut zero_count = self.zero_count;
+            for (i, b) in self.positive_bucket_iter().enumerate() {
+                if b.lower >= threshold {
+                    break;
+                }
+                kahan_inc(b.count, &mut zero_count, &mut zero_error);
+                if let Some(error) = error_at(true, i) {
+                    kahan_inc(error, &mut zero_count, &mut zero_error);
+                }
+                if b.upper > threshold {
+                    if b.count != 0.0 {
+                        threshold = b.upper;
+                    }
+                    break;
+                }
+            }
+            for (i, b) in self.negative_bucket_iter().enumerate() {
+                if b.upper <= -threshold {
+                    break;
+                }
+                kahan_inc(b.count, &mut zero_count, &mut zero_error);
+                if let Some(error) = error_at(false, i) {
+                    kahan_inc(error, &mut zero_count, &mut zero_error);
+                }
+                if b.lower < -threshold {
+                    if b.count != 0.0 {
+                        // The positive side has to be counted again up to the new threshold.
+                        threshold = -b.lower;
+                        continue 'retry;
+                    }
+                    break;
+                }
+            }
+            return (zero_count, threshold, zero_error);
+        }
+    }
+
+    /// Empties the buckets inside the zero bucket, whose counts are in the zero count already.
+    fn trim_buckets_in_zero_bucket(&mut self, c: Option<&mut Self>) {
+        let threshold = self.zero_threshold;
+        let positive = self.positive_bucket_iter().take_while(|b| b.lower < threshold).count();
+        let negative = self.negative_bucket_iter().take_while(|b| b.upper > -threshold).count();
+        let clear = |h: &mut Self| {
+            h.positive_buckets.iter_mut().take(positive).for_each(|b| *b = 0.0);
+            h.negative_buckets.iter_mut().take(negative).for_each(|b| *b = 0.0);
+        };
+        clear(self);
+        if let Some(c) = c {
+            clear(c);
+            self.kahan_compact(0, c);
+        } else {
+            self.compact(0);
+        }
+    }
+
+    /// Widens the zero bucket until it covers both zero buckets and ends in no populated bucket of either.
+    /// Returns the zero count `other` then has, and its compensation.
+    fn reconcile_zero_buckets(&mut self, other: &Self, mut c: Option<&mut Self>) -> (f64, f64) {
+        let mut count = other.zero_count;
+        let mut threshold = other.zero_threshold;
+        let mut error = 0.0;
+        while threshold != self.zero_threshold {
+            if self.zero_threshold > threshold {
+                (count, threshold, error) = other.zero_count_for_larger_threshold(self.zero_threshold, None);
+            }
+            if threshold > self.zero_threshold {
+                let (own_count, own_threshold, own_error) =
+                    self.zero_count_for_larger_threshold(threshold, c.as_deref());
+                self.zero_count = own_count;
+                self.zero_threshold = own_threshold;
+                if let Some(c) = c.as_deref_mut() {
+                    c.zero_count = own_error;
+                }
+                self.trim_buckets_in_zero_bucket(c.as_deref_mut());
+            } else if threshold.is_nan() || self.zero_threshold.is_nan() {
+                break;
+            }
+        }
+        (count, error)
+    }
+
+    fn set_custom_bounds(&mut self, bounds: Vec<f64>) {
+        self.custom_values = (!bounds.is_empty()).then(|| Arc::from(bounds));
+    }
+
+    fn positive_side<'a>(&'a mut self, c: &'a mut Self) -> SideMut<'a> {
+        SideMut {
+            spans: &mut self.positive_spans,
+            buckets: &mut self.positive_buckets,
+            errors: &mut c.positive_buckets,
+        }
+    }
+
+    fn negative_side<'a>(&'a mut self, c: &'a mut Self) -> SideMut<'a> {
+        SideMut {
+            spans: &mut self.negative_spans,
+            buckets: &mut self.negative_buckets,
+            errors: &mut c.negative_buckets,
+        }
+    }
+}
+
+/// One side of the histogram being added; no errors means all are zero.
+struct Side<'a> {
+    spans: &'a [BucketSpan],
+    buckets: &'a [f64],
+    errors: &'a [f64],
+}
+
+impl<'a> Side<'a> {
+    fn positive(h: &'a FloatHistogram) -> Self {
+        Self { spans: &h.positive_spans, buckets: &h.positive_buckets, errors: &[] }
+    }
+
+    fn negative(h: &'a FloatHistogram) -> Self {
+        Self { spans: &h.negative_spans, buckets: &h.negative_buckets, errors: &[] }
+    }
+
+    /// How many first buckets end at or below the zero threshold: they are part of the zero count.
+    #[inline]
+    fn below(&self, schema: i32, threshold: f64) -> usize {
+        if threshold == 0.0 || !is_exponential_schema(schema) {
+            return 0;
+        }
+        SpanIndices::new(self.spans).take_while(|i| bound_exponential(*i, schema) <= threshold).count()
+    }
+}
+
+/// One side of the histogram added to, with its compensation.
+struct SideMut<'a> {
+    spans: &'a mut Vec<BucketSpan>,
+    buckets: &'a mut Vec<f64>,
+    errors: &'a mut Vec<f64>,
+}
+
+impl SideMut<'_> {
+    fn kahan_reduce(self, origin: i32, target: i32) {
+        kahan_reduce(self.spans, self.buckets, self.errors, origin, target);
+    }
+
+    fn kahan_add(self, other: &Side<'_>, schema: i32, threshold: f64) {
+        if other.buckets.is_empty() {
+            return;
+        }
+        self.errors.resize(self.buckets.len(), 0.0);
+        let below = other.below(schema, threshold);
+        if self.spans.as_slice() == other.spans
+            && self.buckets.len() == other.buckets.len()
+            && other.errors.is_empty()
+        {
+            let own = self.buckets.iter_mut().zip(self.errors.iter_mut());
+            for ((a, error), b) in own.zip(other.buckets).skip(below) {
+                kahan_inc(*b, a, error);
+            }
+            return;
+        }
+        let add = |i: usize, a: &mut f64, error: &mut f64| {
+            kahan_inc(other.buckets[i], a, error);
+            let e = other.errors.get(i).copied().unwrap_or(0.0);
+            if e != 0.0 {
+                kahan_inc(e, a, error);
+            }
+        };
+        if covers(self.spans, other, below) {
+            for step in Union::new(self.spans, other.spans, below) {
+                if let (Some(i), Some(j)) = (step.ours, step.theirs)
+                    && j < other.buckets.len()
+                    && let Some(a) = self.buckets.get_mut(i)
+                {
+                    add(j, a, &mut self.errors[i]);
+                }
+            }
+            return;
+        }
+        let mut spans = SpanBuilder::default();
+        let mut buckets = Vec::with_capacity(self.buckets.len() + other.buckets.len());
+        let mut errors = Vec::with_capacity(buckets.capacity());
+        for step in Union::new(self.spans, other.spans, below) {
+            let theirs = step.theirs.filter(|j| *j < other.buckets.len());
+            let (mut value, mut error) = (0.0, 0.0);
+            match (step.ours.filter(|i| *i < self.buckets.len()), theirs) {
+                (Some(i), theirs) => {
+                    value = self.buckets[i];
+                    error = self.errors[i];
+                    if let Some(j) = theirs {
+                        add(j, &mut value, &mut error);
+                    }
+                }
+                (None, Some(j)) => {
+                    value = other.buckets[j];
+                    error = other.errors.get(j).copied().unwrap_or(0.0);
+                }
+                (None, None) => {}
+            }
+            spans.push(step.index);
+            buckets.push(value);
+            errors.push(error);
+        }
+        *self.spans = spans.finish();
+        *self.buckets = buckets;
+        *self.errors = errors;
+    }
+}
+
+fn add_side(
+    spans: &mut Vec<BucketSpan>,
+    buckets: &mut Vec<f64>,
+    other: &Side<'_>,
+    schema: i32,
+    threshold: f64,
+    negative: bool,
+) {
+    if other.buckets.is_empty() {
+        return;
+    }
+    let below = other.below(schema, threshold);
+    if spans.as_slice() == other.spans && buckets.len() == other.buckets.len() {
+        let pairs = buckets.iter_mut().zip(other.buckets).skip(below);
+        if negative {
+            pairs.for_each(|(a, b)| *a -= b);
+        } else {
+            pairs.for_each(|(a, b)| *a += b);
+        }
+        return;
+    }
+    let signed = |j: usize| other.buckets.get(j).map(|b| if negative { -b } else { *b });
+    if covers(spans, other, below) {
+        for step in Union::new(spans, other.spans, below) {
+            if let (Some(i), Some(b)) = (step.ours, step.theirs.and_then(signed))
+                && let Some(a) = buckets.get_mut(i)
+            {
+                *a += b;
+            }
+        }
+        return;
+    }
+    let mut new_spans = SpanBuilder::default();
+    let mut sums = Vec::with_capacity(buckets.len() + other.buckets.len());
+    for step in Union::new(spans, other.spans, below) {
+        let ours = step.ours.and_then(|i| buckets.get(i)).copied();
+        new_spans.push(step.index);
+        sums.push(match (ours, step.theirs.and_then(signed)) {
+            (Some(a), Some(b)) => a + b,
+            (Some(v), None) | (None, Some(v)) => v,
+            (None, None) => 0.0,
+        });
+    }
+    *spans = new_spans.finish();
+    *buckets = sums;
+}
+
+/// Whether all of `other`'s buckets behind the first `below` exist in `spans`.
+fn covers(spans: &[BucketSpan], other: &Side<'_>, below: usize) -> bool {
+    Union::new(spans, other.spans, below).all(|step| step.ours.is_some())
+}
+
+/// A bucket that at least one of two layouts has, with its position in each.
+struct Step {
+    index: i32,
+    ours: Option<usize>,
+    theirs: Option<usize>,
+}
+
+/// The buckets of two layouts in one rising walk.
+struct Union<'a> {
+    ours: Walk<'a>,
+    theirs: Walk<'a>,
+}
+
+struct Walk<'a> {
+    indices: SpanIndices<'a>,
+    head: Option<i32>,
+    position: usize,
+}
+
+impl<'a> Walk<'a> {
+    fn new(spans: &'a [BucketSpan], skip: usize) -> Self {
+        let mut indices = SpanIndices::new(spans);
+        for _ in 0..skip {
+            indices.next();
+        }
+        let head = indices.next();
+        Self { indices, head, position: skip }
+    }
+
+    #[inline]
+    fn take(&mut self) -> usize {
+        self.head = self.indices.next();
+        self.position += 1;
+        self.position - 1
+    }
+}
+
+impl<'a> Union<'a> {
+    fn new(ours: &'a [BucketSpan], theirs: &'a [BucketSpan], below: usize) -> Self {
+        Self { ours: Walk::new(ours, 0), theirs: Walk::new(theirs, below) }
+    }
+}
+
+impl Iterator for Union<'_> {
+    type Item = Step;
+
+    #[inline]
+    fn next(&mut self) -> Option<Step> {
+        match (self.ours.head, self.theirs.head) {
+            (None, None) => None,
+            (Some(a), Some(b)) if a == b => {
+                Some(Step { index: a, ours: Some(self.ours.take()), theirs: Some(self.theirs.take()) })
+            }
+            (Some(a), b) if b.is_none_or(|b| a < b) => {
+                Some(Step { index: a, ours: Some(self.ours.take()), theirs: None })
+            }
+            (_, Some(b)) => Some(Step { index: b, ours: None, theirs: Some(self.theirs.take()) }),
+            (Some(_), None) => None,
+        }
+    }
+}
