@@ -1,1 +1,17 @@
-//! (being written)
+//! The head of a data directory, read: what is not in blocks yet, from the write-ahead log, the log of
+//! out-of-order samples, mapped chunks and chunk snapshots.
+
+mod exemplars;
+mod loss;
+pub mod mapped;
+mod merge;
+mod newest;
+mod read;
+mod refs;
+mod replay;
+mod series;
+mod source;
+
+pub use newest::newest_sample_time;
+pub use read::ReadHead;
+pub use replay::HeadOptions;

@@ -1,0 +1,223 @@
+//! Mapped head chunks: `chunks_head/000001`…, full chunks of series that are still in the head.
+//!
+//! ```text
+//! file:  magic 0x0130BC91 (4) · version 1 (1) · padding (3) · chunk… · zeros
+//! chunk: series ref (8) · mint (8) · maxt (8) · encoding, high bit: out of order (1) · length (uvarint) · data ·
+//!        CRC-32C of all before (4)
+//! ```
+//! Numbers are big-endian. The first two bytes of `data` are the number of samples. A chunk's reference is
+//! the file's number in the upper and its offset in the lower 32 bits.
+
+use std::path::Path;
+
+use tsdbctl_chunk::Encoding;
+use tsdbctl_platform::file::{self, Entry};
+use tsdbctl_platform::map::Map;
+use tsdbctl_storage::StorageError;
+use tsdbctl_wal::cursor::Cursor;
+use tsdbctl_wal::page::crc32c;
+
+use crate::loss::Losses;
+
+const MAGIC: u32 = 0x0130_BC91;
+const FILE_HEADER: usize = 8;
+/// The longest a chunk can be without its data.
+const MAX_CHUNK_META: usize = 34;
+const OUT_OF_ORDER_BIT: u8 = 0x80;
+
+/// Where a mapped chunk is and what its header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MappedChunk {
+    /// The chunk's data: index of the file among [`MappedChunks::files`], offset and length.
+    pub file: u32,
+    /// Offset of the data.
+    pub offset: u32,
+    /// Length of the data, bytes.
+    pub len: u32,
+    /// How the data is encoded.
+    pub encoding: Encoding,
+    /// Time of the first sample, Unix milliseconds.
+    pub mint: i64,
+    /// Time of the last sample, Unix milliseconds.
+    pub maxt: i64,
+}
+
+/// The files of mapped chunks, checked.
+#[derive(Debug, Default)]
+pub struct MappedChunks {
+    /// The files in order of their numbers.
+    pub files: Vec<Map>,
+    /// Reference of the last sound chunk, 0 if there is none.
+    pub last: u64,
+}
+
+impl MappedChunks {
+    /// The data of a chunk.
+    pub fn data(&self, chunk: &MappedChunk) -> &[u8] {
+        let start = chunk.offset as usize;
+        self.files
+            .get(chunk.file as usize)
+            .and_then(|f| f.bytes().get(start..start + chunk.len as usize))
+            .unwrap_or(&[])
+    }
+
+    /// Opens `dir` and gives every sound chunk to `each`, with its series and whether it is out of order; all
+    /// checksums are checked. Behind damage nothing is read, because a later chunk of a series would make
+    /// replay skip samples of the log that only the damaged one had. An incomplete chunk at the very end of
+    /// the last file is what a crash leaves, and no damage.
+    ///
+    /// # Errors
+    /// If a file cannot be read, or is damaged and the reader strict.
+    pub fn open(
+        dir: &Path,
+        losses: &mut Losses,
+        mut each: impl FnMut(u64, bool, MappedChunk),
+    ) -> Result<Self, StorageError> {
+        let mut found = Self::default();
+        let entries = match file::read_dir(dir) {
+            Ok(entries) => entries,
+            Err(e) if e.is_not_found() => return Ok(found),
+            Err(e) => return Err(e.into()),
+        };
+        let mut files: Vec<(u32, Entry)> = entries
+            .into_iter()
+            .filter(|e| !e.is_dir)
+            .filter_map(|e| Some((e.name.parse().ok()?, e)))
+            .collect();
+        files.sort_by_key(|(number, _)| *number);
+        let count = files.len();
+        for (i, (number, entry)) in files.iter().enumerate() {
+            if i > 0 && files[i - 1].0 + 1 != *number {
+                losses.at(
+                    &dir.join(format!("{:06}", number - 1)),
+                    0,
+                    "this file of head chunks is missing",
+                )?;
+                break;
+            }
+            let is_last = i + 1 == count;
+            let map = Map::open(&entry.path)?;
+            found.files.push(map.clone());
+            let mut scan = Scan { bytes: map.bytes(), file: i as u32, at: FILE_HEADER };
+            let bytes = map.bytes();
+            match bytes.first_chunk::<5>() {
+                Some([a, b, c, d, 1]) if u32::from_be_bytes([*a, *b, *c, *d]) == MAGIC => {}
+                // Created, but its header not written before the crash.
+                None if is_last => break,
+                Some([0, 0, 0, 0, _]) if is_last => break,
+                _ => {
+                    losses.at(&entry.path, 0, "no head chunk file of version 1")?;
+                    break;
+                }
+            }
+            loop {
+                let at = scan.at;
+                match scan.next() {
+                    Ok(Some((series, out_of_order, chunk))) => {
+                        found.last = u64::from(*number) << 32 | at as u64;
+                        if let Some(chunk) = chunk {
+                            each(series, out_of_order, chunk);
+                        }
+                    }
+                    Ok(None) => break,
+                    Err(_) if is_last && scan.nothing_behind(at) => return Ok(found),
+                    Err(reason) => {
+                        losses.at(&entry.path, at as u64, reason)?;
+                        return Ok(found);
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+struct Scan<'a> {
+    bytes: &'a [u8],
+    file: u32,
+    at: usize,
+}
+
+impl Scan<'_> {
+    /// The next chunk; without its place if its encoding is unknown. `Ok(None)` at the end.
+    #[allow(clippy::type_complexity)]
+    fn next(&mut self) -> Result<Option<(u64, bool, Option<MappedChunk>)>, String> {
+        let rest = &self.bytes[self.at.min(self.bytes.len())..];
+        if rest.len() < MAX_CHUNK_META {
+            return if rest.iter().all(|b| *b == 0) {
+                Ok(None)
+            } else {
+                Err("the file ends inside a chunk's header".to_string())
+            };
+        }
+        let mut c = Cursor::new(rest);
+        let mut number = || c.be64().map_err(|e| e.to_string());
+        let (series, mint, maxt) = (number()?, number()? as i64, number()? as i64);
+        if (series, mint, maxt) == (0, 0, 0) {
+            return Ok(None);
+        }
+        let kind = c.byte().map_err(|e| e.to_string())?;
+        let len = c.uvarint().map_err(|_| "a chunk's length is no number".to_string())?;
+        let start = rest.len() - c.len();
+        let end = usize::try_from(len)
+            .ok()
+            .and_then(|n| start.checked_add(n))
+            .filter(|e| e.saturating_add(4) <= rest.len());
+        let Some(end) = end else {
+            return Err(format!("a chunk of {len} bytes runs over the end of the file"));
+        };
+        let stored = u32::from_be_bytes([rest[end], rest[end + 1], rest[end + 2], rest[end + 3]]);
+        let computed = crc32c(&rest[..end]);
+        if stored != computed {
+            return Err(format!("checksum mismatch: stored {stored:08x}, computed {computed:08x}"));
+        }
+        let offset =
+            u32::try_from(self.at + start).map_err(|_| "the file is longer than 4 GiB".to_string())?;
+        let chunk = Encoding::from_byte(kind & !OUT_OF_ORDER_BIT).map(|encoding| MappedChunk {
+            file: self.file,
+            offset,
+            len: (end - start) as u32,
+            encoding,
+            mint,
+            maxt,
+        });
+        self.at += end + 4;
+        Ok(Some((series, kind & OUT_OF_ORDER_BIT != 0, chunk)))
+    }
+
+    /// Whether no sound chunk follows the bad one at `at`.
+    fn nothing_behind(&self, at: usize) -> bool {
+        let used = self.bytes.iter().rposition(|b| *b != 0).map_or(0, |p| p + 1);
+        (at + 1..used.saturating_sub(MAX_CHUNK_META - 1)).all(|start| {
+            let mut probe = Scan { bytes: self.bytes, file: self.file, at: start };
+            // The upper bits of a reference and of a length are zero: few places get as far as a checksum.
+            let plausible = self.bytes[start..start + 3] == [0, 0, 0] && self.bytes[start + 24] & 0x78 == 0;
+            !plausible || !matches!(probe.next(), Ok(Some(_)))
+        })
+    }
+}
+
+/// Appends a file header.
+pub fn write_file_header(out: &mut Vec<u8>) {
+    out.extend_from_slice(&MAGIC.to_be_bytes());
+    out.extend_from_slice(&[1, 0, 0, 0]);
+}
+
+/// Appends one chunk.
+pub fn write_chunk(
+    out: &mut Vec<u8>,
+    series: u64,
+    (mint, maxt): (i64, i64),
+    encoding: Encoding,
+    out_of_order: bool,
+    data: &[u8],
+) {
+    let start = out.len();
+    out.extend_from_slice(&series.to_be_bytes());
+    out.extend_from_slice(&mint.to_be_bytes());
+    out.extend_from_slice(&maxt.to_be_bytes());
+    out.push(encoding as u8 | if out_of_order { OUT_OF_ORDER_BIT } else { 0 });
+    tsdbctl_wal::cursor::put_string(out, data);
+    let crc = crc32c(&out[start..]);
+    out.extend_from_slice(&crc.to_be_bytes());
+}

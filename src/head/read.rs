@@ -1,0 +1,525 @@
+//! The replayed head as a querier.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use tsdbctl_chunk::{Encoding, SampleColumns};
+use tsdbctl_model::labels::Labels;
+use tsdbctl_model::sample::Exemplar;
+use tsdbctl_model::symbols::{EMPTY, SymLabels};
+use tsdbctl_model::{Matcher, Sym, SymbolTable};
+use tsdbctl_storage::querier::SeriesExemplars;
+use tsdbctl_storage::{
+    Budget, Control, LabelNeeds, Loss, Querier, ReadStats, SelectHints, SeriesSet, StorageError, TimeFilter,
+};
+use tsdbctl_wal::cursor::Cursor;
+use tsdbctl_wal::record::EncodedLabels;
+
+use crate::merge::{Stream, merge};
+use crate::replay::{HeadOptions, Replayed, replay};
+use crate::series::{OutOfOrderChunk, OutOfOrderHead, Series, float_columns, locate};
+
+/// The head of a data directory, loaded for reading.
+#[derive(Clone)]
+pub struct ReadHead {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    data: Replayed,
+    /// Live series in order of their references.
+    order: Vec<u32>,
+    /// Times of the earliest and the latest sample, asked for or not.
+    times: Option<(i64, i64)>,
+    range: (i64, i64),
+    wal: std::path::PathBuf,
+    budget: Budget,
+    taken: usize,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.budget.give(self.taken);
+    }
+}
+
+/// How often a directory is listed anew because a running server removed files meanwhile.
+const ATTEMPTS: usize = 3;
+
+impl ReadHead {
+    /// Loads the head of a data directory: `wal/`, `wbl/`, `chunks_head/`. `None` if it has no log.
+    ///
+    /// # Errors
+    /// If a file cannot be read, is damaged (unless `options.tolerant`), or a limit is reached.
+    pub fn open(
+        dir: &Path,
+        options: &HeadOptions<'_>,
+        control: &Control,
+    ) -> Result<Option<Self>, StorageError> {
+        let mut attempt = 1;
+        let data = loop {
+            match replay(dir, options, control) {
+                Ok(Some(data)) => break data,
+                Ok(None) => return Ok(None),
+                Err(StorageError::File(e)) if e.is_not_found() && attempt < ATTEMPTS => attempt += 1,
+                Err(e) => return Err(e),
+            }
+        };
+        let mut taken: usize = data.shards.iter().map(|s| s.taken).sum();
+        let labels = data.directory.bytes();
+        if let Err(e) = control.budget.take("head", labels) {
+            control.budget.give(taken);
+            return Err(e.into());
+        }
+        taken += labels;
+        let mut order: Vec<u32> = (0..data.directory.slots.len() as u32)
+            .filter(|slot| {
+                !data.directory.slots[*slot as usize].removed && series(&data, *slot).has_samples()
+            })
+            .collect();
+        order.sort_by_key(|slot| data.directory.slots[*slot as usize].series);
+        let times = order
+            .iter()
+            .filter_map(|slot| times(series(&data, *slot)))
+            .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+        let inner = Inner {
+            data,
+            order,
+            times,
+            range: (options.mint, options.maxt),
+            wal: dir.join("wal"),
+            budget: control.budget.clone(),
+            taken,
+        };
+        Ok(Some(Self { inner: Arc::new(inner) }))
+    }
+
+    /// Number of series.
+    pub fn series_count(&self) -> usize {
+        self.inner.order.len()
+    }
+
+    /// Times of the earliest and the latest sample of the loaded series, Unix milliseconds; samples outside the
+    /// asked range count where they were met.
+    pub fn times(&self) -> Option<(i64, i64)> {
+        self.inner.times
+    }
+}
+
+fn series(data: &Replayed, slot: u32) -> &Series {
+    let (shard, i) = locate(slot, data.shards.len() as u32);
+    data.shards[shard].series.get(i).unwrap_or(&NO_SAMPLES)
+}
+
+/// A series that no work came for.
+static NO_SAMPLES: Series = Series::EMPTY;
+
+/// Where the samples of a piece are.
+enum Data<'a> {
+    Chunk(Encoding, &'a [u8]),
+    Head(&'a OutOfOrderHead),
+}
+
+/// A chunk of a series.
+struct Piece<'a> {
+    mint: i64,
+    maxt: i64,
+    /// End for the question of overlaps: the open chunk has none.
+    merge_end: i64,
+    out_of_order: bool,
+    data: Data<'a>,
+}
+
+fn in_order_pieces<'a>(data: &'a Replayed, s: &'a Series) -> Vec<Piece<'a>> {
+    let mut pieces: Vec<Piece<'a>> = s
+        .mapped
+        .iter()
+        .map(|c| Piece {
+            mint: c.mint,
+            maxt: c.maxt,
+            merge_end: c.maxt,
+            out_of_order: false,
+            data: Data::Chunk(c.encoding, data.mapped.data(c)),
+        })
+        .collect();
+    pieces.extend(s.made.iter().map(|c| Piece {
+        mint: c.mint,
+        maxt: c.maxt,
+        merge_end: c.maxt,
+        out_of_order: false,
+        data: Data::Chunk(c.encoding, &c.data),
+    }));
+    if let Some(i) = &s.in_order {
+        pieces.extend(i.appender.chunks().map(|c| Piece {
+            mint: c.mint,
+            maxt: c.maxt,
+            merge_end: c.maxt,
+            out_of_order: false,
+            data: Data::Chunk(c.encoding, c.data),
+        }));
+        if let Some(open) = pieces.last_mut() {
+            open.merge_end = i64::MAX;
+        }
+    }
+    pieces
+}
+
+fn late_pieces<'a>(data: &'a Replayed, s: &'a Series) -> Vec<Piece<'a>> {
+    let mut pieces: Vec<Piece<'a>> = s
+        .out_of_order
+        .iter()
+        .map(|c| match c {
+            OutOfOrderChunk::Mapped(c) => (c.mint, c.maxt, Data::Chunk(c.encoding, data.mapped.data(c))),
+            OutOfOrderChunk::Made(c) => (c.mint, c.maxt, Data::Chunk(c.encoding, &c.data)),
+        })
+        .map(|(mint, maxt, data)| Piece { mint, maxt, merge_end: maxt, out_of_order: true, data })
+        .collect();
+    if let Some(head) = &s.out_of_order_head
+        && let (Some(first), Some(last)) = (head.samples.first(), head.samples.last())
+    {
+        let data = Data::Head(head);
+        pieces.push(Piece { mint: first.0, maxt: last.0, merge_end: last.0, out_of_order: true, data });
+    }
+    pieces
+}
+
+fn times(s: &Series) -> Option<(i64, i64)> {
+    let mapped = s.mapped.iter().map(|c| (c.mint, c.maxt));
+    let made = s.made.iter().map(|c| (c.mint, c.maxt));
+    let appended = s.in_order.iter().flat_map(|i| i.appender.chunks()).map(|c| (c.mint, c.maxt));
+    let late = s.out_of_order.iter().map(|c| match c {
+        OutOfOrderChunk::Mapped(c) => (c.mint, c.maxt),
+        OutOfOrderChunk::Made(c) => (c.mint, c.maxt),
+    });
+    let head = s.out_of_order_head.iter().filter_map(|h| Some((h.samples.first()?.0, h.samples.last()?.0)));
+    mapped
+        .chain(made)
+        .chain(appended)
+        .chain(late)
+        .chain(head)
+        .chain(s.skipped)
+        .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+}
+
+fn is_deleted(ranges: &[(i64, i64)], mint: i64, maxt: i64) -> bool {
+    ranges.iter().any(|(a, b)| *a <= mint && maxt <= *b)
+}
+
+impl Inner {
+    fn deleted(&self, slot: u32) -> &[(i64, i64)] {
+        self.data.tombstones.get(&slot).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether upstream would find a chunk of the series in the range.
+    fn overlaps(&self, slot: u32, start: i64, end: i64) -> bool {
+        let s = series(&self.data, slot);
+        let ranges = self.deleted(slot);
+        let hit = |p: &Piece<'_>| p.mint <= end && p.maxt >= start && !is_deleted(ranges, p.mint, p.maxt);
+        if in_order_pieces(&self.data, s).iter().any(hit) || late_pieces(&self.data, s).iter().any(hit) {
+            return true;
+        }
+        // Samples that were not kept hide the bounds of their chunks; those around the range share one, mostly.
+        s.skipped.is_some() && times(s).is_some_and(|(first, last)| first <= end && last >= start)
+    }
+
+    /// Live series that satisfy all matchers.
+    fn matching(&self, matchers: &[Matcher], control: &Control) -> Result<Vec<u32>, StorageError> {
+        let symbols = &self.data.directory.symbols;
+        let mut asked: Vec<(Option<Sym>, &Matcher, Vec<u8>)> =
+            matchers.iter().map(|m| (symbols.get(&m.name), m, vec![0; symbols.len()])).collect();
+        let mut found = Vec::new();
+        for (i, slot) in self.order.iter().enumerate() {
+            if i % 4096 == 0 {
+                control.check("head select")?;
+            }
+            let labels = self.data.directory.labels(*slot);
+            let all = asked.iter_mut().all(|(name, matcher, known)| {
+                let value = name.and_then(|n| labels.iter().find(|l| l.0 == n)).map_or(EMPTY, |l| l.1);
+                let known = &mut known[value.0 as usize];
+                if *known == 0 {
+                    *known = 1 + u8::from(matcher.matches(symbols.resolve(value)));
+                }
+                *known == 2
+            });
+            if all {
+                found.push(*slot);
+            }
+        }
+        Ok(found)
+    }
+
+    fn in_range(&self) -> bool {
+        self.times.is_some_and(|(first, last)| first <= self.range.1 && last >= self.range.0)
+    }
+
+    fn corrupt(&self, data: &Data<'_>, reason: String) -> StorageError {
+        let bytes = match data {
+            Data::Chunk(_, bytes) => bytes.as_ptr() as usize,
+            Data::Head(_) => 0,
+        };
+        for map in &self.data.mapped.files {
+            let start = map.bytes().as_ptr() as usize;
+            if (start..start + map.bytes().len()).contains(&bytes) {
+                return Loss { file: map.path().to_owned(), offset: (bytes - start) as u64, reason }.into();
+            }
+        }
+        Loss { file: self.wal.clone(), offset: 0, reason }.into()
+    }
+
+    fn decode(
+        &self,
+        piece: &Piece<'_>,
+        range: (i64, i64),
+        out: &mut SampleColumns,
+        stats: &mut ReadStats,
+    ) -> Result<(), StorageError> {
+        let failed = |e: tsdbctl_chunk::ChunkError| self.corrupt(&piece.data, e.to_string());
+        let mut one = |encoding, bytes: &[u8], out: &mut SampleColumns| {
+            stats.chunks += 1;
+            stats.bytes += bytes.len() as u64;
+            stats.samples += tsdbctl_chunk::sample_count(encoding, bytes).map_err(failed)? as u64;
+            tsdbctl_chunk::decode(encoding, bytes, range.0, range.1, out).map_err(failed)
+        };
+        match &piece.data {
+            Data::Chunk(encoding, bytes) => one(*encoding, bytes, out),
+            Data::Head(head) => {
+                let mut all = SampleColumns::default();
+                if float_columns(head, &mut all) {
+                    stats.chunks += 1;
+                    stats.samples += head.samples.len() as u64;
+                    keep(&all, out, |t| (range.0..=range.1).contains(&t));
+                    return Ok(());
+                }
+                for chunk in head.chunks().map_err(failed)? {
+                    one(chunk.encoding, &chunk.data, out)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn read(
+        &self,
+        slot: u32,
+        filter: &TimeFilter,
+        out: &mut SampleColumns,
+        stats: &mut ReadStats,
+    ) -> Result<(), StorageError> {
+        let s = series(&self.data, slot);
+        let (mint, maxt) = (filter.mint(), filter.maxt());
+        let mut pieces = in_order_pieces(&self.data, s);
+        let late = late_pieces(&self.data, s);
+        let in_order = late.is_empty() && pieces.is_sorted_by(|a, b| a.maxt < b.mint);
+        if !in_order {
+            // Of equal begin, upstream's chunk references decide: in-order ones first, then by age.
+            pieces.extend(late);
+            pieces.sort_by_key(|p| (p.mint, p.out_of_order));
+        }
+        let ranges = self.deleted(slot);
+        let mut scratch = SampleColumns::default();
+        let mut group: Vec<&Piece<'_>> = Vec::new();
+        let mut group_end = i64::MIN;
+        let mut from = mint;
+        let mut wanted = pieces.iter().filter(|p| filter.wants(p.mint, p.maxt)).peekable();
+        while let Some(piece) = wanted.next() {
+            group.push(piece);
+            group_end = group_end.max(if in_order { piece.maxt } else { piece.merge_end });
+            if wanted.peek().is_some_and(|next| !in_order && next.mint <= group_end) {
+                continue;
+            }
+            let touched = ranges.iter().any(|(a, b)| *a <= group_end && *b >= group[0].mint);
+            let target = if touched { &mut scratch } else { &mut *out };
+            if let [single] = group[..] {
+                self.decode(single, (from, maxt), target, stats)?;
+            } else {
+                let mut streams = Vec::with_capacity(group.len());
+                for piece in &group {
+                    let mut columns = SampleColumns::default();
+                    self.decode(piece, (from, maxt), &mut columns, stats)?;
+                    streams.push(Stream::new(columns));
+                }
+                merge(&mut streams, target);
+            }
+            let last = target.floats.t.last().max(target.histograms.t.last()).copied();
+            from = from.max(last.map_or(i64::MIN, |t| t.saturating_add(1)));
+            if touched {
+                keep(&scratch, out, |t| !is_deleted(ranges, t, t));
+                scratch.clear();
+            }
+            group.clear();
+            group_end = i64::MIN;
+        }
+        Ok(())
+    }
+}
+
+/// Appends the samples whose time passes.
+fn keep(from: &SampleColumns, to: &mut SampleColumns, passes: impl Fn(i64) -> bool) {
+    for (i, t) in from.floats.t.iter().enumerate().filter(|(_, t)| passes(**t)) {
+        to.floats.push(*t, from.floats.v[i], from.floats.start_timestamp(i));
+    }
+    let h = &from.histograms;
+    for (i, t) in h.t.iter().enumerate().filter(|(_, t)| passes(**t)) {
+        to.histograms.push(*t, h.h[i].clone(), h.integer[i], h.start_timestamp(i));
+    }
+}
+
+impl Querier for ReadHead {
+    fn select(
+        &self,
+        hints: &SelectHints,
+        matchers: &[Matcher],
+        symbols: &mut SymbolTable,
+        control: &Control,
+    ) -> Result<Box<dyn SeriesSet>, StorageError> {
+        let inner = &self.inner;
+        let own = &inner.data.directory.symbols;
+        let mut known: Vec<Option<Sym>> = vec![None; own.len()];
+        let mut intern =
+            |sym: Sym| *known[sym.0 as usize].get_or_insert_with(|| symbols.intern(own.resolve(sym)));
+        let mut set =
+            HeadSeriesSet { inner: inner.clone(), slots: Vec::new(), ends: Vec::new(), pairs: Vec::new() };
+        for slot in inner.matching(matchers, control)? {
+            if !inner.overlaps(slot, hints.start, hints.end) {
+                continue;
+            }
+            for (name, value) in inner.data.directory.labels(slot) {
+                let needed = match &hints.labels {
+                    LabelNeeds::All => true,
+                    LabelNeeds::Only(names) => {
+                        let name = own.resolve(*name);
+                        names.binary_search_by(|n| n.as_str().cmp(name)).is_ok()
+                    }
+                };
+                if needed {
+                    set.pairs.push((intern(*name), intern(*value)));
+                }
+            }
+            set.slots.push(slot);
+            set.ends.push(set.pairs.len());
+        }
+        Ok(Box::new(set))
+    }
+
+    fn label_names(&self, matchers: &[Matcher], control: &Control) -> Result<Vec<String>, StorageError> {
+        let directory = &self.inner.data.directory;
+        if !self.inner.in_range() {
+            return Ok(Vec::new());
+        }
+        let mut names = BTreeSet::new();
+        for slot in self.inner.matching(matchers, control)? {
+            names.extend(directory.labels(slot).iter().map(|(n, _)| *n));
+        }
+        let mut names: Vec<String> =
+            names.into_iter().map(|n| directory.symbols.resolve(n).to_string()).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn label_values(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+        control: &Control,
+    ) -> Result<Vec<String>, StorageError> {
+        let directory = &self.inner.data.directory;
+        let Some(name) = directory.symbols.get(name).filter(|_| self.inner.in_range()) else {
+            return Ok(Vec::new());
+        };
+        let mut values = BTreeSet::new();
+        for slot in self.inner.matching(matchers, control)? {
+            values.extend(directory.labels(slot).iter().filter(|(n, _)| *n == name).map(|(_, v)| *v));
+        }
+        let mut values: Vec<String> =
+            values.into_iter().map(|v| directory.symbols.resolve(v).to_string()).collect();
+        values.sort_unstable();
+        Ok(values)
+    }
+
+    fn exemplars(
+        &self,
+        start: i64,
+        end: i64,
+        selections: &[Vec<Matcher>],
+        control: &Control,
+    ) -> Result<Vec<SeriesExemplars>, StorageError> {
+        control.check("exemplars")?;
+        let directory = &self.inner.data.directory;
+        let mut found = Vec::new();
+        for (slot, list) in self.inner.data.exemplars.between(start, end) {
+            let series = directory.symbols.labels(directory.labels(slot));
+            let wanted = selections.iter().any(|set| set.iter().all(|m| m.matches(series.get(&m.name))));
+            if !wanted {
+                continue;
+            }
+            let exemplars = list
+                .map(|e| Exemplar { labels: decode_labels(&e.labels), value: e.value, timestamp_ms: e.t })
+                .collect();
+            found.push(SeriesExemplars { series, exemplars });
+        }
+        found.sort_by(|a, b| a.series.cmp(&b.series));
+        Ok(found)
+    }
+
+    fn losses(&self) -> Vec<Loss> {
+        self.inner.data.losses.list.clone()
+    }
+}
+
+fn decode_labels(bytes: &[u8]) -> Labels {
+    let text = |b| -> Cow<'_, str> { String::from_utf8_lossy(b) };
+    match EncodedLabels::read(&mut Cursor::new(bytes)) {
+        Ok(labels) => Labels::from_pairs(labels.iter().map(|(n, v)| (text(n), text(v)))),
+        Err(_) => Labels::empty(),
+    }
+}
+
+/// Selected series of a head.
+struct HeadSeriesSet {
+    inner: Arc<Inner>,
+    slots: Vec<u32>,
+    /// Where each series' labels end in `pairs`.
+    ends: Vec<usize>,
+    pairs: Vec<(Sym, Sym)>,
+}
+
+impl SeriesSet for HeadSeriesSet {
+    fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    fn labels(&self, i: usize) -> &SymLabels {
+        let start = if i == 0 { 0 } else { self.ends[i - 1] };
+        &self.pairs[start..self.ends[i]]
+    }
+
+    fn read(
+        &self,
+        i: usize,
+        filter: &TimeFilter,
+        out: &mut SampleColumns,
+        stats: &mut ReadStats,
+    ) -> Result<(), StorageError> {
+        self.inner.read(self.slots[i], filter, out, stats)
+    }
+
+    fn cost(&self, i: usize, filter: &TimeFilter) -> ReadStats {
+        let s = series(&self.inner.data, self.slots[i]);
+        let mut cost = ReadStats::default();
+        for p in in_order_pieces(&self.inner.data, s).iter().chain(&late_pieces(&self.inner.data, s)) {
+            if filter.wants(p.mint, p.maxt) {
+                cost.chunks += 1;
+                match &p.data {
+                    Data::Chunk(encoding, bytes) => {
+                        cost.bytes += bytes.len() as u64;
+                        cost.samples += tsdbctl_chunk::sample_count(*encoding, bytes).unwrap_or(0) as u64;
+                    }
+                    Data::Head(head) => cost.samples += head.samples.len() as u64,
+                }
+            }
+        }
+        cost
+    }
+}

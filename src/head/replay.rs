@@ -1,0 +1,585 @@
+//! Replay: checkpoint, segments and the out-of-order log, read by one thread, decoded and routed by a second,
+//! appended by workers that share the series out among them.
+
+use std::borrow::Cow;
+use std::hash::BuildHasher;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use foldhash::fast::FixedState;
+use hashbrown::{HashMap, HashTable};
+use smallvec::SmallVec;
+use tsdbctl_model::{FloatHistogram, Histogram, Matcher, Sym, SymbolTable};
+use tsdbctl_storage::control::ControlError;
+use tsdbctl_storage::{Control, StorageError};
+use tsdbctl_wal::record::{
+    EncodedLabels, ExemplarEntry, MarkerEntry, RecordType, SampleEntry, SeriesEntry, TombstoneEntry, Visitor,
+    decode,
+};
+use tsdbctl_wal::{Damage, Log};
+
+use crate::exemplars::{Exemplars, Owner};
+use crate::loss::{Losses, loss, storage_error};
+use crate::mapped::{MappedChunk, MappedChunks};
+use crate::refs::RefTable;
+use crate::series::{FloatItem, Kind, Shard, Value, ValueItem, Work, locate};
+use crate::source::{Batch, Role, Source, read};
+
+/// Floats that go to a worker at once.
+const FLOATS: usize = 2048;
+/// Histograms that go to a worker at once.
+const VALUES: usize = 128;
+
+/// What of a head to load.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadOptions<'a> {
+    /// In-order samples before this are in blocks, or were deleted there: the end of the newest block that was
+    /// not made of out-of-order samples, Unix milliseconds.
+    pub min_valid_time: i64,
+    /// Series to load: those that satisfy all matchers of any list. Empty: all.
+    pub selections: &'a [Vec<Matcher>],
+    /// Earliest sample time that will be asked for; earlier ones need not be kept.
+    pub mint: i64,
+    /// Latest sample time that will be asked for.
+    pub maxt: i64,
+    /// Go on behind damage and report it as losses, rather than fail.
+    pub tolerant: bool,
+}
+
+impl Default for HeadOptions<'_> {
+    /// Everything, strictly.
+    fn default() -> Self {
+        Self { min_valid_time: i64::MIN, selections: &[], mint: i64::MIN, maxt: i64::MAX, tolerant: false }
+    }
+}
+
+/// What is known of a series outside its shard.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot {
+    /// Its first reference.
+    pub series: u64,
+    labels: usize,
+    labels_len: u32,
+    /// Removed from the head at some point of the log.
+    pub removed: bool,
+}
+
+/// The labels of all wanted series.
+#[derive(Default)]
+pub struct Directory {
+    /// Names and values.
+    pub symbols: SymbolTable,
+    pairs: Vec<(Sym, Sym)>,
+    /// The series in order of their creation.
+    pub slots: Vec<Slot>,
+    by_labels: HashTable<u32>,
+}
+
+impl Directory {
+    /// Labels of a slot.
+    pub fn labels(&self, slot: u32) -> &[(Sym, Sym)] {
+        let s = &self.slots[slot as usize];
+        &self.pairs[s.labels..s.labels + s.labels_len as usize]
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.symbols.bytes()
+            + self.pairs.capacity() * size_of::<(Sym, Sym)>()
+            + self.slots.capacity() * size_of::<Slot>()
+            + self.by_labels.capacity() * 5
+    }
+
+    /// The slot of a label set, made if it is new.
+    fn slot(&mut self, series: u64, labels: EncodedLabels<'_>, hasher: &FixedState) -> u32 {
+        let start = self.pairs.len();
+        for (name, value) in labels.iter() {
+            let name = self.symbols.intern(&text(name));
+            let value = self.symbols.intern(&text(value));
+            self.pairs.push((name, value));
+        }
+        let symbols = &self.symbols;
+        let fresh = &mut self.pairs[start..];
+        if !fresh.is_sorted_by_key(|p| symbols.resolve(p.0)) {
+            fresh.sort_by_key(|p| symbols.resolve(p.0));
+        }
+        let hash = hasher.hash_one(&self.pairs[start..]);
+        let (slots, pairs) = (&self.slots, &self.pairs);
+        let of = |slot: &u32| {
+            let s = &slots[*slot as usize];
+            &pairs[s.labels..s.labels + s.labels_len as usize]
+        };
+        if let Some(slot) = self.by_labels.find(hash, |slot| of(slot) == &pairs[start..]) {
+            let slot = *slot;
+            self.pairs.truncate(start);
+            return slot;
+        }
+        let slot = slots.len() as u32;
+        self.by_labels.insert_unique(hash, slot, |slot| hasher.hash_one(of(slot)));
+        let labels_len = (pairs.len() - start) as u32;
+        self.slots.push(Slot { series, labels: start, labels_len, removed: false });
+        slot
+    }
+
+    /// Takes a series out, so that its labels get a new slot when they come again.
+    fn remove(&mut self, slot: u32, hasher: &FixedState) {
+        let hash = hasher.hash_one(self.labels(slot));
+        if let Ok(entry) = self.by_labels.find_entry(hash, |s| *s == slot) {
+            entry.remove();
+        }
+        self.slots[slot as usize].removed = true;
+    }
+}
+
+fn text(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}
+
+/// Whether a series is wanted.
+fn wanted(selections: &[Vec<Matcher>], labels: EncodedLabels<'_>) -> bool {
+    if selections.is_empty() {
+        return true;
+    }
+    let pairs: SmallVec<[(&[u8], &[u8]); 24]> = labels.iter().collect();
+    selections.iter().any(|matchers| {
+        matchers.iter().all(|m| {
+            let value = pairs.iter().find(|(n, _)| *n == m.name.as_bytes()).map_or(&b""[..], |(_, v)| v);
+            m.matches(&text(value))
+        })
+    })
+}
+
+/// Mapped chunks whose series' labels have not been met yet.
+#[derive(Default)]
+struct Unclaimed {
+    /// In the asked range or out of order; sorted by series.
+    chunks: Vec<(u64, bool, MappedChunk)>,
+    /// End and kind of every series' last in-order chunk.
+    ends: HashMap<u64, (i64, Kind)>,
+}
+
+impl Unclaimed {
+    fn claim(&mut self, series: u64, slot: u32) -> Option<Work> {
+        let end = self.ends.remove(&series);
+        let first = self.chunks.partition_point(|c| c.0 < series);
+        let mine = self.chunks[first..].iter().take_while(|c| c.0 == series);
+        let (mut chunks, mut out_of_order) = (Vec::new(), Vec::new());
+        for (_, late, chunk) in mine {
+            if *late {
+                out_of_order.push(*chunk);
+            } else if end.is_some() {
+                chunks.push(*chunk);
+            }
+        }
+        if end.is_none() && out_of_order.is_empty() {
+            return None;
+        }
+        let mapped_end = end.map_or(i64::MIN, |(t, _)| t);
+        Some(Work::Mapped { slot, mapped_end, kind: end.map(|(_, k)| k), chunks, out_of_order })
+    }
+}
+
+/// Work collected for one worker.
+struct Outbox {
+    to: SyncSender<Work>,
+    floats: Vec<FloatItem>,
+    values: Vec<ValueItem>,
+    late: Vec<ValueItem>,
+    hung_up: bool,
+}
+
+impl Outbox {
+    fn send(&mut self, work: Work) {
+        self.hung_up |= self.to.send(work).is_err();
+    }
+
+    fn flush_floats(&mut self) {
+        if !self.floats.is_empty() {
+            let items = std::mem::replace(&mut self.floats, Vec::with_capacity(FLOATS));
+            self.send(Work::Floats(items));
+        }
+    }
+
+    fn flush_values(&mut self) {
+        if !self.values.is_empty() {
+            let items = std::mem::take(&mut self.values);
+            self.send(Work::Histograms(items));
+        }
+    }
+
+    fn flush_late(&mut self) {
+        if !self.late.is_empty() {
+            let items = std::mem::take(&mut self.late);
+            self.send(Work::OutOfOrder(items));
+        }
+    }
+
+    fn flush(&mut self) {
+        self.flush_floats();
+        self.flush_values();
+        self.flush_late();
+    }
+}
+
+/// Decodes records and routes what they say.
+struct Router<'a> {
+    options: &'a HeadOptions<'a>,
+    directory: Directory,
+    hasher: FixedState,
+    refs: RefTable,
+    unclaimed: Unclaimed,
+    claimed_late: hashbrown::HashSet<u64>,
+    last_mapped: u64,
+    tombstones: HashMap<u32, Vec<(i64, i64)>>,
+    exemplars: Exemplars,
+    outboxes: Vec<Outbox>,
+    // What is being read.
+    role: Role,
+    v2: bool,
+    place: (u32, u64),
+}
+
+impl Router<'_> {
+    #[inline]
+    fn lookup(&mut self, series: u64) -> Option<u32> {
+        let slot = self.refs.get(series)?;
+        (!self.directory.slots[slot as usize].removed).then_some(slot)
+    }
+
+    #[inline]
+    fn outbox(&mut self, slot: u32) -> &mut Outbox {
+        let (shard, _) = locate(slot, self.outboxes.len() as u32);
+        &mut self.outboxes[shard]
+    }
+
+    fn value(&mut self, series: u64, t: i64, st: i64, value: Value) {
+        let (role, v2, place) = (self.role, self.v2, self.place);
+        let Some(slot) = self.lookup(series) else { return };
+        let item = ValueItem { slot, v2, t, st, value, place };
+        let outbox = self.outbox(slot);
+        if role == Role::OutOfOrder {
+            outbox.late.push(item);
+            if outbox.late.len() >= VALUES {
+                outbox.flush_late();
+            }
+            return;
+        }
+        outbox.flush_floats();
+        outbox.values.push(item);
+        if outbox.values.len() >= VALUES {
+            outbox.flush_values();
+        }
+    }
+}
+
+impl Visitor for Router<'_> {
+    fn series(&mut self, entry: SeriesEntry<'_>) {
+        if self.role == Role::OutOfOrder || !wanted(self.options.selections, entry.labels) {
+            return;
+        }
+        let slot = self.directory.slot(entry.series, entry.labels, &self.hasher);
+        if self.refs.get(entry.series) != Some(slot) {
+            self.refs.set(entry.series, slot);
+        }
+        // Chunks are claimed once; a repeated record of the same series changes nothing.
+        if self.claimed_late.insert(entry.series)
+            && let Some(work) = self.unclaimed.claim(entry.series, slot)
+        {
+            let outbox = self.outbox(slot);
+            outbox.flush();
+            outbox.send(work);
+        }
+    }
+
+    #[inline]
+    fn sample(&mut self, entry: SampleEntry<f64>) {
+        let (t, st) = (entry.timestamp_ms, entry.start_timestamp_ms);
+        if self.role == Role::OutOfOrder {
+            return self.value(entry.series, t, st, Value::Float(entry.value));
+        }
+        if t < self.options.min_valid_time {
+            return;
+        }
+        let Some(slot) = self.lookup(entry.series) else { return };
+        let item = FloatItem { slot, v2: self.v2, t, v: entry.value, st };
+        let outbox = self.outbox(slot);
+        outbox.flush_values();
+        outbox.floats.push(item);
+        if outbox.floats.len() >= FLOATS {
+            outbox.flush_floats();
+        }
+    }
+
+    fn wants_histogram(&mut self, series: u64, timestamp_ms: i64) -> bool {
+        (self.role == Role::OutOfOrder || timestamp_ms >= self.options.min_valid_time)
+            && self.lookup(series).is_some()
+    }
+
+    fn histogram(&mut self, entry: SampleEntry<Histogram>) {
+        let value = Value::Integer(Box::new(entry.value));
+        self.value(entry.series, entry.timestamp_ms, entry.start_timestamp_ms, value);
+    }
+
+    fn float_histogram(&mut self, entry: SampleEntry<FloatHistogram>) {
+        let value = Value::FloatHistogram(Box::new(entry.value));
+        self.value(entry.series, entry.timestamp_ms, entry.start_timestamp_ms, value);
+    }
+
+    fn tombstone(&mut self, entry: TombstoneEntry) {
+        if self.role == Role::OutOfOrder {
+            return;
+        }
+        let Some(slot) = self.lookup(entry.series) else { return };
+        if entry.is_whole_series() {
+            self.directory.remove(slot, &self.hasher);
+            self.tombstones.remove(&slot);
+        } else if entry.maxt >= self.options.min_valid_time && entry.mint <= entry.maxt {
+            self.tombstones.entry(slot).or_default().push((entry.mint, entry.maxt));
+        }
+    }
+
+    fn exemplar(&mut self, entry: ExemplarEntry<'_>) {
+        if self.role == Role::OutOfOrder || entry.timestamp_ms < self.options.min_valid_time {
+            return;
+        }
+        let owner = self.lookup(entry.series).map_or(Owner::Other(entry.series), Owner::Slot);
+        self.exemplars.add(owner, entry.timestamp_ms, entry.value, entry.labels);
+    }
+
+    fn marker(&mut self, entry: MarkerEntry) {
+        // A marker of a chunk that was not loaded says nothing: its samples are in this log.
+        if self.role != Role::OutOfOrder || entry.chunk > self.last_mapped {
+            return;
+        }
+        if let Some(slot) = self.lookup(entry.series) {
+            let outbox = self.outbox(slot);
+            outbox.flush_late();
+            outbox.send(Work::Marked(slot));
+        }
+    }
+}
+
+/// A replayed head.
+pub struct Replayed {
+    /// Labels.
+    pub directory: Directory,
+    /// Samples, by [`locate`].
+    pub shards: Vec<Shard>,
+    /// Files that chunks of the series lie in.
+    pub mapped: MappedChunks,
+    /// Deleted ranges by slot, sorted and apart.
+    pub tombstones: HashMap<u32, Vec<(i64, i64)>>,
+    /// Exemplars.
+    pub exemplars: Exemplars,
+    /// What was left out.
+    pub losses: Losses,
+}
+
+/// The files of a log in the order in which they are read.
+fn sources(log: Log, role: Role, losses: &mut Losses) -> Result<Vec<Source>, StorageError> {
+    for gap in log.gaps {
+        losses.add(loss(gap))?;
+    }
+    let mut list = Vec::new();
+    for segment in log.checkpoint.into_iter().flat_map(|(_, parts)| parts) {
+        list.push(Source { path: segment.path, role, start: 0, is_last: false });
+    }
+    // A server that starts makes a new segment before it repairs the one that a crash tore.
+    let last = log.segments.iter().rposition(|s| s.size > 0).unwrap_or(0);
+    for (i, segment) in log.segments.into_iter().enumerate() {
+        list.push(Source { path: segment.path, role, start: 0, is_last: i >= last });
+    }
+    Ok(list)
+}
+
+/// Replays the head of `dir`; `None` if it has no log.
+pub fn replay(
+    dir: &Path,
+    options: &HeadOptions<'_>,
+    control: &Control,
+) -> Result<Option<Replayed>, StorageError> {
+    let mut losses = Losses { tolerant: options.tolerant, ..Losses::default() };
+    let Some(log) = Log::list(&dir.join("wal")).map_err(storage_error)? else { return Ok(None) };
+    let mut sources_list = sources(log, Role::Log, &mut losses)?;
+    if let Some(late) = Log::list(&dir.join("wbl")).map_err(storage_error)? {
+        sources_list.extend(sources(late, Role::OutOfOrder, &mut losses)?);
+    }
+    let mut unclaimed = Unclaimed::default();
+    let mapped = MappedChunks::open(&dir.join("chunks_head"), &mut losses, |series, late, chunk| {
+        if !late {
+            if chunk.maxt < options.min_valid_time {
+                return;
+            }
+            let end = unclaimed.ends.entry(series).or_insert((i64::MIN, Kind::Float));
+            if chunk.maxt >= end.0 {
+                *end = (chunk.maxt, Kind::of(chunk.encoding));
+            }
+        }
+        if late || (chunk.maxt >= options.mint && chunk.mint <= options.maxt) {
+            unclaimed.chunks.push((series, late, chunk));
+        }
+    })?;
+    unclaimed.chunks.sort_by_key(|(series, ..)| *series);
+    control.check("head replay")?;
+
+    let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 8);
+    let stop = AtomicBool::new(false);
+    let failed: std::sync::Mutex<Option<ControlError>> = std::sync::Mutex::new(None);
+    let (replayed, shards) = std::thread::scope(|scope| {
+        let mut outboxes = Vec::new();
+        let mut handles = Vec::new();
+        for _ in 0..workers {
+            let (to, from) = sync_channel::<Work>(32);
+            outboxes.push(Outbox {
+                to,
+                floats: Vec::new(),
+                values: Vec::new(),
+                late: Vec::new(),
+                hung_up: false,
+            });
+            let (stop, failed) = (&stop, &failed);
+            let mut shard = Shard::new(workers as u32, (options.mint, options.maxt), control.budget.clone());
+            handles.push(scope.spawn(move || {
+                let done =
+                    from.into_iter().try_for_each(|work| shard.run(work)).and_then(|()| shard.settle());
+                if let Err(e) = done {
+                    stop.store(true, Ordering::Relaxed);
+                    *failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(e);
+                }
+                shard
+            }));
+        }
+        let mut router = Router {
+            options,
+            directory: Directory::default(),
+            hasher: FixedState::with_seed(0x4ead),
+            refs: RefTable::default(),
+            unclaimed,
+            claimed_late: hashbrown::HashSet::new(),
+            last_mapped: mapped.last,
+            tombstones: HashMap::new(),
+            exemplars: Exemplars::default(),
+            outboxes,
+            role: Role::Log,
+            v2: false,
+            place: (0, 0),
+        };
+        let (out, batches) = sync_channel::<Batch>(4);
+        let (back, empties) = sync_channel::<Batch>(8);
+        let (list, stop_ref) = (&sources_list, &stop);
+        scope.spawn(move || read(list, &out, &empties, stop_ref));
+        let done = route(&mut router, list, batches, &back, control, &mut losses, stop_ref);
+        router.outboxes.iter_mut().for_each(Outbox::flush);
+        router.outboxes.clear();
+        let shards: Vec<Shard> = handles.into_iter().filter_map(|h| h.join().ok()).collect();
+        (done.map(|()| router), shards)
+    });
+    let given_back = |shards: &[Shard]| shards.iter().for_each(|s| control.budget.give(s.taken));
+    let mut router = match (replayed, failed.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
+    {
+        (Ok(router), None) => router,
+        (_, Some(e)) => {
+            given_back(&shards);
+            return Err(e.into());
+        }
+        (Err(e), None) => {
+            given_back(&shards);
+            return Err(e);
+        }
+    };
+    let mut shards = shards;
+    let found: Vec<_> = shards.iter_mut().flat_map(|s| std::mem::take(&mut s.losses)).collect();
+    let file =
+        |source: u32| sources_list.get(source as usize).map_or_else(|| dir.join("wal"), |s| s.path.clone());
+    for loss in crate::series::losses(found, file) {
+        if let Err(e) = losses.add(loss) {
+            given_back(&shards);
+            return Err(e);
+        }
+    }
+    for ranges in router.tombstones.values_mut() {
+        join_ranges(ranges);
+    }
+    Ok(Some(Replayed {
+        directory: router.directory,
+        shards,
+        mapped,
+        tombstones: router.tombstones,
+        exemplars: router.exemplars,
+        losses,
+    }))
+}
+
+/// Decodes all batches.
+fn route(
+    router: &mut Router<'_>,
+    sources: &[Source],
+    batches: Receiver<Batch>,
+    back: &SyncSender<Batch>,
+    control: &Control,
+    losses: &mut Losses,
+    stop: &AtomicBool,
+) -> Result<(), StorageError> {
+    let result = batches.into_iter().try_for_each(|mut batch| {
+        control.check("head replay")?;
+        let source = &sources[batch.source];
+        if let Some(e) = batch.failed.take() {
+            return Err(e.into());
+        }
+        router.role = source.role;
+        let mut start = 0;
+        for (end, offset) in &batch.records {
+            let record = &batch.bytes[start..*end as usize];
+            start = *end as usize;
+            router.v2 = matches!(
+                RecordType::of(record),
+                Some(
+                    RecordType::SamplesV2
+                        | RecordType::HistogramSamplesV2
+                        | RecordType::FloatHistogramSamplesV2
+                )
+            );
+            router.place = (batch.source as u32, *offset);
+            if let Err(e) = decode(record, router) {
+                losses.at(&source.path, *offset, e.to_string())?;
+            }
+        }
+        if let Some(bad) = batch.bad.take() {
+            losses.add(loss(Damage { file: source.path.clone(), offset: bad.offset, reason: bad.reason }))?;
+        }
+        if stop.load(Ordering::Relaxed) || router.outboxes.iter().any(|o| o.hung_up) {
+            return Err(StorageError::Control(ControlError::Canceled { stage: "head replay" }));
+        }
+        let _ = back.try_send(batch);
+        Ok(())
+    });
+    if result.is_err() {
+        stop.store(true, Ordering::Relaxed);
+    }
+    result
+}
+
+/// Sorts ranges and joins those that touch.
+fn join_ranges(ranges: &mut Vec<(i64, i64)>) {
+    ranges.sort_unstable();
+    ranges.dedup_by(|next, before| {
+        let touches = next.0 <= before.1.saturating_add(1);
+        if touches {
+            before.1 = before.1.max(next.1);
+        }
+        touches
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deleted_ranges_are_joined() {
+        let mut r = vec![(5, 9), (1, 2), (10, 12), (20, i64::MAX), (3, 3), (7, 8)];
+        join_ranges(&mut r);
+        assert_eq!(r, [(1, 3), (5, 12), (20, i64::MAX)]);
+    }
+}

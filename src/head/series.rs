@@ -1,0 +1,422 @@
+//! What replay knows of one series, and the shards of workers that append to it.
+
+use tsdbctl_chunk::{AppenderOptions, Chunk, ChunkError, Encoding, SampleColumns, SeriesAppender};
+use tsdbctl_model::sample::{is_stale, stale_nan};
+use tsdbctl_model::{FloatHistogram, Histogram};
+use tsdbctl_storage::control::ControlError;
+use tsdbctl_storage::{Budget, Loss};
+
+use crate::mapped::MappedChunk;
+
+/// Samples an out-of-order chunk takes before it is closed (upstream's default).
+pub const OUT_OF_ORDER_CAP: usize = 32;
+/// Upstream's block range: no chunk of the head reaches over a multiple of it.
+const CHUNK_RANGE_MS: i64 = 2 * 60 * 60 * 1000;
+
+/// The value of a sample.
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// A float.
+    Float(f64),
+    /// An integer histogram.
+    Integer(Box<Histogram>),
+    /// A float histogram.
+    FloatHistogram(Box<FloatHistogram>),
+}
+
+/// A float sample of the series in a slot.
+#[derive(Clone, Copy, Debug)]
+pub struct FloatItem {
+    pub slot: u32,
+    /// From a record that can hold start timestamps.
+    pub v2: bool,
+    pub t: i64,
+    pub v: f64,
+    pub st: i64,
+}
+
+/// A histogram sample, or an out-of-order sample of any kind.
+#[derive(Clone, Debug)]
+pub struct ValueItem {
+    pub slot: u32,
+    pub v2: bool,
+    pub t: i64,
+    pub st: i64,
+    pub value: Value,
+    /// Where it was read: index of the source, offset.
+    pub place: (u32, u64),
+}
+
+/// What a worker is to do, in order.
+pub enum Work {
+    /// In-order floats.
+    Floats(Vec<FloatItem>),
+    /// In-order histograms.
+    Histograms(Vec<ValueItem>),
+    /// Out-of-order samples.
+    OutOfOrder(Vec<ValueItem>),
+    /// Mapped chunks that belong to a slot; `mapped_end` is the end of its last in-order chunk.
+    Mapped {
+        slot: u32,
+        mapped_end: i64,
+        kind: Option<Kind>,
+        chunks: Vec<MappedChunk>,
+        out_of_order: Vec<MappedChunk>,
+    },
+    /// The out-of-order samples of these slots so far are in mapped chunks.
+    Marked(u32),
+}
+
+/// The kinds of samples, in the order of the stale marker's question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Float,
+    Integer,
+    FloatHistogram,
+}
+
+impl Kind {
+    /// The kind of samples that chunks of this encoding hold.
+    pub fn of(encoding: Encoding) -> Self {
+        match encoding {
+            Encoding::Xor | Encoding::Xor2 => Self::Float,
+            Encoding::Histogram | Encoding::HistogramSt => Self::Integer,
+            Encoding::FloatHistogram | Encoding::FloatHistogramSt => Self::FloatHistogram,
+        }
+    }
+}
+
+/// Out-of-order samples that are not in a closed chunk: sorted by time, one per time.
+#[derive(Clone, Debug, Default)]
+pub struct OutOfOrderHead {
+    pub samples: Vec<(i64, i64, Value)>,
+}
+
+impl OutOfOrderHead {
+    fn insert(&mut self, t: i64, st: i64, value: Value) {
+        match self.samples.last() {
+            Some((last, ..)) if *last >= t => {
+                if let Err(at) = self.samples.binary_search_by_key(&t, |s| s.0) {
+                    self.samples.insert(at, (t, st, value));
+                }
+            }
+            _ => self.samples.push((t, st, value)),
+        }
+    }
+
+    /// The samples as chunks, as upstream encodes them when it reads or maps them.
+    pub fn chunks(&self) -> Result<Vec<Chunk>, ChunkError> {
+        let st = self.samples.iter().any(|s| s.1 != 0);
+        let mut appender = SeriesAppender::new(AppenderOptions {
+            chunk_range_ms: i64::MAX,
+            samples_per_chunk: 1 << 14,
+            xor2: st,
+            st,
+        });
+        for (t, st, value) in &self.samples {
+            append(&mut appender, *t, *st, value)?;
+        }
+        Ok(appender.into_chunks())
+    }
+}
+
+fn append(appender: &mut SeriesAppender, t: i64, st: i64, value: &Value) -> Result<(), ChunkError> {
+    match value {
+        Value::Float(v) => appender.append_float(t, *v, st),
+        Value::Integer(h) => appender.append_histogram(t, h, st),
+        Value::FloatHistogram(h) => appender.append_float_histogram(t, h, st),
+    }
+}
+
+/// A chunk of out-of-order samples.
+#[derive(Clone, Debug)]
+pub enum OutOfOrderChunk {
+    /// In a file.
+    Mapped(MappedChunk),
+    /// Made in replay.
+    Made(Chunk),
+}
+
+/// Samples in time order, in chunks.
+#[derive(Clone, Debug)]
+pub struct InOrder {
+    pub appender: SeriesAppender,
+    v2: bool,
+    last_t: i64,
+    has_histograms: bool,
+    bytes: usize,
+}
+
+/// One series.
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// In-order chunks in files, as they were found.
+    pub mapped: Vec<MappedChunk>,
+    /// Chunks made before the series' records could hold start timestamps.
+    pub made: Vec<Chunk>,
+    /// The chunks being made.
+    pub in_order: Option<Box<InOrder>>,
+    /// Out-of-order chunks, oldest first.
+    pub out_of_order: Vec<OutOfOrderChunk>,
+    /// Out-of-order samples not in a chunk.
+    pub out_of_order_head: Option<Box<OutOfOrderHead>>,
+    /// End of the last mapped in-order chunk.
+    mapped_end: i64,
+    kind: Option<Kind>,
+    /// Samples outside the asked range that were not kept: the earliest and the latest.
+    pub skipped: Option<(i64, i64)>,
+}
+
+impl Default for Series {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
+impl Series {
+    /// A series without samples.
+    pub const EMPTY: Self = Self {
+        mapped: Vec::new(),
+        made: Vec::new(),
+        in_order: None,
+        out_of_order: Vec::new(),
+        out_of_order_head: None,
+        mapped_end: i64::MIN,
+        kind: None,
+        skipped: None,
+    };
+
+    /// Whether upstream's head would hold it: it has samples, asked for or not.
+    pub fn has_samples(&self) -> bool {
+        !self.mapped.is_empty()
+            || self.mapped_end > i64::MIN
+            || self.in_order.is_some()
+            || !self.made.is_empty()
+            || !self.out_of_order.is_empty()
+            || self.out_of_order_head.is_some()
+            || self.skipped.is_some()
+    }
+
+    fn last_t(&self) -> i64 {
+        let skipped = self.skipped.map_or(i64::MIN, |(_, last)| last);
+        self.in_order.as_ref().map_or(i64::MIN, |i| i.last_t).max(self.mapped_end).max(skipped)
+    }
+
+    fn skip(&mut self, t: i64) {
+        let (first, last) = self.skipped.unwrap_or((t, t));
+        self.skipped = Some((first.min(t), last.max(t)));
+    }
+
+    fn float(&mut self, item: &FloatItem, range: (i64, i64)) -> Result<(), ChunkError> {
+        if item.t <= self.last_t() {
+            return Ok(());
+        }
+        if is_stale(item.v) {
+            // A marker is of the kind of the newest chunk.
+            let value = match self.kind {
+                Some(Kind::Integer) => {
+                    Some(Value::Integer(Box::new(Histogram { sum: stale_nan(), ..Default::default() })))
+                }
+                Some(Kind::FloatHistogram) => Some(Value::FloatHistogram(Box::new(FloatHistogram {
+                    sum: stale_nan(),
+                    ..Default::default()
+                }))),
+                _ => None,
+            };
+            if let Some(value) = value {
+                return self.histogram(item.t, item.st, item.v2, &value);
+            }
+        }
+        if (item.t < range.0 || item.t > range.1) && !self.in_order.as_ref().is_some_and(|i| i.has_histograms)
+        {
+            self.skip(item.t);
+            self.kind = Some(Kind::Float);
+            return Ok(());
+        }
+        self.kind = Some(Kind::Float);
+        let series = self.in_order(item.v2);
+        series.last_t = item.t;
+        series.appender.append_float(item.t, item.v, item.st)
+    }
+
+    fn histogram(&mut self, t: i64, st: i64, v2: bool, value: &Value) -> Result<(), ChunkError> {
+        if t <= self.last_t() {
+            return Ok(());
+        }
+        self.kind =
+            Some(if matches!(value, Value::Integer(_)) { Kind::Integer } else { Kind::FloatHistogram });
+        let series = self.in_order(v2);
+        series.has_histograms = true;
+        append(&mut series.appender, t, st, value)?;
+        series.last_t = t;
+        Ok(())
+    }
+
+    fn in_order(&mut self, v2: bool) -> &mut InOrder {
+        if let Some(old) = self.in_order.take_if(|i| v2 && !i.v2) {
+            let options = AppenderOptions { xor2: true, st: true, ..options(false) };
+            let fresh = InOrder { appender: SeriesAppender::new(options), v2: true, ..*old };
+            self.made.extend(old.appender.into_chunks());
+            self.in_order = Some(Box::new(fresh));
+        }
+        self.in_order.get_or_insert_with(|| {
+            Box::new(InOrder {
+                appender: SeriesAppender::new(options(v2)),
+                v2,
+                last_t: i64::MIN,
+                has_histograms: false,
+                bytes: 0,
+            })
+        })
+    }
+
+    fn out_of_order(&mut self, t: i64, st: i64, value: Value) -> Result<(), ChunkError> {
+        if let Some(full) = self.out_of_order_head.take_if(|h| h.samples.len() >= OUT_OF_ORDER_CAP) {
+            self.out_of_order.extend(full.chunks()?.into_iter().map(OutOfOrderChunk::Made));
+        }
+        self.out_of_order_head.get_or_insert_default().insert(t, st, value);
+        Ok(())
+    }
+}
+
+fn options(v2: bool) -> AppenderOptions {
+    AppenderOptions { chunk_range_ms: CHUNK_RANGE_MS, samples_per_chunk: 120, xor2: v2, st: v2 }
+}
+
+/// Where a slot lies: its shard, and its place there. Neighbours share a shard.
+#[inline]
+pub fn locate(slot: u32, shards: u32) -> (usize, usize) {
+    let run = slot >> 6;
+    ((run % shards) as usize, ((run / shards) << 6 | slot & 63) as usize)
+}
+
+/// The series of one worker.
+pub struct Shard {
+    pub series: Vec<Series>,
+    shards: u32,
+    range: (i64, i64),
+    budget: Budget,
+    /// Bytes taken from the budget.
+    pub taken: usize,
+    /// Samples that could not be appended.
+    pub losses: Vec<(u32, u64, String)>,
+    owed: usize,
+}
+
+impl Shard {
+    /// An empty shard of `shards`, for samples in `range`.
+    pub fn new(shards: u32, range: (i64, i64), budget: Budget) -> Self {
+        Self { series: Vec::new(), shards, range, budget, taken: 0, losses: Vec::new(), owed: 0 }
+    }
+
+    fn at(&mut self, slot: u32) -> &mut Series {
+        let (_, i) = locate(slot, self.shards);
+        if i >= self.series.len() {
+            let more = i + 1 - self.series.len();
+            self.owed += more * size_of::<Series>();
+            self.series.resize_with(i + 1, Series::default);
+        }
+        &mut self.series[i]
+    }
+
+    /// Does one piece of work.
+    ///
+    /// # Errors
+    /// If the memory budget is used up.
+    pub fn run(&mut self, work: Work) -> Result<(), ControlError> {
+        match work {
+            Work::Floats(items) => {
+                let range = self.range;
+                // About what a sample takes once encoded; the truth is taken at the end.
+                self.owed += items.len() * 3;
+                for item in &items {
+                    if let Err(e) = self.at(item.slot).float(item, range) {
+                        self.losses.push((u32::MAX, 0, e.to_string()));
+                    }
+                }
+            }
+            Work::Histograms(items) => {
+                self.owed += items.len() * 64;
+                for item in items {
+                    if let Err(e) = self.at(item.slot).histogram(item.t, item.st, item.v2, &item.value) {
+                        self.losses.push((item.place.0, item.place.1, e.to_string()));
+                    }
+                }
+            }
+            Work::OutOfOrder(items) => {
+                self.owed += items.len() * 48;
+                for item in items {
+                    if let Err(e) = self.at(item.slot).out_of_order(item.t, item.st, item.value) {
+                        self.losses.push((item.place.0, item.place.1, e.to_string()));
+                    }
+                }
+            }
+            Work::Mapped { slot, mapped_end, kind, chunks, out_of_order } => {
+                self.owed += (chunks.len() + out_of_order.len()) * size_of::<MappedChunk>();
+                let series = self.at(slot);
+                series.mapped.extend(chunks);
+                series.out_of_order.extend(out_of_order.into_iter().map(OutOfOrderChunk::Mapped));
+                if mapped_end > series.last_t() {
+                    series.kind = kind;
+                }
+                series.mapped_end = series.mapped_end.max(mapped_end);
+            }
+            Work::Marked(slot) => self.at(slot).out_of_order_head = None,
+        }
+        if self.owed > 1 << 16 {
+            self.budget.take("head", self.owed)?;
+            self.taken += self.owed;
+            self.owed = 0;
+        }
+        Ok(())
+    }
+
+    /// Takes what the series really hold from the budget instead of the estimate.
+    ///
+    /// # Errors
+    /// If that is more than the budget has.
+    pub fn settle(&mut self) -> Result<(), ControlError> {
+        let mut bytes = self.series.capacity() * size_of::<Series>();
+        for s in &mut self.series {
+            s.mapped.shrink_to_fit();
+            bytes += s.mapped.capacity() * size_of::<MappedChunk>();
+            bytes += s.made.iter().map(|c| c.data.len() + size_of::<Chunk>()).sum::<usize>();
+            if let Some(i) = &mut s.in_order {
+                i.bytes = i.appender.bytes();
+                bytes += i.bytes + size_of::<InOrder>() + i.appender.chunks().count() * size_of::<Chunk>();
+            }
+            bytes += s.out_of_order.capacity() * size_of::<OutOfOrderChunk>();
+            if let Some(h) = &s.out_of_order_head {
+                bytes += h.samples.capacity() * size_of::<(i64, i64, Value)>();
+            }
+        }
+        if bytes > self.taken {
+            self.budget.take("head", bytes - self.taken)?;
+        } else {
+            self.budget.give(self.taken - bytes);
+        }
+        self.taken = bytes;
+        Ok(())
+    }
+}
+
+/// The losses of workers, with the files they come from.
+pub fn losses(
+    found: Vec<(u32, u64, String)>,
+    file: impl Fn(u32) -> std::path::PathBuf,
+) -> impl Iterator<Item = Loss> {
+    found.into_iter().map(move |(source, offset, reason)| Loss { file: file(source), offset, reason })
+}
+
+/// Out-of-order samples of floats only need no encoding to be read.
+pub fn float_columns(head: &OutOfOrderHead, out: &mut SampleColumns) -> bool {
+    if head.samples.iter().any(|s| !matches!(s.2, Value::Float(_))) {
+        return false;
+    }
+    for (t, st, value) in &head.samples {
+        if let Value::Float(v) = value {
+            out.floats.push(*t, *v, *st);
+        }
+    }
+    true
+}
