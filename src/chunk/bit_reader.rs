@@ -42,14 +42,14 @@ pub(crate) fn varbit_int_at(bytes: &[u8], pos: usize) -> (i64, usize) {
     (signed(value, width), (prefix + width) as usize)
 }
 
-/// A number of `width` bits in the range −2^(width−1)+1 ..= 2^(width−1).
+/// A number of `width` bits in the range −2^(width−1)+1 ..= 2^(width−1), without a branch that data could mislead.
 #[inline(always)]
 fn signed(value: u64, width: u32) -> i64 {
-    if width == 0 || width == 64 || value <= 1 << (width - 1) {
-        value as i64
-    } else {
-        value as i64 - (1 << width)
+    if width == 64 {
+        return value as i64;
     }
+    let negative = value > (1 << width) >> 1;
+    value.wrapping_sub(u64::from(negative) << width) as i64
 }
 
 /// A position in a bit stream.
@@ -161,18 +161,15 @@ impl<'a> BitReader<'a> {
     #[inline]
     fn varbit(&mut self) -> Result<(u64, u32), Ended> {
         let window = self.peek();
-        if window >> 63 == 0 {
-            self.skip(1)?;
-            return Ok((0, 0));
-        }
-        let ones = (!window).leading_zeros().min(8);
-        let width = VARBIT_WIDTHS[ones as usize];
-        let prefix = (ones + 1).min(8);
+        let ones = (!window).leading_zeros();
         if ones <= 6 {
-            self.skip(prefix + width)?;
-            return Ok(((window << prefix) >> (64 - width), width));
+            // The widths vary too much to branch on each of them.
+            let width = VARBIT_WIDTHS[ones as usize];
+            self.skip(ones + 1 + width)?;
+            return Ok(((window << (ones + 1)) >> 1 >> (63 - width), width));
         }
-        self.skip(prefix)?;
+        let width = if ones == 7 { 56 } else { 64 };
+        self.skip(8)?;
         Ok((self.bits(width)?, width))
     }
 }

@@ -402,8 +402,10 @@ impl<'a> FloatHistogramReader<'a> {
         self.zero_count.read(reader)?;
         self.sum.read(reader)?;
         if !is_stale(self.sum.value()) {
-            for xor in self.positive.iter_mut().chain(&mut self.negative) {
-                xor.read(reader)?;
+            for side in [&mut self.positive, &mut self.negative] {
+                for xor in side {
+                    xor.read(reader)?;
+                }
             }
         }
         Ok(())

@@ -431,8 +431,10 @@ impl<'a> HistogramReader<'a> {
         self.zero_count.read(reader)?;
         self.sum.read(reader)?;
         if !is_stale(self.sum.value()) {
-            for double in self.positive.iter_mut().chain(&mut self.negative) {
-                double.read(reader)?;
+            for side in [&mut self.positive, &mut self.negative] {
+                for double in side {
+                    double.read(reader)?;
+                }
             }
         }
         Ok(())
