@@ -160,8 +160,8 @@ struct Unclaimed {
 }
 
 impl Unclaimed {
-    fn claim(&mut self, series: u64, slot: u32) -> Option<Work> {
-        let end = self.ends.remove(&series);
+    fn claim(&self, series: u64, slot: u32) -> Option<Work> {
+        let end = self.ends.get(&series).copied();
         let first = self.chunks.partition_point(|c| c.0 < series);
         let mine = self.chunks[first..].iter().take_while(|c| c.0 == series);
         let (mut chunks, mut out_of_order) = (Vec::new(), Vec::new());
@@ -229,7 +229,6 @@ struct Router<'a> {
     hasher: FixedState,
     refs: RefTable,
     unclaimed: Unclaimed,
-    claimed_late: hashbrown::HashSet<u64>,
     last_mapped: u64,
     tombstones: HashMap<u32, Vec<(i64, i64)>>,
     exemplars: Exemplars,
@@ -279,13 +278,12 @@ impl Visitor for Router<'_> {
             return;
         }
         let slot = self.directory.slot(entry.series, entry.labels, &self.hasher);
-        if self.refs.get(entry.series) != Some(slot) {
-            self.refs.set(entry.series, slot);
+        if self.refs.get(entry.series) == Some(slot) {
+            // A repeated record changes nothing. Upstream would drop the samples before it.
+            return;
         }
-        // Chunks are claimed once; a repeated record of the same series changes nothing.
-        if self.claimed_late.insert(entry.series)
-            && let Some(work) = self.unclaimed.claim(entry.series, slot)
-        {
+        self.refs.set(entry.series, slot);
+        if let Some(work) = self.unclaimed.claim(entry.series, slot) {
             let outbox = self.outbox(slot);
             outbox.flush();
             outbox.send(work);
@@ -456,7 +454,6 @@ pub fn replay(
             hasher: FixedState::with_seed(0x4ead),
             refs: RefTable::default(),
             unclaimed,
-            claimed_late: hashbrown::HashSet::new(),
             last_mapped: mapped.last,
             tombstones: HashMap::new(),
             exemplars: Exemplars::default(),

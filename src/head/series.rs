@@ -224,7 +224,7 @@ impl Series {
                 _ => None,
             };
             if let Some(value) = value {
-                return self.histogram(item.t, item.st, item.v2, &value);
+                return self.histogram(item.t, item.st, item.v2, &value, range.1);
             }
         }
         if (item.t < range.0 || item.t > range.1) && !self.in_order.as_ref().is_some_and(|i| i.has_histograms)
@@ -239,12 +239,17 @@ impl Series {
         series.appender.append_float(item.t, item.v, item.st)
     }
 
-    fn histogram(&mut self, t: i64, st: i64, v2: bool, value: &Value) -> Result<(), ChunkError> {
+    fn histogram(&mut self, t: i64, st: i64, v2: bool, value: &Value, maxt: i64) -> Result<(), ChunkError> {
         if t <= self.last_t() {
             return Ok(());
         }
         self.kind =
             Some(if matches!(value, Value::Integer(_)) { Kind::Integer } else { Kind::FloatHistogram });
+        if t > maxt {
+            // Those before the range are kept: how a chunk begins decides about the hints behind.
+            self.skip(t);
+            return Ok(());
+        }
         let series = self.in_order(v2);
         series.has_histograms = true;
         append(&mut series.appender, t, st, value)?;
@@ -337,8 +342,10 @@ impl Shard {
             }
             Work::Histograms(items) => {
                 self.owed += items.len() * 64;
+                let maxt = self.range.1;
                 for item in items {
-                    if let Err(e) = self.at(item.slot).histogram(item.t, item.st, item.v2, &item.value) {
+                    if let Err(e) = self.at(item.slot).histogram(item.t, item.st, item.v2, &item.value, maxt)
+                    {
                         self.losses.push((item.place.0, item.place.1, e.to_string()));
                     }
                 }

@@ -1,0 +1,454 @@
+//! What records mean to a replayed head, on hand-written logs.
+
+use std::path::Path;
+
+use tempfile::TempDir;
+use tsdbctl_chunk::{AppenderOptions, SampleColumns, SeriesAppender};
+use tsdbctl_head::{HeadOptions, ReadHead, mapped, newest_sample_time};
+use tsdbctl_model::sample::stale_nan;
+use tsdbctl_model::{FloatHistogram, Histogram, Labels, Matcher, SymbolTable};
+use tsdbctl_storage::{
+    Budget, Control, Interrupt, LabelNeeds, Querier, ReadStats, SelectHints, StorageError, TimeFilter,
+};
+use tsdbctl_wal::record::{MarkerEntry, SampleEntry, TombstoneEntry, encode};
+use tsdbctl_wal::{Compression, PageWriter};
+
+/// Samples of one series: times with values, and how many of them are histograms.
+type Found = Vec<(String, Vec<(i64, f64)>)>;
+
+fn labels(name: &str) -> Labels {
+    Labels::from_pairs([("__name__", name), ("job", "test")])
+}
+
+fn series(entries: &[(u64, &str)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let sets: Vec<(u64, Labels)> = entries.iter().map(|(r, n)| (*r, labels(n))).collect();
+    encode::series(&mut out, sets.iter().map(|(r, l)| (*r, l)));
+    out
+}
+
+fn entry<V>(series: u64, t: i64, value: V) -> SampleEntry<V> {
+    SampleEntry { series, start_timestamp_ms: 0, timestamp_ms: t, value }
+}
+
+fn samples(entries: &[(u64, i64, f64)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode::samples(&mut out, &entries.iter().map(|(r, t, v)| entry(*r, *t, *v)).collect::<Vec<_>>());
+    out
+}
+
+fn tombstone(series: u64, mint: i64, maxt: i64) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode::tombstones(&mut out, &[TombstoneEntry { series, mint, maxt }]);
+    out
+}
+
+fn marker(series: u64, chunk: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode::markers(&mut out, &[MarkerEntry { series, chunk }]);
+    out
+}
+
+fn segment(records: &[Vec<u8>]) -> Vec<u8> {
+    let mut writer = PageWriter::new(Compression::Snappy, 0);
+    records.iter().for_each(|r| writer.append(r));
+    writer.take()
+}
+
+fn put(dir: &Path, name: &str, bytes: &[u8]) {
+    let path = dir.join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// A directory with one segment in `wal/` and one in `wbl/`.
+fn log(records: &[Vec<u8>], late: &[Vec<u8>]) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    put(dir.path(), "wal/00000000", &segment(records));
+    put(dir.path(), "wbl/00000000", &segment(late));
+    dir
+}
+
+fn open(dir: &Path, options: &HeadOptions<'_>) -> Result<ReadHead, StorageError> {
+    ReadHead::open(dir, options, &Control::default()).map(Option::unwrap)
+}
+
+fn read(head: &ReadHead, mint: i64, maxt: i64) -> Found {
+    let control = Control::default();
+    let mut symbols = SymbolTable::new();
+    let hints = SelectHints { start: mint, end: maxt, ..Default::default() };
+    let set = head.select(&hints, &[], &mut symbols, &control).unwrap();
+    (0..set.len())
+        .map(|i| {
+            let (mut columns, mut stats) = (SampleColumns::default(), ReadStats::default());
+            set.read(i, &TimeFilter::all_between(mint, maxt), &mut columns, &mut stats).unwrap();
+            let f = columns.floats.t.iter().copied().zip(columns.floats.v.iter().copied());
+            let h = columns.histograms.t.iter().copied().zip(columns.histograms.h.iter().map(|h| h.sum));
+            let mut all: Vec<(i64, f64)> = f.chain(h).collect();
+            all.sort_by_key(|(t, _)| *t);
+            (symbols.labels(set.labels(i)).get("__name__").to_string(), all)
+        })
+        .collect()
+}
+
+fn everything(dir: &Path) -> Found {
+    read(&open(dir, &HeadOptions::default()).unwrap(), i64::MIN, i64::MAX)
+}
+
+fn found(list: &[(&str, &[(i64, f64)])]) -> Found {
+    list.iter().map(|(n, s)| (n.to_string(), s.to_vec())).collect()
+}
+
+#[test]
+fn a_second_reference_for_the_same_labels_is_the_same_series() {
+    let dir = log(
+        &[
+            series(&[(1, "a"), (2, "b")]),
+            samples(&[(1, 10, 1.0), (2, 10, 2.0)]),
+            series(&[(7, "a"), (1, "a")]),
+            // The last one is not later than what came before.
+            samples(&[(7, 20, 3.0), (2, 20, 4.0), (1, 15, 9.0)]),
+        ],
+        &[samples(&[(7, 5, 0.5)])],
+    );
+    assert_eq!(
+        everything(dir.path()),
+        found(&[("a", &[(5, 0.5), (10, 1.0), (20, 3.0)]), ("b", &[(10, 2.0), (20, 4.0)])])
+    );
+}
+
+#[test]
+fn series_come_in_order_of_their_references_and_those_without_samples_not_at_all() {
+    let dir = log(
+        &[series(&[(9, "z"), (3, "m"), (5, "none")]), samples(&[(9, 1, 1.0), (3, 1, 2.0), (8, 1, 3.0)])],
+        &[],
+    );
+    assert_eq!(everything(dir.path()), found(&[("m", &[(1, 2.0)]), ("z", &[(1, 1.0)])]));
+    let head = open(dir.path(), &HeadOptions::default()).unwrap();
+    assert_eq!(head.label_values("__name__", &[], &Control::default()).unwrap(), ["m", "z"]);
+    assert_eq!(
+        head.label_names(&[Matcher::equal("__name__", "m")], &Control::default()).unwrap(),
+        ["__name__", "job"]
+    );
+    assert_eq!(head.times(), Some((1, 1)));
+}
+
+#[test]
+fn only_wanted_series_are_kept_and_only_the_asked_range_of_their_floats() {
+    let dir = log(
+        &[
+            series(&[(1, "a"), (2, "b"), (3, "c")]),
+            samples(&[(1, 10, 1.0), (2, 10, 2.0), (3, 10, 3.0)]),
+            samples(&[(1, 20, 1.0), (2, 20, 2.0), (3, 20, 3.0)]),
+            samples(&[(1, 30, 1.0), (2, 30, 2.0), (3, 30, 3.0)]),
+        ],
+        &[],
+    );
+    let selections = [
+        vec![Matcher::equal("__name__", "b")],
+        vec![Matcher::equal("__name__", "c"), Matcher::equal("job", "x")],
+    ];
+    let options = HeadOptions { selections: &selections, mint: 15, maxt: 25, ..Default::default() };
+    let head = open(dir.path(), &options).unwrap();
+    assert_eq!(head.series_count(), 1);
+    assert_eq!(read(&head, 15, 25), found(&[("b", &[(20, 2.0)])]));
+    assert_eq!(read(&head, i64::MIN, i64::MAX), found(&[("b", &[(20, 2.0)])]));
+    // Between two scrapes there is no sample, but the chunk covers the time.
+    let options = HeadOptions { mint: 21, maxt: 25, ..options };
+    assert_eq!(read(&open(dir.path(), &options).unwrap(), 21, 25), found(&[("b", &[])]));
+    let options = HeadOptions { mint: 31, maxt: 35, ..options };
+    assert_eq!(read(&open(dir.path(), &options).unwrap(), 31, 35), found(&[]));
+}
+
+#[test]
+fn only_needed_labels_are_given() {
+    let dir = log(&[series(&[(1, "a")]), samples(&[(1, 10, 1.0)])], &[]);
+    let head = open(dir.path(), &HeadOptions::default()).unwrap();
+    let mut symbols = SymbolTable::new();
+    let hints =
+        SelectHints { start: 0, end: 20, labels: LabelNeeds::Only(vec!["job".into()]), series_only: true };
+    let set = head.select(&hints, &[], &mut symbols, &Control::default()).unwrap();
+    assert_eq!(symbols.labels(set.labels(0)), Labels::from_pairs([("job", "test")]));
+}
+
+#[test]
+fn samples_that_blocks_have_are_not_replayed() {
+    let dir = log(&[series(&[(1, "a")]), samples(&[(1, 10, 1.0), (1, 20, 2.0)])], &[samples(&[(1, 5, 5.0)])]);
+    let options = HeadOptions { min_valid_time: 20, ..Default::default() };
+    // Out-of-order samples are not in blocks of that kind.
+    assert_eq!(read(&open(dir.path(), &options).unwrap(), 0, 99), found(&[("a", &[(5, 5.0), (20, 2.0)])]));
+}
+
+#[test]
+fn deleted_ranges_are_left_out_and_deleted_series_begin_anew() {
+    let dir = log(
+        &[
+            series(&[(1, "a"), (2, "b")]),
+            samples(&[(1, 10, 1.0), (1, 20, 2.0), (1, 30, 3.0), (2, 10, 1.0)]),
+            tombstone(1, 15, 20),
+            tombstone(2, i64::MIN, i64::MAX),
+            samples(&[(2, 15, 7.0)]),
+            series(&[(9, "b")]),
+            samples(&[(9, 12, 4.0), (2, 40, 8.0)]),
+        ],
+        &[samples(&[(1, 16, 9.0), (1, 17, 9.0)])],
+    );
+    assert_eq!(everything(dir.path()), found(&[("a", &[(10, 1.0), (30, 3.0)]), ("b", &[(12, 4.0)])]));
+    let head = open(dir.path(), &HeadOptions::default()).unwrap();
+    assert_eq!(read(&head, 16, 20), found(&[("a", &[])]), "the chunk is not deleted as a whole");
+}
+
+#[test]
+fn late_samples_are_merged_and_chunks_of_them_cut() {
+    let late: Vec<(u64, i64, f64)> = (0..80).map(|i| (1, 1000 - i * 10, i as f64)).collect();
+    let dir = log(
+        &[series(&[(1, "a")]), samples(&[(1, 505, 1.0), (1, 1005, 2.0)])],
+        &[samples(&late), samples(&[(1, 207, 7.0), (1, 210, 0.5)])],
+    );
+    let mut expected: Vec<(i64, f64)> =
+        late.iter().map(|(_, t, v)| (*t, *v)).chain([(505, 1.0), (1005, 2.0), (207, 7.0)]).collect();
+    expected.sort_by_key(|(t, _)| *t);
+    assert_eq!(everything(dir.path()), found(&[("a", &expected)]));
+}
+
+/// A file of head chunks and the references of its chunks.
+fn chunk_file(chunks: &[(u64, bool, &[(i64, f64)])]) -> (Vec<u8>, Vec<u64>) {
+    let mut out = Vec::new();
+    let mut refs = Vec::new();
+    mapped::write_file_header(&mut out);
+    for (series, late, samples) in chunks {
+        let mut appender = SeriesAppender::new(AppenderOptions::default());
+        samples.iter().for_each(|(t, v)| appender.append_float(*t, *v, 0).unwrap());
+        let chunk = appender.into_chunks().remove(0);
+        refs.push(1 << 32 | out.len() as u64);
+        mapped::write_chunk(&mut out, *series, (chunk.mint, chunk.maxt), chunk.encoding, *late, &chunk.data);
+    }
+    (out, refs)
+}
+
+#[test]
+fn mapped_chunks_stand_for_the_samples_of_the_log() {
+    let (file, refs) = chunk_file(&[
+        (1, false, &[(10, 1.0), (20, 2.0)]),
+        (1, true, &[(4, 4.0), (12, 5.0)]),
+        (2, false, &[(1, 1.0)]),
+    ]);
+    let late = [
+        samples(&[(1, 4, 4.5), (1, 12, 5.5), (1, 6, 6.0)]),
+        marker(1, refs[1]),
+        samples(&[(1, 8, 8.0)]),
+        // Of a chunk that is not there: nothing is dropped.
+        marker(1, refs[2] + 1),
+    ];
+    let dir =
+        log(&[series(&[(1, "a"), (2, "b")]), samples(&[(1, 10, 7.0), (1, 20, 7.0), (1, 30, 3.0)])], &late);
+    let mut padded = file.clone();
+    padded.resize(padded.len() + 1000, 0);
+    put(dir.path(), "chunks_head/000001", &padded);
+    let expected = found(&[
+        ("a", &[(4, 4.0), (8, 8.0), (10, 1.0), (12, 5.0), (20, 2.0), (30, 3.0)]),
+        ("b", &[(1, 1.0)]),
+    ]);
+    assert_eq!(everything(dir.path()), expected);
+    assert_eq!(newest_sample_time(dir.path(), &Control::default()).unwrap(), Some(30));
+
+    // Torn in its last chunk: that one comes from the log, or is gone if the log has it not.
+    put(dir.path(), "chunks_head/000001", &file[..file.len() - 3]);
+    assert_eq!(everything(dir.path()), found(&[("a", &expected[0].1)]));
+    // Damaged in front: an error, or for a tolerant reader all comes from the log.
+    let mut damaged = file.clone();
+    damaged[40] ^= 1;
+    put(dir.path(), "chunks_head/000001", &damaged);
+    let Err(StorageError::Corrupt(loss)) = open(dir.path(), &HeadOptions::default()) else {
+        panic!("no error")
+    };
+    assert_eq!((loss.file, loss.offset), (dir.path().join("chunks_head/000001"), 8));
+    let head = open(dir.path(), &HeadOptions { tolerant: true, ..Default::default() }).unwrap();
+    assert_eq!(head.losses().len(), 1);
+    let all = [(4, 4.5), (6, 6.0), (8, 8.0), (10, 7.0), (12, 5.5), (20, 7.0), (30, 3.0)];
+    assert_eq!(read(&head, 0, 99), found(&[("a", &all)]));
+}
+
+#[test]
+fn a_torn_end_is_silent_and_damage_is_an_error_that_names_its_place() {
+    let records: Vec<Vec<u8>> = std::iter::once(series(&[(1, "a")]))
+        .chain((1..20).map(|i| samples(&[(1, i * 10, i as f64)])))
+        .collect();
+    let mut writer = PageWriter::new(Compression::None, 0);
+    let mut starts = Vec::new();
+    for r in &records {
+        starts.push(writer.offset());
+        writer.append(r);
+    }
+    let whole = writer.take();
+    let dir = tempfile::tempdir().unwrap();
+    for cut in starts[1]..whole.len() {
+        put(dir.path(), "wal/00000003", &whole[..cut]);
+        let complete = starts.iter().filter(|s| **s <= cut).count() - 2 + usize::from(cut == whole.len());
+        let count = everything(dir.path()).first().map_or(0, |s| s.1.len());
+        assert_eq!(count, complete, "cut at {cut}");
+    }
+    // A server that started but did not get far makes the torn segment the last but one, then it is damage if
+    // that one got records.
+    put(dir.path(), "wal/00000003", &whole[..whole.len() - 4]);
+    put(dir.path(), "wal/00000004", &[]);
+    assert_eq!(everything(dir.path())[0].1.len(), 18);
+    put(dir.path(), "wal/00000004", &segment(&[samples(&[(1, 500, 5.0)])]));
+    let Err(StorageError::Corrupt(loss)) = open(dir.path(), &HeadOptions::default()) else {
+        panic!("no error")
+    };
+    assert_eq!((loss.file, loss.offset), (dir.path().join("wal/00000003"), starts[19] as u64));
+
+    let mut damaged = whole.clone();
+    damaged[starts[5] + 30] ^= 0x10;
+    put(dir.path(), "wal/00000003", &damaged);
+    let Err(StorageError::Corrupt(loss)) = open(dir.path(), &HeadOptions::default()) else {
+        panic!("no error")
+    };
+    assert_eq!((loss.file, loss.offset), (dir.path().join("wal/00000003"), starts[5] as u64));
+    let head = open(dir.path(), &HeadOptions { tolerant: true, ..Default::default() }).unwrap();
+    assert_eq!(read(&head, 0, 999)[0].1.len(), 19, "one lost, one more in the next segment");
+    assert_eq!(head.losses().len(), 1);
+
+    put(dir.path(), "wal/00000006", &[]);
+    let Err(StorageError::Corrupt(loss)) = open(dir.path(), &HeadOptions::default()) else {
+        panic!("no error")
+    };
+    assert_eq!(loss.file, dir.path().join("wal/00000005"));
+}
+
+#[test]
+fn a_record_that_is_no_record_is_damage_and_one_of_an_unknown_type_is_not() {
+    let dir = log(&[series(&[(1, "a")]), vec![200, 1, 2, 3], samples(&[(1, 10, 1.0)])], &[]);
+    assert_eq!(everything(dir.path()), found(&[("a", &[(10, 1.0)])]));
+    let dir = log(&[series(&[(1, "a")]), vec![2, 0, 0, 1], samples(&[(1, 10, 1.0)])], &[]);
+    let Err(StorageError::Corrupt(loss)) = open(dir.path(), &HeadOptions::default()) else {
+        panic!("no error")
+    };
+    assert!(loss.reason.starts_with("samples record"), "{}", loss.reason);
+}
+
+#[test]
+fn the_checkpoint_comes_first_and_older_segments_do_not_count() {
+    let dir = tempfile::tempdir().unwrap();
+    put(
+        dir.path(),
+        "wal/checkpoint.00000002/00000000",
+        &segment(&[series(&[(1, "a")]), samples(&[(1, 10, 1.0)])]),
+    );
+    put(dir.path(), "wal/00000002", &segment(&[samples(&[(1, 15, 9.0)])]));
+    put(dir.path(), "wal/00000003", &segment(&[samples(&[(1, 20, 2.0)])]));
+    assert_eq!(everything(dir.path()), found(&[("a", &[(10, 1.0), (20, 2.0)])]));
+    assert_eq!(newest_sample_time(dir.path(), &Control::default()).unwrap(), Some(20));
+    assert!(
+        ReadHead::open(&dir.path().join("wal"), &HeadOptions::default(), &Control::default())
+            .unwrap()
+            .is_none()
+    );
+}
+
+#[test]
+fn a_stale_float_ends_a_histogram_series_as_a_histogram() {
+    let h = |sum| Histogram { count: 1, sum, zero_count: 1, ..Default::default() };
+    let mut ints = Vec::new();
+    encode::histograms(&mut ints, &[entry(1, 10, h(1.5)), entry(1, 20, h(2.5))]);
+    let mut floats = Vec::new();
+    let f = FloatHistogram { count: 1.0, sum: 3.5, zero_count: 1.0, ..Default::default() };
+    encode::float_histograms(&mut floats, &[entry(2, 10, f)]);
+    let dir = log(
+        &[
+            series(&[(1, "a"), (2, "b"), (3, "c")]),
+            ints,
+            floats,
+            samples(&[(1, 30, stale_nan()), (2, 30, stale_nan()), (3, 30, stale_nan())]),
+        ],
+        &[],
+    );
+    let head = open(dir.path(), &HeadOptions::default()).unwrap();
+    let mut symbols = SymbolTable::new();
+    let hints = SelectHints { start: 0, end: 99, ..Default::default() };
+    let set = head.select(&hints, &[], &mut symbols, &Control::default()).unwrap();
+    let kinds: Vec<_> = (0..3)
+        .map(|i| {
+            let (mut c, mut stats) = (SampleColumns::default(), ReadStats::default());
+            set.read(i, &TimeFilter::all_between(0, 99), &mut c, &mut stats).unwrap();
+            (c.floats.t, c.histograms.t, c.histograms.integer)
+        })
+        .collect();
+    assert_eq!(kinds[0], (vec![], vec![10, 20, 30], vec![true; 3]));
+    assert_eq!(kinds[1], (vec![], vec![10, 30], vec![false; 2]));
+    assert_eq!(kinds[2], (vec![30], vec![], vec![]));
+}
+
+#[test]
+fn start_timestamps_are_kept() {
+    let start = |t, st| SampleEntry { series: 1, start_timestamp_ms: st, timestamp_ms: t, value: 1.0 };
+    let mut v2 = Vec::new();
+    encode::samples_v2(&mut v2, &[start(20, 7), start(30, 7), start(40, 0)]);
+    let dir = log(&[series(&[(1, "a")]), samples(&[(1, 10, 1.0)]), v2], &[]);
+    let head = open(dir.path(), &HeadOptions::default()).unwrap();
+    let mut symbols = SymbolTable::new();
+    let hints = SelectHints { start: 0, end: 99, ..Default::default() };
+    let set = head.select(&hints, &[], &mut symbols, &Control::default()).unwrap();
+    let (mut c, mut stats) = (SampleColumns::default(), ReadStats::default());
+    set.read(0, &TimeFilter::all_between(0, 99), &mut c, &mut stats).unwrap();
+    assert_eq!((c.floats.t, c.floats.st), (vec![10, 20, 30, 40], vec![0, 7, 7, 0]));
+}
+
+#[test]
+fn exemplars_are_found_by_series_and_time() {
+    let trace = |id: &str| Labels::from_pairs([("trace_id", id)]);
+    let mut record = Vec::new();
+    encode::exemplars(
+        &mut record,
+        &[
+            entry(2, 10, (0.5, trace("x"))),
+            entry(1, 20, (1.5, trace("y"))),
+            entry(1, 30, (2.5, trace("z"))),
+            entry(1, 30, (2.5, trace("z"))),
+        ],
+    );
+    let dir = log(&[series(&[(1, "a"), (2, "b")]), record, samples(&[(1, 1, 1.0)])], &[]);
+    let head = open(dir.path(), &HeadOptions::default()).unwrap();
+    let any = [vec![Matcher::equal("job", "test")]];
+    let all = head.exemplars(0, 25, &any, &Control::default()).unwrap();
+    let short: Vec<_> = all
+        .iter()
+        .map(|s| {
+            (
+                s.series.get("__name__"),
+                s.exemplars.iter().map(|e| (e.timestamp_ms, e.labels.get("trace_id"))).collect::<Vec<_>>(),
+            )
+        })
+        .collect();
+    assert_eq!(short, [("a", vec![(20, "y")]), ("b", vec![(10, "x")])]);
+    let one = [vec![Matcher::equal("__name__", "a")]];
+    assert_eq!(head.exemplars(0, 99, &one, &Control::default()).unwrap()[0].exemplars.len(), 2);
+    assert!(head.exemplars(0, 99, &[], &Control::default()).unwrap().is_empty());
+}
+
+#[test]
+fn limits_hold_and_memory_is_given_back() {
+    let names: Vec<String> = (0..5000).map(|i| format!("metric_{i}")).collect();
+    let entries: Vec<(u64, &str)> =
+        names.iter().enumerate().map(|(i, n)| (i as u64 + 1, n.as_str())).collect();
+    let at = |t| samples(&(1..=5000).map(|r| (r, t, r as f64)).collect::<Vec<_>>());
+    let dir = log(&[series(&entries), at(1), at(2), at(3)], &[]);
+    let control = Control::new(Interrupt::default(), Budget::new(300_000), None);
+    assert!(matches!(
+        ReadHead::open(dir.path(), &HeadOptions::default(), &control),
+        Err(StorageError::Control(_))
+    ));
+    assert_eq!(control.budget.used(), 0);
+    let control = Control::default();
+    let head = ReadHead::open(dir.path(), &HeadOptions::default(), &control).unwrap().unwrap();
+    assert_eq!(head.series_count(), 5000);
+    assert!(control.budget.used() > 300_000);
+    drop(head);
+    assert_eq!(control.budget.used(), 0);
+    control.interrupt.set();
+    assert!(matches!(
+        ReadHead::open(dir.path(), &HeadOptions::default(), &control),
+        Err(StorageError::Control(_))
+    ));
+}
