@@ -1,16 +1,22 @@
 //! From text to tree and back.
 
 pub mod ast;
+pub mod ast_json;
 mod check;
 pub mod duration;
+pub mod edit;
 pub mod error;
 pub mod functions;
 mod hint;
 mod lexer;
 mod literal;
 pub mod parse;
+pub mod pretty;
+mod print;
 mod token;
 
+pub use ast_json::ast_json;
 pub use duration::resolve;
 pub use error::ParseError;
 pub use parse::{parse, parse_label_matchers, parse_metric_selector};
+pub use pretty::prettify;
