@@ -193,10 +193,10 @@ struct State {
 
 /// How a run of samples ended.
 pub(crate) enum Stop {
-    /// The bytes of this pass are used up, or all samples are read.
+    /// The bytes of this pass are used up.
     Continue,
-    /// A sample is later than `maxt`.
-    Past,
+    /// All samples are read, or one is later than `maxt`.
+    Done,
 }
 
 /// Appends the samples with `mint <= t <= maxt`. Those before a fault stay in `out`.
@@ -232,7 +232,7 @@ pub(crate) fn decode(data: &[u8], mint: i64, maxt: i64, out: &mut Floats) -> Res
         let step = reader.uvarint().map_err(|_| truncated(1))? as i64;
         let mut state = State { pos: reader.position(), t, step, bits, length: 64, trailing: 0 };
         if let Some(limit) = data.len().checked_sub(REACH)
-            && let Stop::Past = run::<false>(&mut state, data, limit * 8, ts, vs, &mut read, maxt, count)?
+            && let Stop::Done = run::<false>(&mut state, data, limit * 8, ts, vs, &mut read, maxt, count)?
         {
             return Ok(());
         }
@@ -351,15 +351,19 @@ fn run<const TAIL: bool>(
         }
         t = next;
         if t > maxt {
-            stop = Ok(Stop::Past);
+            stop = Ok(Stop::Done);
             break;
         }
         *t_out = t;
         *v_out = f64::from_bits(value);
         i += 1;
     }
-    if TAIL && matches!(stop, Ok(Stop::Continue)) && i < count {
-        stop = Err(ChunkError::Truncated { sample: i, count });
+    if matches!(stop, Ok(Stop::Continue)) {
+        if i == count {
+            stop = Ok(Stop::Done);
+        } else if TAIL {
+            stop = Err(ChunkError::Truncated { sample: i, count });
+        }
     }
     *read = i;
     *state = State { pos, t, step, bits: value, length, trailing };

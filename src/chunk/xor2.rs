@@ -224,7 +224,7 @@ pub(crate) fn decode(data: &[u8], mint: i64, maxt: i64, out: &mut Floats) -> Res
             }
         };
         if let Some(limit) = data.len().checked_sub(REACH)
-            && let Stop::Past = run(false, data, limit * 8, &mut state)?
+            && let Stop::Done = run(false, data, limit * 8, &mut state)?
         {
             return Ok(());
         }
@@ -358,7 +358,7 @@ fn run<const TAIL: bool, const STARTS: bool>(
         }
         t = next;
         if t > maxt {
-            stop = Ok(Stop::Past);
+            stop = Ok(Stop::Done);
             break;
         }
         *t_out = t;
@@ -368,8 +368,12 @@ fn run<const TAIL: bool, const STARTS: bool>(
         }
         i += 1;
     }
-    if TAIL && matches!(stop, Ok(Stop::Continue)) && i < count {
-        stop = Err(ChunkError::Truncated { sample: i, count });
+    if matches!(stop, Ok(Stop::Continue)) {
+        if i == count {
+            stop = Ok(Stop::Done);
+        } else if TAIL {
+            stop = Err(ChunkError::Truncated { sample: i, count });
+        }
     }
     *read = i;
     *state = State { pos, t, step, bits: value, length, trailing, st, st_difference };
