@@ -3,11 +3,13 @@
 pub mod annotations;
 pub mod control;
 pub mod error;
+pub mod memory;
 pub mod merge;
 pub mod querier;
 
 pub use annotations::{Annotation, Annotations};
 pub use control::{Budget, Control, Interrupt};
 pub use error::{Loss, StorageError};
+pub use memory::{MemorySample, MemoryStore};
 pub use merge::{MergedQuerier, Source};
 pub use querier::{LabelNeeds, Querier, Queryable, ReadStats, SelectHints, SeriesSet, TimeFilter};

@@ -444,3 +444,58 @@ fn heap_pop(heap: &mut Vec<(i64, usize)>) -> Option<(i64, usize)> {
     }
     heap.pop()
 }
+
+#[cfg(test)]
+mod tests {
+    use tsdbctl_model::FloatHistogram;
+
+    use super::*;
+
+    fn floats(samples: &[(i64, f64)]) -> SampleColumns {
+        let mut c = SampleColumns::default();
+        samples.iter().for_each(|(t, v)| c.floats.push(*t, *v, 0));
+        c
+    }
+
+    fn histograms(times: &[i64], hint: CounterResetHint) -> SampleColumns {
+        let mut c = SampleColumns::default();
+        for t in times {
+            let h = FloatHistogram { counter_reset_hint: hint, ..FloatHistogram::default() };
+            c.histograms.push(*t, Arc::new(h), true, 0);
+        }
+        c
+    }
+
+    fn merged(sources: &[SampleColumns]) -> Vec<(i64, f64)> {
+        let mut out = SampleColumns::default();
+        merge_columns(sources, &mut out);
+        out.floats.t.into_iter().zip(out.floats.v).collect()
+    }
+
+    #[test]
+    fn samples_come_once_per_time_and_equal_times_from_the_source_upstream_takes() {
+        let a = || floats(&[(1, 1.0), (2, 1.0), (4, 1.0), (5, 1.0)]);
+        let b = || floats(&[(2, 2.0), (3, 2.0), (4, 2.0)]);
+        // `a` runs into `b` at 2: `b` takes over and stays as long as it is not later than `a`.
+        assert_eq!(merged(&[a(), b()]), [(1, 1.0), (2, 2.0), (3, 2.0), (4, 1.0), (5, 1.0)]);
+        assert_eq!(merged(&[b(), a()]), [(1, 1.0), (2, 2.0), (3, 2.0), (4, 1.0), (5, 1.0)]);
+        assert_eq!(merged(&[floats(&[]), a()]), [(1, 1.0), (2, 1.0), (4, 1.0), (5, 1.0)]);
+        assert_eq!(merged(&[]), []);
+    }
+
+    #[test]
+    fn hints_are_forgotten_where_the_source_changes() {
+        use CounterResetHint::{Gauge, NotCounterReset, Unknown};
+        let hints = |sources: &[SampleColumns]| {
+            let mut out = SampleColumns::default();
+            merge_columns(sources, &mut out);
+            out.histograms.h.iter().map(|h| h.counter_reset_hint).collect::<Vec<_>>()
+        };
+        let n = |t: &[i64]| histograms(t, NotCounterReset);
+        assert_eq!(
+            hints(&[n(&[1, 2, 5]), n(&[3, 4])]),
+            [Unknown, NotCounterReset, Unknown, NotCounterReset, Unknown]
+        );
+        assert_eq!(hints(&[histograms(&[1, 3], Gauge), histograms(&[2], Gauge)]), [Gauge; 3]);
+    }
+}
