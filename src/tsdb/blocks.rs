@@ -1,0 +1,168 @@
+//! The blocks of a directory: which there are, which are superseded, where they overlap or leave gaps.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use tsdbctl_block::meta::{FILE_NAME as META, is_ulid};
+use tsdbctl_block::{Block, BlockMeta};
+use tsdbctl_platform::file;
+use tsdbctl_storage::{Loss, StorageError};
+
+/// A block that is listed, and opened when first needed.
+#[derive(Debug)]
+pub struct BlockEntry {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// What it says about itself.
+    pub meta: BlockMeta,
+    opened: OnceLock<Arc<Block>>,
+}
+
+impl BlockEntry {
+    /// Reads the meta of the block in `dir`.
+    ///
+    /// # Errors
+    /// If it is damaged or cannot be read.
+    pub fn read(dir: &Path) -> Result<Self, StorageError> {
+        Ok(Self { dir: dir.to_owned(), meta: BlockMeta::read(dir)?, opened: OnceLock::new() })
+    }
+
+    /// The open block.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub fn block(&self) -> Result<Arc<Block>, StorageError> {
+        if let Some(block) = self.opened.get() {
+            return Ok(Arc::clone(block));
+        }
+        let block = Arc::new(Block::open_with_meta(&self.dir, self.meta.clone())?);
+        Ok(Arc::clone(self.opened.get_or_init(|| block)))
+    }
+
+    /// Bytes on disk: meta, index, tombstones and chunk files.
+    ///
+    /// # Errors
+    /// If the directory cannot be listed.
+    pub fn size_bytes(&self) -> Result<u64, StorageError> {
+        let mut total: u64 = 0;
+        for entry in file::read_dir(&self.dir)? {
+            match entry.name.as_str() {
+                META | tsdbctl_block::index::FILE_NAME | tsdbctl_block::tombstones::FILE_NAME => {
+                    total += entry.size
+                }
+                "chunks" if entry.is_dir => {
+                    total += file::read_dir(&entry.path)?.iter().map(|e| e.size).sum::<u64>()
+                }
+                _ => {}
+            }
+        }
+        Ok(total)
+    }
+}
+
+/// The blocks of one directory.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    /// By start, then identifier.
+    pub(crate) live: Vec<BlockEntry>,
+    /// Those that another one was compacted from, or that are empty and marked for deletion.
+    pub(crate) superseded: Vec<BlockEntry>,
+    /// Those whose meta cannot be read.
+    pub(crate) losses: Vec<Loss>,
+}
+
+/// Whether `dir` is itself a block.
+pub(crate) fn is_block(dir: &Path) -> bool {
+    file::exists(&dir.join(META)) && file::exists(&dir.join(tsdbctl_block::index::FILE_NAME))
+}
+
+impl Listing {
+    /// Lists the blocks in a data directory. Directories that are still being made or deleted are no blocks.
+    pub(crate) fn of(dir: &Path, tolerant: bool) -> Result<Self, StorageError> {
+        let mut listing = Self::default();
+        let mut all = Vec::new();
+        for entry in file::read_dir(dir)?.into_iter().filter(|e| e.is_dir && is_ulid(&e.name)) {
+            match BlockEntry::read(&entry.path) {
+                Ok(block) => all.push(block),
+                // An empty directory, or one that a running server has just removed.
+                Err(StorageError::File(e))
+                    if e.is_not_found()
+                        && !file::exists(&entry.path.join(tsdbctl_block::index::FILE_NAME)) => {}
+                Err(e) if tolerant => listing.losses.push(match e {
+                    StorageError::Corrupt(loss) => loss,
+                    e => Loss { file: entry.path.join(META), offset: 0, reason: e.to_string() },
+                }),
+                Err(e) => return Err(e),
+            }
+        }
+        let parents: HashSet<String> =
+            all.iter().flat_map(|b| b.meta.compaction.parents.iter().map(|p| p.ulid.clone())).collect();
+        for block in all {
+            if parents.contains(&block.meta.ulid) || block.meta.compaction.deletable {
+                listing.superseded.push(block);
+            } else {
+                listing.live.push(block);
+            }
+        }
+        sort(&mut listing.live);
+        Ok(listing)
+    }
+
+    /// The end of what in-order blocks hold; the head's earlier samples are theirs.
+    pub(crate) fn in_order_end(&self) -> i64 {
+        self.live.iter().filter(|b| b.meta.is_in_order()).map(|b| b.meta.max_time).max().unwrap_or(i64::MIN)
+    }
+}
+
+pub(crate) fn sort(blocks: &mut [BlockEntry]) {
+    blocks.sort_by(|a, b| {
+        (a.meta.min_time, a.meta.max_time, &a.meta.ulid).cmp(&(
+            b.meta.min_time,
+            b.meta.max_time,
+            &b.meta.ulid,
+        ))
+    });
+}
+
+/// Times that several blocks cover.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overlap {
+    /// Start of the shared range, Unix ms.
+    pub mint: i64,
+    /// End of the shared range, exclusive.
+    pub maxt: i64,
+    /// The two blocks, as places in the list.
+    pub blocks: (usize, usize),
+}
+
+/// Pairs of blocks, sorted by start, that cover the same times.
+pub(crate) fn overlaps(blocks: &[BlockEntry]) -> Vec<Overlap> {
+    let mut out = Vec::new();
+    for (i, a) in blocks.iter().enumerate() {
+        for (j, b) in blocks.iter().enumerate().skip(i + 1) {
+            if b.meta.min_time >= a.meta.max_time {
+                break;
+            }
+            let maxt = a.meta.max_time.min(b.meta.max_time);
+            out.push(Overlap { mint: b.meta.min_time, maxt, blocks: (i, j) });
+        }
+    }
+    out
+}
+
+/// Times between blocks, sorted by start, that none covers: start inclusive, end exclusive. `tolerance_ms` is what
+/// may lie between the last sample of a block and the first of the next without being a gap.
+pub(crate) fn gaps(blocks: &[BlockEntry], tolerance_ms: i64) -> Vec<(i64, i64)> {
+    let mut out = Vec::new();
+    let mut end: Option<i64> = None;
+    for block in blocks {
+        if let Some(end) = end
+            && block.meta.min_time.saturating_sub(end) > tolerance_ms
+        {
+            out.push((end, block.meta.min_time));
+        }
+        end = end.max(Some(block.meta.max_time));
+    }
+    out
+}

@@ -1,0 +1,190 @@
+//! Data directories and single blocks, opened read-only as one thing to query. No lock is taken.
+
+use std::path::{Path, PathBuf};
+
+use tsdbctl_head::{HeadOptions, ReadHead};
+use tsdbctl_model::Matcher;
+use tsdbctl_platform::file;
+use tsdbctl_storage::{Control, Loss, MergedQuerier, Querier, Queryable, Source, StorageError};
+
+use crate::blocks::{BlockEntry, Listing, Overlap, gaps, is_block, overlaps, sort};
+
+/// How directories are opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OpenOptions {
+    /// Leave damaged parts out and report them as losses, rather than fail.
+    pub tolerant: bool,
+}
+
+/// Data directories and blocks, merged. A running server may write to them meanwhile.
+#[derive(Debug)]
+pub struct Database {
+    paths: Vec<PathBuf>,
+    options: OpenOptions,
+    blocks: Vec<BlockEntry>,
+    superseded: Vec<BlockEntry>,
+    heads: Vec<HeadDir>,
+    losses: Vec<Loss>,
+}
+
+/// A data directory that may have a head.
+#[derive(Debug)]
+struct HeadDir {
+    dir: PathBuf,
+    /// In-order samples before this are in blocks.
+    min_valid_time: i64,
+}
+
+impl HeadDir {
+    /// Whether samples up to `maxt` may be in the head.
+    fn may_have(&self, maxt: i64) -> bool {
+        let has_late =
+            || file::read_dir(&self.dir.join("wbl")).is_ok_and(|files| files.iter().any(|f| f.size > 0));
+        file::is_dir(&self.dir.join("wal")) && (maxt >= self.min_valid_time || has_late())
+    }
+}
+
+/// How often a directory is listed anew because a running server removed a block meanwhile.
+const ATTEMPTS: usize = 3;
+
+impl Database {
+    /// Lists what is in `dirs`: each one a data directory, or a single block. Only the blocks' metas are read.
+    ///
+    /// # Errors
+    /// If a path is neither, or (unless tolerant) a meta is damaged.
+    pub fn open(dirs: &[PathBuf], options: OpenOptions) -> Result<Self, StorageError> {
+        let mut db = Self {
+            paths: dirs.to_vec(),
+            options,
+            blocks: Vec::new(),
+            superseded: Vec::new(),
+            heads: Vec::new(),
+            losses: Vec::new(),
+        };
+        for dir in dirs {
+            if is_block(dir) {
+                db.blocks.push(BlockEntry::read(dir)?);
+                continue;
+            }
+            let listing = Listing::of(dir, options.tolerant)?;
+            if listing.live.is_empty() && listing.superseded.is_empty() && !is_data_dir(dir) {
+                return Err(StorageError::Unsupported {
+                    file: dir.clone(),
+                    reason: "not a Prometheus data directory and not a block: there are no blocks and no wal directory in it"
+                        .to_string(),
+                });
+            }
+            db.heads.push(HeadDir { dir: dir.clone(), min_valid_time: listing.in_order_end() });
+            db.blocks.extend(listing.live);
+            db.superseded.extend(listing.superseded);
+            db.losses.extend(listing.losses);
+        }
+        sort(&mut db.blocks);
+        Ok(db)
+    }
+
+    /// The blocks that are queried, by start.
+    pub fn blocks(&self) -> &[BlockEntry] {
+        &self.blocks
+    }
+
+    /// Blocks left out because another one was compacted from them, or they are marked for deletion.
+    pub fn superseded(&self) -> &[BlockEntry] {
+        &self.superseded
+    }
+
+    /// Damage met while listing; always empty unless opened tolerant.
+    pub fn losses(&self) -> &[Loss] {
+        &self.losses
+    }
+
+    /// Earliest and latest sample time by the blocks' metas, Unix ms; the head is not looked at.
+    pub fn time_range(&self) -> Option<(i64, i64)> {
+        let mint = self.blocks.iter().map(|b| b.meta.min_time).min()?;
+        let maxt = self.blocks.iter().map(|b| b.meta.max_time.saturating_sub(1)).max()?;
+        Some((mint, maxt))
+    }
+
+    /// Pairs of blocks that cover the same times.
+    pub fn overlaps(&self) -> Vec<Overlap> {
+        overlaps(&self.blocks)
+    }
+
+    /// Times between blocks that no block covers (start inclusive, end exclusive), if longer than `tolerance_ms`.
+    pub fn gaps(&self, tolerance_ms: i64) -> Vec<(i64, i64)> {
+        gaps(&self.blocks, tolerance_ms)
+    }
+
+    /// Time of the newest sample, Unix ms, without replaying a log.
+    ///
+    /// # Errors
+    /// If a log cannot be read.
+    pub fn newest_sample_time(&self, control: &Control) -> Result<Option<i64>, StorageError> {
+        let mut newest = self.time_range().map(|r| r.1);
+        for head in &self.heads {
+            newest = newest.max(tsdbctl_head::newest_sample_time(&head.dir, control)?);
+        }
+        Ok(newest)
+    }
+
+    fn sources(
+        &self,
+        mint: i64,
+        maxt: i64,
+        selections: &[Vec<Matcher>],
+        control: &Control,
+    ) -> Result<Vec<Source>, StorageError> {
+        let mut sources = Vec::new();
+        for head in self.heads.iter().filter(|h| h.may_have(maxt)) {
+            let options = HeadOptions {
+                min_valid_time: head.min_valid_time,
+                selections,
+                mint,
+                maxt,
+                tolerant: self.options.tolerant,
+            };
+            let Some(read) = ReadHead::open(&head.dir, &options, control)? else { continue };
+            // A head without samples still tells of its exemplars and losses.
+            let (first, last) = read.times().unwrap_or((i64::MAX, i64::MAX));
+            sources.push(Source { querier: Box::new(read), mint: first, maxt: last });
+        }
+        for entry in self.blocks.iter().filter(|b| b.meta.overlaps(mint, maxt)) {
+            control.check("block opening")?;
+            let querier = Box::new(entry.block()?.querier());
+            sources.push(Source {
+                querier,
+                mint: entry.meta.min_time,
+                maxt: entry.meta.max_time.saturating_sub(1),
+            });
+        }
+        Ok(sources)
+    }
+}
+
+/// Whether a directory without blocks is a data directory: a server's, or an agent's.
+fn is_data_dir(dir: &Path) -> bool {
+    file::is_dir(&dir.join("wal")) || file::is_dir(&dir.join("chunks_head"))
+}
+
+fn has_vanished(error: &StorageError) -> bool {
+    matches!(error, StorageError::File(e) if e.is_not_found())
+}
+
+impl Queryable for Database {
+    fn querier(
+        &self,
+        mint: i64,
+        maxt: i64,
+        selections: &[Vec<Matcher>],
+        control: &Control,
+    ) -> Result<Box<dyn Querier>, StorageError> {
+        let mut found = self.sources(mint, maxt, selections, control);
+        for _ in 1..ATTEMPTS {
+            if !found.as_ref().is_err_and(has_vanished) {
+                break;
+            }
+            found = Self::open(&self.paths, self.options)?.sources(mint, maxt, selections, control);
+        }
+        Ok(Box::new(MergedQuerier::new(found?).with_losses(self.losses.clone())))
+    }
+}

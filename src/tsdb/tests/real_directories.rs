@@ -1,0 +1,161 @@
+//! Whole data directories of real servers against what the same version of Prometheus dumped.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use tsdbctl_chunk::SampleColumns;
+use tsdbctl_model::{Matcher, SymbolTable};
+use tsdbctl_storage::{Control, Queryable, ReadStats, SelectHints, TimeFilter};
+use tsdbctl_testkit as testkit;
+use tsdbctl_tsdb::{Database, OpenOptions};
+
+fn open(dirs: &[PathBuf]) -> Database {
+    Database::open(dirs, OpenOptions::default()).unwrap()
+}
+
+/// All float samples, NaNs as one; histograms as `None`.
+fn read(db: &Database, mint: i64, maxt: i64, matchers: &[Matcher]) -> BTreeMap<(String, i64), Option<u64>> {
+    let control = Control::default();
+    let querier = db.querier(mint, maxt, &[matchers.to_vec()], &control).unwrap();
+    let mut symbols = SymbolTable::new();
+    let hints = SelectHints { start: mint, end: maxt, ..SelectHints::default() };
+    let set = querier.select(&hints, matchers, &mut symbols, &control).unwrap();
+    let mut out = BTreeMap::new();
+    let mut columns = SampleColumns::default();
+    for i in 0..set.len() {
+        columns.clear();
+        set.read(i, &TimeFilter::all_between(mint, maxt), &mut columns, &mut ReadStats::default()).unwrap();
+        let labels = symbols.labels(set.labels(i)).to_string();
+        assert!(columns.floats.t.is_sorted_by(|a, b| a < b), "{labels}");
+        assert!(columns.histograms.t.is_sorted_by(|a, b| a < b), "{labels}");
+        for (t, v) in columns.floats.t.iter().zip(&columns.floats.v) {
+            let bits = if v.is_nan() { f64::NAN.to_bits() } else { v.to_bits() };
+            assert!(out.insert((labels.clone(), *t), Some(bits)).is_none(), "{labels} at {t} twice");
+        }
+        for t in &columns.histograms.t {
+            assert!(out.insert((labels.clone(), *t), None).is_none(), "{labels} at {t} twice");
+        }
+    }
+    out
+}
+
+fn dumped(name: &str) -> Option<BTreeMap<(String, i64), Option<u64>>> {
+    let text = testkit::read_text(name)?;
+    let mut out = BTreeMap::new();
+    for line in text.lines() {
+        let (rest, t) = line.rsplit_once(' ').unwrap();
+        let (labels, v) = match rest.rfind("} {count:") {
+            Some(at) => (&rest[..=at], None),
+            None => {
+                let (labels, v) = rest.rsplit_once(' ').unwrap();
+                let v: f64 = v.replace("Inf", "inf").parse().unwrap();
+                (labels, Some(if v.is_nan() { f64::NAN.to_bits() } else { v.to_bits() }))
+            }
+        };
+        out.insert((labels.to_string(), t.parse().unwrap()), v);
+    }
+    Some(out)
+}
+
+fn everything() -> Vec<Matcher> {
+    vec![Matcher::new(tsdbctl_model::MatchType::NotEqual, "__name__", "").unwrap()]
+}
+
+fn check(archive: &str, dump: &str) {
+    let Some((_dir, top)) = testkit::unpack_directory(archive) else { return };
+    let Some(want) = dumped(dump) else { return };
+    let got = read(&open(&[top.clone()]), i64::MIN, i64::MAX, &everything());
+    let missing: Vec<_> = want.keys().filter(|k| !got.contains_key(*k)).collect();
+    let extra: Vec<_> = got.keys().filter(|k| !want.contains_key(*k)).collect();
+    assert!(
+        missing.is_empty() && extra.is_empty(),
+        "{} missing, first {:?}; {} too many, first {:?}; {} in all",
+        missing.len(),
+        missing.first(),
+        extra.len(),
+        extra.first(),
+        want.len()
+    );
+    for (key, v) in &want {
+        assert_eq!(got[key], *v, "{key:?}");
+    }
+}
+
+#[test]
+fn a_directory_of_2_42_is_read_whole() {
+    check("data/prometheus-2.42-crashed.tar.zst", "data/prometheus-2.42-crashed.dump.zst");
+}
+
+#[test]
+fn a_directory_of_3_14_is_read_whole() {
+    check("data/prometheus-3.14-crashed.tar.zst", "data/prometheus-3.14-crashed.dump.zst");
+}
+
+#[test]
+fn a_directory_with_xor2_is_read_whole() {
+    check("data/prometheus-3.14-xor2-crashed.tar.zst", "data/prometheus-3.14-xor2-crashed.dump.zst");
+}
+
+#[test]
+fn a_directory_with_a_chunk_snapshot_is_read_whole() {
+    check("data/prometheus-3.14-xor2-snapshot.tar.zst", "data/prometheus-3.14-xor2-crashed.dump.zst");
+}
+
+fn block_dirs(top: &Path) -> Vec<PathBuf> {
+    open(&[top.to_owned()]).blocks().iter().map(|b| b.dir.clone()).collect()
+}
+
+#[test]
+fn directories_and_blocks_given_twice_change_nothing() {
+    let Some((_dir, top)) = testkit::unpack_directory("data/prometheus-2.42-crashed.tar.zst") else { return };
+    let up = [Matcher::equal("__name__", "up")];
+    let once = read(&open(&[top.clone()]), i64::MIN, i64::MAX, &up);
+    let mut twice = vec![top.clone(), top.clone()];
+    twice.extend(block_dirs(&top));
+    assert_eq!(read(&open(&twice), i64::MIN, i64::MAX, &up), once);
+    let single = open(&block_dirs(&top)[..1]);
+    let (mint, maxt) = single.time_range().unwrap();
+    let of_block = read(&single, i64::MIN, i64::MAX, &up);
+    assert!(!of_block.is_empty());
+    assert!(of_block.keys().all(|(_, t)| (mint..=maxt).contains(t)));
+    assert_eq!(single.newest_sample_time(&Control::default()).unwrap(), Some(maxt));
+}
+
+#[test]
+fn superseded_and_half_made_blocks_are_left_out() {
+    let Some((_dir, top)) = testkit::unpack_directory("data/prometheus-2.42-crashed.tar.zst") else { return };
+    let before = block_dirs(&top);
+    let (victim, child) = (&before[0], &before[1]);
+    let name = victim.file_name().unwrap().to_str().unwrap();
+    for suffix in [".tmp-for-creation", ".tmp-for-deletion", ".tmp"] {
+        let half = top.join(format!("{}{suffix}", child.file_name().unwrap().to_str().unwrap()));
+        std::fs::create_dir(half).unwrap();
+    }
+    std::fs::create_dir(top.join("01ARZ3NDEKTSV4RRFFQ69G5FAV")).unwrap();
+    assert_eq!(block_dirs(&top), before);
+    let meta = child.join("meta.json");
+    let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(&meta).unwrap()).unwrap();
+    json["compaction"]["parents"] = serde_json::json!([{ "ulid": name, "minTime": 0, "maxTime": 1 }]);
+    std::fs::write(&meta, json.to_string()).unwrap();
+    let db = open(&[top.clone()]);
+    assert_eq!(db.blocks().len(), before.len() - 1);
+    assert_eq!(db.superseded()[0].dir, *victim);
+    std::fs::write(&meta, "{").unwrap();
+    assert!(Database::open(&[top.clone()], OpenOptions::default()).is_err());
+    let tolerant = Database::open(&[top.clone()], OpenOptions { tolerant: true }).unwrap();
+    assert_eq!(tolerant.losses().len(), 1);
+    assert!(Database::open(&[top.join("01ARZ3NDEKTSV4RRFFQ69G5FAV")], OpenOptions::default()).is_err());
+}
+
+#[test]
+fn overlaps_and_gaps_are_found() {
+    let Some((_dir, top)) = testkit::unpack_directory("data/prometheus-3.14-crashed.tar.zst") else { return };
+    let db = open(&[top.clone()]);
+    assert!(db.overlaps().is_empty() && db.gaps(0).is_empty());
+    let mut dirs = block_dirs(&top);
+    dirs.push(dirs[1].clone());
+    dirs.remove(2);
+    let db = open(&dirs);
+    assert_eq!(db.overlaps().len(), 1);
+    assert_eq!(db.gaps(0).len(), 1);
+}
