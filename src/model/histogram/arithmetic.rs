@@ -100,19 +100,30 @@ impl FloatHistogram {
         compensation: Option<Self>,
     ) -> Result<(Self, AddOutcome), HistogramError> {
         self.check_compatible(other)?;
+        // The compensation starts with the sum's hint, so that adding it in the end changes no hint.
+        let collision = self.adjust_counter_reset(other);
         let mut compensation = match compensation {
             Some(c) => c,
             None => self.new_compensation(),
         };
-        let outcome = self.kahan_add_to(other, &mut compensation)?;
+        let outcome = self.kahan_sum(other, &mut compensation, collision)?;
         Ok((compensation, outcome))
     }
 
-    /// As [`Self::kahan_add`], with a compensation from [`Self::new_compensation`] changed in place.
+    /// As [`Self::kahan_add`], with a compensation that exists already changed in place.
     pub fn kahan_add_to(&mut self, other: &Self, c: &mut Self) -> Result<AddOutcome, HistogramError> {
         self.check_compatible(other)?;
-        let mut outcome =
-            AddOutcome { counter_reset_collision: self.adjust_counter_reset(other), ..AddOutcome::default() };
+        let collision = self.adjust_counter_reset(other);
+        self.kahan_sum(other, c, collision)
+    }
+
+    fn kahan_sum(
+        &mut self,
+        other: &Self,
+        c: &mut Self,
+        counter_reset_collision: bool,
+    ) -> Result<AddOutcome, HistogramError> {
+        let mut outcome = AddOutcome { counter_reset_collision, ..AddOutcome::default() };
         if !self.uses_custom_buckets() {
             let (zero_count, zero_error) = self.reconcile_zero_buckets(other, Some(c));
             kahan_inc(zero_count, &mut self.zero_count, &mut c.zero_count);

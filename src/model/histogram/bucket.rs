@@ -4,6 +4,7 @@ use super::schema::{
     bound, bound_exponential, is_custom_buckets_schema, is_exponential_schema, target_index,
 };
 use super::{BucketSpan, FloatHistogram, Histogram};
+use crate::go_math::log2;
 
 /// A bucket with its bounds; `count` is absolute. The index tells buckets of one schema and side apart and
 /// means nothing for the zero bucket.
@@ -49,10 +50,6 @@ impl<C> Bucket<C> {
         }
         1.0 - ((log_v - log_upper) / (log_lower - log_upper))
     }
-}
-
-fn log2(v: f64) -> f64 {
-    v.log2()
 }
 
 /// The bucket indices that spans describe, rising.

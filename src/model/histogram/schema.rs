@@ -1,6 +1,7 @@
 //! Which schemas exist and where their bucket bounds lie.
 
 use super::HistogramError;
+use crate::go_math::ldexp;
 
 /// Finest exponential schema in use.
 pub const EXPONENTIAL_SCHEMA_MAX: i32 = 8;
@@ -103,27 +104,6 @@ pub fn bound_exponential(index: i32, schema: i32) -> f64 {
         return f64::MAX;
     }
     ldexp(fraction, exponent)
-}
-
-/// `fraction · 2^exponent` for a normal `fraction`, rounded once where the result is subnormal.
-#[inline]
-fn ldexp(fraction: f64, exponent: i64) -> f64 {
-    const MANTISSA_BITS: u32 = 52;
-    const BIAS: i64 = 1023;
-    let bits = fraction.to_bits();
-    let e = exponent + ((bits >> MANTISSA_BITS) & 0x7ff) as i64 - BIAS;
-    if e < -1075 {
-        return 0.0;
-    }
-    if e > 1023 {
-        return f64::INFINITY;
-    }
-    let mantissa = bits & !(0x7ffu64 << MANTISSA_BITS);
-    if e < -1022 {
-        let scaled = f64::from_bits(mantissa | (((e + 53 + BIAS) as u64) << MANTISSA_BITS));
-        return scaled * (1.0 / (1u64 << 53) as f64);
-    }
-    f64::from_bits(mantissa | (((e + BIAS) as u64) << MANTISSA_BITS))
 }
 
 /// 2^(i/256 − 1) for one octave of schema 8; coarser schemas use every second, fourth, ... entry. Many entries
