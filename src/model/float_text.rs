@@ -9,6 +9,7 @@ pub use crate::quote::{UnquoteError, go_quote, go_unquote, write_go_quote};
 const EXACT_INTEGERS: f64 = 9_007_199_254_740_992.0;
 
 /// Decimal digits `d₁d₂…` of a finite number, which is `0.d₁d₂… × 10^point`. Zero has no digits.
+#[derive(Default)]
 struct Digits {
     bytes: [u8; 32],
     len: usize,
@@ -22,7 +23,7 @@ impl Digits {
 
     /// The shortest digits of a finite `v >= 0`.
     fn shortest(v: f64) -> Self {
-        let mut digits = Self { bytes: [0; 32], len: 0, point: 0 };
+        let mut digits = Self::default();
         if v == 0.0 {
             return digits;
         }
@@ -117,7 +118,11 @@ fn write_exponential(out: &mut Vec<u8>, d: &Digits) {
         out.push(b'.');
         out.extend_from_slice(&digits[1..]);
     }
-    let exponent = if digits.is_empty() { 0 } else { d.point - 1 };
+    write_exponent(out, if digits.is_empty() { 0 } else { d.point - 1 });
+}
+
+/// `e`, a sign, and two digits or more.
+fn write_exponent(out: &mut Vec<u8>, exponent: i32) {
     out.push(b'e');
     out.push(if exponent < 0 { b'-' } else { b'+' });
     let exponent = exponent.unsigned_abs();
@@ -154,13 +159,17 @@ fn write_unsigned_f(out: &mut Vec<u8>, v: f64) {
     }
     let mut buffer = zmij::Buffer::new();
     let text = buffer.format_finite(v).as_bytes();
-    // Of a non-integer in the middle range the shortest text has this very layout already.
-    if (1e-5..1e16).contains(&v) && !text.ends_with(b".0") && !text.contains(&b'e') {
-        out.extend_from_slice(text);
+    if PLAIN_RANGE.contains(&v) {
+        out.extend_from_slice(text.strip_suffix(b".0").unwrap_or(text));
     } else {
-        write_fixed(out, &Digits::shortest(v));
+        let mut digits = Digits::default();
+        digits.read(text);
+        write_fixed(out, &digits);
     }
 }
+
+/// Where the shortest text comes without an exponent, in Go's layout but for a `.0` behind integers.
+const PLAIN_RANGE: std::ops::Range<f64> = 1e-5..1e16;
 
 /// Appends `FormatFloat(v, 'e', -1, 64)`: shortest digits, always an exponent of two digits or more.
 pub fn write_e(out: &mut Vec<u8>, v: f64) {
@@ -192,7 +201,7 @@ fn write_general(out: &mut Vec<u8>, digits: &Digits, exponent_from: i32) {
 pub fn write_g_precision(out: &mut Vec<u8>, v: f64, precision: usize) {
     let Some(v) = write_special_or_sign(out, v) else { return };
     let precision = precision.clamp(1, 17);
-    let mut digits = Digits { bytes: [0; 32], len: 0, point: 0 };
+    let mut digits = Digits::default();
     if v != 0.0 {
         digits.read(format!("{v:.*e}", precision - 1).as_bytes());
     }
@@ -209,10 +218,18 @@ pub fn write_g_precision(out: &mut Vec<u8>, v: f64, precision: usize) {
 #[inline]
 pub fn write_json_float(out: &mut Vec<u8>, v: f64) {
     let Some(v) = write_special_or_sign(out, v) else { return };
-    if v != 0.0 && !(1e-6..1e21).contains(&v) {
-        write_exponential(out, &Digits::shortest(v));
-    } else {
+    if v == 0.0 || (1e-6..1e21).contains(&v) {
         write_unsigned_f(out, v);
+        return;
+    }
+    let mut buffer = zmij::Buffer::new();
+    let text = buffer.format_finite(v).as_bytes();
+    match text.iter().rposition(|b| *b == b'e') {
+        Some(e) => {
+            out.extend_from_slice(&text[..e]);
+            write_exponent(out, read_exponent(&text[e + 1..]));
+        }
+        None => write_exponential(out, &Digits::shortest(v)),
     }
 }
 
@@ -423,23 +440,23 @@ pub fn parse_int_any_base(text: &str) -> Result<i64, ParseNumberError> {
         [b'0', rest @ ..] if !rest.is_empty() => (8, rest),
         _ => (10, bytes),
     };
-    if digits.is_empty() || (body.contains('_') && !underscores_separate_digits(body)) {
+    if digits.is_empty() {
         return Err(ParseNumberError::Syntax);
     }
-    let (mut n, mut overflow) = (0i128, false);
+    // Overflow is reported before what is wrong behind it.
+    let mut n = 0u64;
     for b in digits.iter().filter(|b| **b != b'_') {
         let d = (*b as char).to_digit(radix).ok_or(ParseNumberError::Syntax)?;
-        n = n * i128::from(radix) + i128::from(d);
-        if n > 1 << 64 {
-            (n, overflow) = (0, true);
-        }
+        n = n
+            .checked_mul(u64::from(radix))
+            .and_then(|n| n.checked_add(u64::from(d)))
+            .ok_or(ParseNumberError::Range)?;
     }
-    let n = if negative { -n } else { n };
-    if overflow {
-        Err(ParseNumberError::Range)
-    } else {
-        i64::try_from(n).map_err(|_| ParseNumberError::Range)
+    if body.contains('_') && !underscores_separate_digits(body) {
+        return Err(ParseNumberError::Syntax);
     }
+    let n = if negative { -i128::from(n) } else { i128::from(n) };
+    i64::try_from(n).map_err(|_| ParseNumberError::Range)
 }
 
 #[cfg(test)]
@@ -473,6 +490,23 @@ mod tests {
                 "1.2345678901234568e+17",
                 "123456789012345680",
             ),
+            (
+                9999999999999998.0,
+                "9.999999999999998e+15",
+                "9999999999999998",
+                "9.999999999999998e+15",
+                "9999999999999998",
+            ),
+            (1e16, "1e+16", "10000000000000000", "1e+16", "10000000000000000"),
+            (1e-5, "1e-05", "0.00001", "1e-05", "0.00001"),
+            (
+                9.999999999999999e-6,
+                "9.999999999999999e-06",
+                "0.000009999999999999999",
+                "9.999999999999999e-06",
+                "0.000009999999999999999",
+            ),
+            (9.99999999999999e-7, "9.99999999999999e-07", "", "9.99999999999999e-07", "9.99999999999999e-07"),
             (1e21, "1e+21", "1000000000000000000000", "1e+21", "1e+21"),
             (
                 1.7976931348623157e-300,
