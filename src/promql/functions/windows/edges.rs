@@ -52,7 +52,8 @@ pub(super) fn first_time(w: &FloatWindows, out: &mut Column) {
     fill(w, 1, out, |_, lo, _| w.t[lo] as f64 / 1000.0);
 }
 
-/// `ts_of_last_over_time`
+/// `ts_of_last_over_time`; upstream takes the later of the last float and the last histogram, 0 for none, so
+/// never a time before 1970.
 pub(super) fn last_time(w: &FloatWindows, out: &mut Column) {
-    fill(w, 1, out, |_, _, hi| w.t[hi - 1] as f64 / 1000.0);
+    fill(w, 1, out, |_, _, hi| w.t[hi - 1].max(0) as f64 / 1000.0);
 }

@@ -2,39 +2,54 @@
 
 use std::sync::Arc;
 
-use tsdbctl_chunk::columns::{Floats, SampleColumns};
+use tsdbctl_chunk::columns::{Floats, Histograms, SampleColumns};
 use tsdbctl_model::sample::{STALE_NAN_BITS, is_stale};
+use tsdbctl_model::{CounterResetHint, Span};
+use tsdbctl_storage::annotations::Annotation;
 
 use super::bounds::Cursor;
+use super::histograms::interpolate as interpolate_histograms;
+use super::notes::{Note, Notes};
 use super::rate::interpolate;
 use crate::engine::{Column, StepGrid};
 
-/// Upstream's sample counts of an instant selector over one series.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct InstantStats {
-    /// Samples emitted; a float is 1, a histogram by its size. Samples read are the same number.
-    pub samples: i64,
-}
-
 /// What is stored for a sample.
 trait Emit {
-    fn value(t: i64, v: f64) -> f64;
+    fn float(floats: &Floats, i: usize) -> f64;
+    /// The float stored for a histogram; `None` stores the histogram.
+    fn histogram(histograms: &Histograms, i: usize) -> Option<f64>;
 }
 
 struct Value;
 struct Time;
+struct StartTime;
 
 impl Emit for Value {
     #[inline(always)]
-    fn value(_t: i64, v: f64) -> f64 {
-        v
+    fn float(floats: &Floats, i: usize) -> f64 {
+        floats.v[i]
+    }
+    fn histogram(_histograms: &Histograms, _i: usize) -> Option<f64> {
+        None
     }
 }
 
 impl Emit for Time {
     #[inline(always)]
-    fn value(t: i64, _v: f64) -> f64 {
-        t as f64 / 1000.0
+    fn float(floats: &Floats, i: usize) -> f64 {
+        floats.t[i] as f64
+    }
+    fn histogram(histograms: &Histograms, i: usize) -> Option<f64> {
+        Some(histograms.t[i] as f64)
+    }
+}
+
+impl Emit for StartTime {
+    fn float(floats: &Floats, i: usize) -> f64 {
+        floats.start_timestamp(i) as f64
+    }
+    fn histogram(histograms: &Histograms, i: usize) -> Option<f64> {
+        Some(histograms.start_timestamp(i) as f64)
     }
 }
 
@@ -50,7 +65,7 @@ fn floats_alone<E: Emit>(floats: &Floats, grid: StepGrid, lookback_ms: i64, out:
             let behind = cursor.advance(t);
             if behind > 0 {
                 let (at, v) = (times[behind - 1], values[behind - 1]);
-                *slot = E::value(at, v);
+                *slot = E::float(floats, behind - 1);
                 bits |= u64::from((at > oldest) & (v.to_bits() != STALE_NAN_BITS)) << i;
             }
             t = t.wrapping_add(grid.step);
@@ -65,7 +80,6 @@ fn mixed<E: Emit>(
     samples: &SampleColumns,
     grid: StepGrid,
     lookback_ms: i64,
-    times_only: bool,
     out: &mut Column,
 ) {
     let (f, h) = (&samples.floats, &samples.histograms);
@@ -78,72 +92,118 @@ fn mixed<E: Emit>(
         match (float, histogram) {
             (Some(i), other) if other.is_none_or(|j| f.t[i] > h.t[j]) => {
                 if !is_stale(f.v[i]) {
-                    out.set_float(k, E::value(f.t[i], f.v[i]));
+                    out.set_float(k, E::float(f, i));
                 }
             }
-            (_, Some(j)) if !is_stale(h.h[j].sum) => {
-                if times_only {
-                    out.set_float(k, h.t[j] as f64 / 1000.0);
-                } else {
-                    out.push_histogram(k, Arc::clone(&h.h[j]));
-                }
-            }
+            (_, Some(j)) if !is_stale(h.h[j].sum) => match E::histogram(h, j) {
+                Some(v) => out.set_float(k, v),
+                None => out.push_histogram(k, Arc::clone(&h.h[j])),
+            },
             _ => {}
         }
     }
 }
 
+fn select<E: Emit>(samples: &SampleColumns, grid: StepGrid, lookback_ms: i64, out: &mut Column) {
+    out.reset(grid.steps);
+    if samples.histograms.is_empty() {
+        floats_alone::<E>(&samples.floats, grid, lookback_ms, out);
+    } else {
+        mixed::<E>(samples, grid, lookback_ms, out);
+    }
+}
+
 /// The newest sample with `t − lookback < T ≤ t` at every step; none if that is a stale marker.
-pub fn instant_values(
-    samples: &SampleColumns,
-    grid: StepGrid,
-    lookback_ms: i64,
-    out: &mut Column,
-) -> InstantStats {
-    out.reset(grid.steps);
-    if samples.histograms.is_empty() {
-        floats_alone::<Value>(&samples.floats, grid, lookback_ms, out);
-    } else {
-        mixed::<Value>(samples, grid, lookback_ms, false, out);
-    }
-    InstantStats { samples: out.float_count() as i64 }
+pub fn instant_values(samples: &SampleColumns, grid: StepGrid, lookback_ms: i64, out: &mut Column) {
+    select::<Value>(samples, grid, lookback_ms, out);
 }
 
-/// When those samples were taken, in seconds: `timestamp()` of a selector. Histograms too.
-pub fn instant_timestamps(
-    samples: &SampleColumns,
-    grid: StepGrid,
-    lookback_ms: i64,
-    out: &mut Column,
-) -> InstantStats {
-    out.reset(grid.steps);
-    if samples.histograms.is_empty() {
-        floats_alone::<Time>(&samples.floats, grid, lookback_ms, out);
-    } else {
-        mixed::<Time>(samples, grid, lookback_ms, true, out);
-    }
-    InstantStats { samples: out.float_count() as i64 }
+/// When those samples were taken, Unix ms as floats, histograms too.
+pub fn instant_timestamps(samples: &SampleColumns, grid: StepGrid, lookback_ms: i64, out: &mut Column) {
+    select::<Time>(samples, grid, lookback_ms, out);
 }
 
-/// A `smoothed` instant selector over floats: the value at the step itself, between the samples in
-/// `(t − lookback, t + lookback]` around it; the earlier one where there is none behind.
-pub fn smoothed_instant(samples: &mut SampleColumns, grid: StepGrid, lookback_ms: i64, out: &mut Column) {
+/// The start timestamps of those samples, Unix ms as floats, 0 where unknown.
+pub fn instant_start_timestamps(samples: &SampleColumns, grid: StepGrid, lookback_ms: i64, out: &mut Column) {
+    select::<StartTime>(samples, grid, lookback_ms, out);
+}
+
+/// A `smoothed` instant selector: the value at the step itself, on the line between the samples around it in
+/// `(t − lookback, t + lookback]`; the earlier one where there is none behind. Histograms start from nothing
+/// behind a counter reset. Stale markers are taken out of `samples`.
+pub fn smoothed_instant(
+    samples: &mut SampleColumns,
+    grid: StepGrid,
+    lookback_ms: i64,
+    metric_name: &str,
+    span: Span,
+    out: &mut Column,
+    annotations: &mut dyn FnMut(Annotation),
+) {
     super::strip_stale(samples);
     out.reset(grid.steps);
-    let f = &samples.floats;
-    let (mut begins, mut at, mut ends) = (Cursor::new(&f.t), Cursor::new(&f.t), Cursor::new(&f.t));
+    let mut notes = Notes::default();
+    let (f, h) = (&samples.floats, &samples.histograms);
+    let (mut floats, mut histograms) = (Around::new(&f.t), Around::new(&h.t));
     for k in 0..grid.steps {
         let t = grid.time(k);
-        let lo = begins.advance(t.saturating_sub(lookback_ms));
-        let before = at.advance(t.saturating_sub(1)).max(lo);
-        let hi = ends.advance(t.saturating_add(lookback_ms));
-        let next = (before < hi).then_some(before);
-        let v = match next {
-            Some(i) if f.t[i] == t => f.v[i],
-            Some(i) if i > lo => interpolate((f.t[i - 1], f.v[i - 1]), (f.t[i], f.v[i]), t, false),
-            None if before > lo => f.v[before - 1],
-            _ => continue,
-        };
-        out.set_float(k, v);
+        let (lo, at, hi) = floats.advance(t, lookback_ms);
+        let (hlo, hat, hhi) = histograms.advance(t, lookback_ms);
+        if lo < hi && hlo < hhi {
+            notes.add(Note::MixedFloatsHistograms);
+        } else if hlo < hhi {
+            let counter = |i: usize| h.h[i].counter_reset_hint != CounterResetHint::Gauge;
+            if hat < hhi && h.t[hat] == t {
+                out.push_histogram(k, Arc::clone(&h.h[hat]));
+            } else if hat > hlo && hat < hhi {
+                let (before, next) = (&h.h[hat - 1], &h.h[hat]);
+                if before.uses_custom_buckets() != next.uses_custom_buckets() {
+                    notes.add(Note::MixedSchemas);
+                    continue;
+                }
+                let is_counter = counter(hat - 1) || counter(hat);
+                let line = interpolate_histograms(
+                    (h.t[hat - 1], before),
+                    (h.t[hat], next),
+                    t,
+                    is_counter,
+                    &mut notes,
+                );
+                if let Some(line) = line {
+                    out.push_histogram(k, Arc::new(line));
+                }
+            } else if hat > hlo {
+                let mut carried = (*h.h[hat - 1]).clone();
+                carried.counter_reset_hint = CounterResetHint::Unknown;
+                out.push_histogram(k, Arc::new(carried));
+            }
+        } else if at < hi && f.t[at] == t {
+            out.set_float(k, f.v[at]);
+        } else if at > lo && at < hi {
+            out.set_float(k, interpolate((f.t[at - 1], f.v[at - 1]), (f.t[at], f.v[at]), t, false));
+        } else if at > lo {
+            out.set_float(k, f.v[at - 1]);
+        }
+    }
+    notes.hand_out(metric_name, span, annotations);
+}
+
+/// Pointers to both ends of the samples around a step, and to the first at or behind it.
+struct Around<'a> {
+    begin: Cursor<'a>,
+    at: Cursor<'a>,
+    end: Cursor<'a>,
+}
+
+impl<'a> Around<'a> {
+    fn new(times: &'a [i64]) -> Self {
+        Self { begin: Cursor::new(times), at: Cursor::new(times), end: Cursor::new(times) }
+    }
+
+    fn advance(&mut self, t: i64, lookback_ms: i64) -> (usize, usize, usize) {
+        let lo = self.begin.advance(t.saturating_sub(lookback_ms));
+        let at = self.at.advance(t.saturating_sub(1)).max(lo);
+        let hi = self.end.advance(t.saturating_add(lookback_ms));
+        (lo, at, hi)
     }
 }

@@ -9,8 +9,10 @@
 mod bounds;
 mod edges;
 mod extremes;
+mod histograms;
 mod instant;
 mod lanes;
+mod mixed;
 mod moments;
 mod notes;
 mod order;
@@ -28,7 +30,8 @@ use tsdbctl_storage::annotations::Annotation;
 
 use crate::engine::{Column, QueryError, StepGrid};
 
-pub use instant::{InstantStats, instant_timestamps, instant_values, smoothed_instant};
+pub use histograms::convert_to_stats_only;
+pub use instant::{instant_start_timestamps, instant_timestamps, instant_values, smoothed_instant};
 use notes::{Note, Notes};
 
 /// A function over a range vector.
@@ -244,6 +247,8 @@ pub struct WindowStats {
     pub samples_read: i64,
     /// The largest window.
     pub max_window: i64,
+    /// The window of the last step.
+    pub last_window: i64,
     /// Per step, if asked for: window size and samples read.
     pub per_step: Vec<(i64, i64)>,
 }
@@ -352,14 +357,17 @@ pub fn evaluate(
     let mut notes = Notes::default();
     bounds::windows(&samples.floats.t, query, &mut scratch.lo, &mut scratch.hi);
     count_floats(query, scratch, &mut stats);
-    if !samples.histograms.is_empty() {
-        return Err(QueryError::execution("histograms are not supported yet"));
-    }
-    let result = evaluate_floats(query, samples, scratch, out, &mut notes, annotations);
+    let result = if samples.histograms.is_empty() {
+        evaluate_floats(query, samples, scratch, out, &mut notes, annotations)
+    } else {
+        bounds::windows(&samples.histograms.t, query, &mut scratch.hlo, &mut scratch.hhi);
+        count_histograms(query, samples, scratch, &mut stats);
+        evaluate_with_histograms(query, samples, scratch, out, &mut notes, annotations)
+    };
     if matches!(query.function, RangeFunction::Rate | RangeFunction::Increase) {
         notes.possible_non_counter(query, series, out, annotations);
     }
-    notes.hand_out(query, series, annotations);
+    notes.hand_out(series.metric_name, query.arg_span, annotations);
     result?;
     Ok(stats)
 }
@@ -379,6 +387,8 @@ fn count_floats(query: &WindowQuery, scratch: &Scratch, stats: &mut WindowStats)
     if hi.is_empty() {
         return;
     }
+    let last = hi.len() - 1;
+    stats.last_window = i64::from(hi[last] - lo[last]);
     let mut read = i64::from(hi[0] - lo[0]);
     if query.grid.step > 0 {
         for k in 1..hi.len() {
@@ -400,6 +410,113 @@ fn count_floats(query: &WindowQuery, scratch: &Scratch, stats: &mut WindowStats)
     }
 }
 
+/// Adds the histogram windows to the counts; windows of both kinds are summed for the maximum.
+fn count_histograms(
+    query: &WindowQuery,
+    samples: &SampleColumns,
+    scratch: &Scratch,
+    stats: &mut WindowStats,
+) {
+    let mut sum = 0i64;
+    let sizes: Vec<i64> = std::iter::once(0)
+        .chain(samples.histograms.h.iter().map(|h| {
+            sum += ((h.size() + 8) / 16) as i64;
+            sum
+        }))
+        .collect();
+    let Scratch { lo, hi, hlo, hhi, .. } = scratch;
+    stats.max_window = 0;
+    for k in 0..hhi.len() {
+        let (a, b) = (hlo[k] as usize, hhi[k] as usize);
+        let window = sizes[b] - sizes[a];
+        let read = match k {
+            0 => window,
+            _ if query.grid.step == 0 => 0,
+            _ => sizes[b] - sizes[a.max(hhi[k - 1] as usize)],
+        };
+        stats.samples_in_windows += window;
+        stats.samples_read += read;
+        let both = window + i64::from(hi[k] - lo[k]);
+        stats.max_window = stats.max_window.max(both);
+        stats.last_window = both;
+        if let Some(slot) = stats.per_step.get_mut(k) {
+            slot.0 += window;
+            slot.1 += read;
+        }
+    }
+}
+
+/// Whether any window holds both kinds.
+fn any_mixed(scratch: &Scratch) -> bool {
+    let Scratch { lo, hi, hlo, hhi, .. } = scratch;
+    (0..hi.len()).any(|k| lo[k] < hi[k] && hlo[k] < hhi[k])
+}
+
+/// The kernels over a series that has histograms, perhaps beside floats.
+fn evaluate_with_histograms(
+    query: &WindowQuery,
+    samples: &SampleColumns,
+    scratch: &mut Scratch,
+    out: &mut Column,
+    notes: &mut Notes,
+    annotations: &mut dyn FnMut(Annotation),
+) -> Result<(), QueryError> {
+    use RangeFunction as F;
+    let with_st = query.use_start_timestamps && query.function.reads_start_timestamps();
+    if query.function.ignores_histograms() {
+        if query.function == F::DoubleExponentialSmoothing {
+            let Scratch { lo, hi, hlo, hhi, .. } = &*scratch;
+            for k in (0..hi.len()).filter(|k| lo[*k] < hi[*k] || hlo[*k] < hhi[*k]) {
+                trend::check_factors(query, k)?;
+            }
+        }
+        evaluate_floats(query, samples, scratch, out, notes, annotations)?;
+        if any_mixed(scratch) {
+            notes.add(Note::HistogramsIgnored);
+        }
+        return Ok(());
+    }
+    if matches!(query.function, F::SumOverTime | F::AvgOverTime | F::Rate | F::Increase | F::Delta) {
+        // Windows of both kinds have no result: the float kernels see them empty.
+        let mixed: Vec<bool> = (0..scratch.hi.len())
+            .map(|k| scratch.lo[k] < scratch.hi[k] && scratch.hlo[k] < scratch.hhi[k])
+            .collect();
+        for (k, mixed) in mixed.iter().enumerate() {
+            if *mixed {
+                scratch.hi[k] = scratch.lo[k];
+                scratch.hlo[k] = scratch.hhi[k];
+                notes.add(Note::MixedFloatsHistograms);
+            }
+        }
+        evaluate_floats(query, samples, scratch, out, notes, annotations)?;
+    }
+    let Scratch { lo, hi, hlo, hhi, counts, .. } = scratch;
+    let f = FloatWindows {
+        t: &samples.floats.t,
+        v: &samples.floats.v,
+        st: if with_st { &samples.floats.st } else { &[] },
+        lo,
+        hi,
+    };
+    let h = histograms::HistogramWindows {
+        h: &samples.histograms,
+        st: if with_st { &samples.histograms.st } else { &[] },
+        lo: hlo,
+        hi: hhi,
+        float_lo: lo,
+        float_hi: hi,
+    };
+    match query.function {
+        F::SumOverTime | F::AvgOverTime | F::Rate | F::Increase | F::Delta => {
+            histograms::combine(query, &h, out, notes);
+        }
+        F::Irate | F::Idelta => mixed::instant_change(query, samples, &f, &h, out, notes),
+        F::Changes | F::Resets => mixed::count_pairs(query, samples, &f, &h, counts, out),
+        _ => mixed::edges(query.function, &f, &h, out),
+    }
+    Ok(())
+}
+
 /// The kernels over floats.
 fn evaluate_floats(
     query: &WindowQuery,
@@ -412,6 +529,7 @@ fn evaluate_floats(
     let floats = &samples.floats;
     let with_st = query.use_start_timestamps && query.function.reads_start_timestamps();
     let Scratch { lo, hi, positions, counts, sums, sorted, distances, deque, .. } = scratch;
+    let (lo, hi) = (&lo[..], &hi[..]);
     let w = FloatWindows { t: &floats.t, v: &floats.v, st: if with_st { &floats.st } else { &[] }, lo, hi };
     match query.function {
         RangeFunction::Rate | RangeFunction::Increase | RangeFunction::Delta => {

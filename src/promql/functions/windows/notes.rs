@@ -1,5 +1,6 @@
 //! Which annotations a series has earned, collected over its windows and handed out once.
 
+use tsdbctl_model::Span;
 use tsdbctl_storage::annotations::{Annotation, HistogramOperation};
 
 use super::{SeriesInfo, WindowQuery};
@@ -45,8 +46,7 @@ impl Notes {
     }
 
     /// Hands out what was collected.
-    pub(super) fn hand_out(self, query: &WindowQuery, series: &SeriesInfo, emit: &mut dyn FnMut(Annotation)) {
-        let (name, span) = (series.metric_name, query.arg_span);
+    pub(super) fn hand_out(self, name: &str, span: Span, emit: &mut dyn FnMut(Annotation)) {
         let has = |note: Note| self.kinds & note as u16 != 0;
         if self.overlaps > 0 {
             emit(Annotation::start_time_overlap(name, self.overlaps, span));

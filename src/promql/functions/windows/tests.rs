@@ -289,7 +289,7 @@ fn plain(q: &WindowQuery, all: &Window, k: usize) -> Option<f64> {
         F::LastOverTime => w[m - 1].1,
         F::FirstOverTime => w[0].1,
         F::TsOfFirstOverTime => w[0].0 as f64 / 1000.0,
-        F::TsOfLastOverTime => w[m - 1].0 as f64 / 1000.0,
+        F::TsOfLastOverTime => w[m - 1].0.max(0) as f64 / 1000.0,
         F::QuantileOverTime => plain_quantile(q.args[0].at(k), values().collect()),
         F::MadOverTime => {
             if values().any(f64::is_nan) {
@@ -553,7 +553,7 @@ proptest! {
             let t = grid.time(k);
             let newest = case.samples.iter().rfind(|s| s.0 <= t).filter(|s| s.0 > t - case.range && !is_stale(s.1));
             prop_assert_eq!(newest.map(|s| s.1.to_bits()), out.float(k).map(f64::to_bits), "step {}", k);
-            prop_assert_eq!(newest.map(|s| s.0 as f64 / 1000.0), times.float(k), "step {}", k);
+            prop_assert_eq!(newest.map(|s| s.0 as f64), times.float(k), "step {}", k);
             count += usize::from(newest.is_some());
         }
         prop_assert_eq!(count, out.len());
@@ -564,7 +564,7 @@ proptest! {
         let grid = StepGrid { start: case.start, step: case.step, steps: case.steps };
         let mut samples = columns(&case.samples, false);
         let mut out = Column::default();
-        smoothed_instant(&mut samples, grid, case.lookback, &mut out);
+        smoothed_instant(&mut samples, grid, case.lookback, "x", Span::new(0, 1), &mut out, &mut |_| {});
         for k in 0..case.steps {
             let t = grid.time(k);
             let w: Window = case
