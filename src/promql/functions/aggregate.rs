@@ -583,3 +583,260 @@ impl HistogramSum {
         self.value
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NAN: f64 = f64::NAN;
+    const INF: f64 = f64::INFINITY;
+    const OPERATORS: [AggregateOp; 8] = [
+        AggregateOp::Sum,
+        AggregateOp::Avg,
+        AggregateOp::Count,
+        AggregateOp::Min,
+        AggregateOp::Max,
+        AggregateOp::Group,
+        AggregateOp::Stddev,
+        AggregateOp::Stdvar,
+    ];
+
+    /// One step in upstream's way: the first sample opens the group, the others are added one by one.
+    fn plain(op: AggregateOp, samples: &[f64]) -> Option<f64> {
+        use AggregateOp as A;
+        let (first, rest) = samples.split_first()?;
+        let (mut value, mut mean, mut c, mut n) = (*first, *first, 0.0, 1.0);
+        let mut incremental = false;
+        match op {
+            A::Stddev | A::Stdvar => value = if first.is_finite() { 0.0 } else { NAN },
+            A::Group => value = 1.0,
+            _ => {}
+        }
+        for f in rest {
+            let f = *f;
+            n += 1.0;
+            match op {
+                A::Sum => kahan_inc(f, &mut value, &mut c),
+                A::Avg => {
+                    if !incremental {
+                        let (mut sum, mut error) = (value, c);
+                        kahan_inc(f, &mut sum, &mut error);
+                        if !sum.is_infinite() {
+                            (value, c) = (sum, error);
+                            continue;
+                        }
+                        incremental = true;
+                        mean = value / (n - 1.0);
+                        c /= n - 1.0;
+                    }
+                    let q = (n - 1.0) / n;
+                    (mean, c) = (q * mean, q * c);
+                    kahan_inc(f / n, &mut mean, &mut c);
+                }
+                A::Max if value < f || value.is_nan() => value = f,
+                A::Min if value > f || value.is_nan() => value = f,
+                A::Stddev | A::Stdvar => {
+                    let delta = f - mean;
+                    mean += delta / n;
+                    value += delta * (f - mean);
+                }
+                _ => {}
+            }
+        }
+        Some(match op {
+            A::Sum => value + c,
+            A::Avg if incremental => mean + c,
+            A::Avg => value / n + c / n,
+            A::Count => n,
+            A::Stdvar => value / n,
+            A::Stddev => (value / n).sqrt(),
+            _ => value,
+        })
+    }
+
+    fn same(a: Option<f64>, b: Option<f64>) -> bool {
+        match (a, b) {
+            (Some(a), Some(b)) => a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()),
+            (a, b) => a.is_none() && b.is_none(),
+        }
+    }
+
+    fn fold(op: AggregateOp, columns: &[Column]) -> (Column, Vec<String>) {
+        let mut group = GroupAccumulator::new(op, columns[0].steps(), Span::default());
+        let mut notes = Vec::new();
+        for c in columns {
+            group.fold(c, "m", &mut |a| notes.push(a.text));
+        }
+        let out = group.finish(&mut |a| notes.push(a.text));
+        notes.dedup();
+        (out, notes)
+    }
+
+    fn check(columns: &[Column]) {
+        for op in OPERATORS {
+            let (out, _) = fold(op, columns);
+            for k in 0..columns[0].steps() {
+                let samples: Vec<f64> = columns.iter().filter_map(|c| c.float(k)).collect();
+                let expected = plain(op, &samples);
+                assert!(
+                    same(out.float(k), expected),
+                    "{op:?} of {samples:?}: {:?}, not {expected:?}",
+                    out.float(k)
+                );
+            }
+        }
+    }
+
+    fn value() -> impl Strategy<Value = f64> {
+        prop_oneof![
+            8 => -1e3..1e3f64,
+            2 => Just(0.1),
+            1 => Just(-0.0),
+            1 => Just(0.0),
+            1 => Just(1e100),
+            1 => Just(-1e100),
+            1 => prop_oneof![Just(1.7e308), Just(-1.7e308), Just(INF), Just(-INF), Just(NAN)],
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn folds_have_the_bits_of_the_plain_loop(
+            series in proptest::collection::vec(
+                (proptest::collection::vec(value(), 130), any::<[u64; 3]>(), 0..3u8),
+                1..7,
+            ),
+        ) {
+            let columns: Vec<Column> = series
+                .into_iter()
+                .map(|(values, present, density)| {
+                    let mut c = Column::new(130);
+                    for (k, v) in values.into_iter().enumerate() {
+                        let sparse = k % 9 == 0 && present[k / 64] >> (k % 64) & 1 != 0;
+                        if density == 0 || (density == 1 && present[k / 64] >> (k % 64) & 1 != 0) || sparse {
+                            c.set_float(k, v);
+                        } else {
+                            // What lies in empty slots must not matter.
+                            c.values[k] = NAN;
+                        }
+                    }
+                    c
+                })
+                .collect();
+            check(&columns);
+        }
+    }
+
+    #[test]
+    fn literal_groups() {
+        use AggregateOp as A;
+        for (op, samples, expected) in [
+            (A::Sum, vec![1e100, 1.0, -1e100], 1.0),
+            (A::Sum, vec![-0.0], 0.0),
+            (A::Sum, vec![INF, -INF], NAN),
+            (A::Avg, vec![1.7e308, 1.7e308], 1.7e308),
+            (A::Avg, vec![INF, 1.0], INF),
+            (A::Avg, vec![1.0, 2.0, 6.0], 3.0),
+            (A::Min, vec![NAN, 2.0, 1.0], 1.0),
+            (A::Max, vec![2.0, NAN, 3.0], 3.0),
+            (A::Max, vec![NAN, NAN], NAN),
+            (A::Min, vec![0.0, -0.0], 0.0),
+            (A::Max, vec![-0.0, 0.0], -0.0),
+            (A::Count, vec![NAN, 1.0], 2.0),
+            (A::Group, vec![7.0, NAN], 1.0),
+            (A::Stdvar, vec![2.0, 4.0], 1.0),
+            (A::Stddev, vec![5.0], 0.0),
+            (A::Stddev, vec![INF], NAN),
+        ] {
+            let columns: Vec<Column> = samples.iter().map(|v| Column::constant(70, *v)).collect();
+            let (out, notes) = fold(op, &columns);
+            for k in [0, 69] {
+                assert!(same(out.float(k), Some(expected)), "{op:?} of {samples:?}: {:?}", out.float(k));
+            }
+            assert!(notes.is_empty());
+        }
+    }
+
+    fn histogram(schema: i32, count: f64, hint: CounterResetHint) -> FloatHistogram {
+        FloatHistogram {
+            schema,
+            count,
+            sum: count * 2.0,
+            counter_reset_hint: hint,
+            ..FloatHistogram::default()
+        }
+    }
+
+    fn with_histogram(h: FloatHistogram) -> Column {
+        let mut c = Column::new(2);
+        c.push_histogram(1, Arc::new(h));
+        c
+    }
+
+    #[test]
+    fn histograms_are_added_and_averaged() {
+        let columns = [10.0, 20.0, 60.0].map(|n| with_histogram(histogram(0, n, CounterResetHint::Unknown)));
+        for (op, expected) in [(AggregateOp::Sum, 90.0), (AggregateOp::Avg, 30.0)] {
+            let (out, notes) = fold(op, &columns);
+            assert_eq!(
+                out.histograms.iter().map(|(k, h)| (*k, h.count, h.sum)).collect::<Vec<_>>(),
+                [(1, expected, expected * 2.0)]
+            );
+            assert_eq!((out.float_count(), notes), (0, vec![]));
+        }
+        for (op, expected) in [(AggregateOp::Count, 3.0), (AggregateOp::Group, 1.0)] {
+            let (out, _) = fold(op, &columns);
+            assert_eq!((out.float(0), out.float(1), out.histograms.len()), (None, Some(expected), 0));
+        }
+        let (out, notes) = fold(AggregateOp::Max, &columns);
+        assert!(out.is_empty());
+        assert_eq!(notes, ["PromQL info: ignored histogram in max aggregation"]);
+    }
+
+    #[test]
+    fn averages_of_huge_histograms_do_not_overflow() {
+        let columns = [1.5e308, 1.5e308].map(|n| {
+            let h = FloatHistogram { count: n, sum: 1.0, ..FloatHistogram::default() };
+            with_histogram(h)
+        });
+        let (out, _) = fold(AggregateOp::Avg, &columns);
+        assert_eq!(out.histograms[0].1.count, 1.5e308);
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_told() {
+        let hint = CounterResetHint::Unknown;
+        let plain = with_histogram(histogram(0, 1.0, hint));
+        let custom = with_histogram(histogram(-53, 1.0, hint));
+        let reset = with_histogram(histogram(0, 1.0, CounterResetHint::CounterReset));
+        let no_reset = with_histogram(histogram(0, 1.0, CounterResetHint::NotCounterReset));
+        let float = Column::constant(2, 1.0);
+        let mixed = "PromQL warning: encountered a mix of histograms and floats for aggregation";
+        let buckets = "PromQL warning: vector contains a mix of histograms with exponential and custom buckets \
+                       schemas for metric name \"m\"";
+        let collision = "PromQL warning: conflicting counter resets during histogram aggregation";
+        for op in [AggregateOp::Sum, AggregateOp::Avg] {
+            for (columns, results, expected) in [
+                (vec![&float, &plain], 0, vec![mixed]),
+                (vec![&plain, &float], 0, vec![mixed]),
+                (vec![&plain, &custom], 0, vec![buckets]),
+                // After the mix nothing counts, not even a float.
+                (vec![&plain, &custom, &float], 0, vec![buckets]),
+                (vec![&plain, &float, &custom], 0, vec![buckets, mixed]),
+                (vec![&reset, &no_reset], 1, vec![collision]),
+                (vec![&reset, &plain, &reset], 1, vec![]),
+            ] {
+                let columns: Vec<Column> = columns.into_iter().cloned().collect();
+                let (out, notes) = fold(op, &columns);
+                assert_eq!((out.histograms.len(), out.float(1)), (results, None), "{op:?} {notes:?}");
+                assert_eq!(notes, expected);
+            }
+        }
+    }
+}

@@ -492,3 +492,228 @@ fn arithmetic_with_scalar(op: BinaryOp, column: &mut Column, scalar: ScalarArg<'
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAN: f64 = f64::NAN;
+
+    fn column(samples: &[Option<f64>]) -> Column {
+        let mut c = Column::new(samples.len());
+        for (k, v) in samples.iter().enumerate() {
+            if let Some(v) = v {
+                c.set_float(k, *v);
+            }
+        }
+        c
+    }
+
+    fn samples(c: &Column) -> Vec<Option<f64>> {
+        (0..c.steps()).map(|k| c.float(k)).collect()
+    }
+
+    fn kernel(op: BinaryOp, return_bool: bool) -> BinaryKernel {
+        BinaryKernel { op, return_bool }
+    }
+
+    fn histogram(count: f64, hint: CounterResetHint) -> Arc<FloatHistogram> {
+        Arc::new(FloatHistogram { count, sum: count, counter_reset_hint: hint, ..FloatHistogram::default() })
+    }
+
+    const ALL: [BinaryOp; 13] = [
+        BinaryOp::Add,
+        BinaryOp::Sub,
+        BinaryOp::Mul,
+        BinaryOp::Div,
+        BinaryOp::Mod,
+        BinaryOp::Pow,
+        BinaryOp::Atan2,
+        BinaryOp::Eql,
+        BinaryOp::Neq,
+        BinaryOp::Gtr,
+        BinaryOp::Lss,
+        BinaryOp::Gte,
+        BinaryOp::Lte,
+    ];
+
+    #[test]
+    fn scalars_compute() {
+        use BinaryOp as O;
+        for (a, op, b, expected) in [
+            (7.0, O::Add, 2.0, 9.0),
+            (7.0, O::Sub, 2.0, 5.0),
+            (7.0, O::Mul, 2.0, 14.0),
+            (7.0, O::Div, 0.0, f64::INFINITY),
+            (-7.0, O::Mod, 4.0, -3.0),
+            (2.0, O::Pow, 10.0, 1024.0),
+            (0.0, O::Atan2, -1.0, std::f64::consts::PI),
+            (1.0, O::Eql, 1.0, 1.0),
+            (NAN, O::Eql, NAN, 0.0),
+            (NAN, O::Neq, NAN, 1.0),
+            (1.0, O::Gte, 2.0, 0.0),
+            (1.0, O::Lte, 2.0, 1.0),
+        ] {
+            assert_eq!(scalar_op(op, a, b), expected, "{a} {} {b}", op.as_str());
+        }
+    }
+
+    /// Whole columns against the single-sample rule, every operator, both sides, with and without `bool`.
+    #[test]
+    fn columns_equal_elements() {
+        let values = [Some(1.0), None, Some(NAN), Some(-0.0), Some(3.5), Some(f64::INFINITY), Some(2.0)];
+        let steps = 150;
+        let left = column(&(0..steps).map(|k| values[k % 7]).collect::<Vec<_>>());
+        let right = column(&(0..steps).map(|k| values[k / 7 % 7]).collect::<Vec<_>>());
+        let plain = |kernel: BinaryKernel, a: f64, b: f64| -> Option<f64> {
+            match kernel.element(SampleRef::Float(a), SampleRef::Float(b)).0 {
+                Outcome::Sample(SampleOut::Float(v)) => Some(v),
+                _ => None,
+            }
+        };
+        let eq = |a: Option<f64>, b: Option<f64>| match (a, b) {
+            (Some(a), Some(b)) => a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()),
+            (a, b) => a.is_none() && b.is_none(),
+        };
+        for op in ALL {
+            for return_bool in if op.is_comparison() { vec![false, true] } else { vec![false] } {
+                let kernel = kernel(op, return_bool);
+                let (mut out, mut met, mut issues) = (Column::default(), Vec::new(), StepIssues::default());
+                kernel.columns(&left, &right, &mut out, &mut met, 0, &mut issues);
+                for k in 0..steps {
+                    let both = left.float(k).zip(right.float(k));
+                    let expected = both.and_then(|(a, b)| plain(kernel, a, b));
+                    assert!(eq(out.float(k), expected), "{op:?} {return_bool} {both:?} {:?}", out.float(k));
+                    assert_eq!(met[k / 64] >> (k % 64) & 1 != 0, both.is_some());
+                }
+                for scalar in [2.0, NAN, 0.0, f64::NEG_INFINITY] {
+                    let args: [ScalarArg; 2] =
+                        [ScalarArg::Constant(scalar), ScalarArg::PerStep(&vec![scalar; steps])];
+                    for (arg, on_left) in
+                        [(args[0], false), (args[0], true), (args[1], false), (args[1], true)]
+                    {
+                        let mut c = left.clone();
+                        kernel.with_scalar(&mut c, arg, on_left, 0, &mut issues);
+                        for k in 0..steps {
+                            let expected = left.float(k).and_then(|v| {
+                                let (a, b) = if on_left { (scalar, v) } else { (v, scalar) };
+                                let result = plain(kernel, a, b)?;
+                                // A comparison keeps the vector's value.
+                                Some(if op.is_comparison() && !return_bool { v } else { result })
+                            });
+                            assert!(
+                                eq(c.float(k), expected),
+                                "{op:?} {on_left} {scalar} {:?}",
+                                left.float(k)
+                            );
+                        }
+                    }
+                }
+                assert!(issues.annotations(op, Span::default()).is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn kinds_that_do_not_go_together_are_told_and_dropped() {
+        use BinaryOp as O;
+        let h = histogram(4.0, CounterResetHint::Unknown);
+        let (float, hist) = (SampleRef::Float(2.0), SampleRef::Histogram(&h));
+        for (a, op, b, refused) in [
+            (float, O::Add, hist, true),
+            (float, O::Mul, hist, false),
+            (hist, O::Mul, float, false),
+            (hist, O::Div, float, false),
+            (float, O::Div, hist, true),
+            (hist, O::Add, float, true),
+            (hist, O::Add, hist, false),
+            (hist, O::Mul, hist, true),
+            (hist, O::Eql, hist, false),
+            (hist, O::Eql, float, true),
+            (hist, O::Gtr, hist, true),
+            (float, O::TrimUpper, float, true),
+            (float, O::TrimLower, hist, true),
+            (hist, O::TrimLower, float, false),
+            (hist, O::TrimLower, hist, true),
+        ] {
+            let (outcome, issue) = kernel(op, false).element(a, b);
+            assert_eq!(matches!(outcome, Outcome::NoResult), refused, "{a:?} {op:?} {b:?}");
+            let expected = refused.then_some(Issue::IncompatibleTypes { lhs: a.kind(), rhs: b.kind() });
+            assert_eq!(issue, expected);
+        }
+        let issue = Issue::IncompatibleTypes { lhs: "histogram", rhs: "float" };
+        assert_eq!(
+            issue.annotation(O::Add, Span::default()).text,
+            "PromQL info: incompatible sample types encountered for binary operator \"+\": histogram + float"
+        );
+    }
+
+    #[test]
+    fn histograms_add_and_subtract() {
+        let (a, b) = (histogram(4.0, CounterResetHint::Unknown), histogram(1.0, CounterResetHint::Unknown));
+        for (op, count, hint) in
+            [(BinaryOp::Add, 5.0, CounterResetHint::Unknown), (BinaryOp::Sub, 3.0, CounterResetHint::Gauge)]
+        {
+            let (outcome, issue) =
+                kernel(op, false).element(SampleRef::Histogram(&a), SampleRef::Histogram(&b));
+            let Outcome::Sample(SampleOut::Histogram(h)) = outcome else { panic!("{outcome:?}") };
+            assert_eq!((h.count, h.counter_reset_hint, issue), (count, hint, None));
+        }
+        let reset = histogram(1.0, CounterResetHint::CounterReset);
+        let no_reset = histogram(1.0, CounterResetHint::NotCounterReset);
+        let (outcome, issue) = kernel(BinaryOp::Add, false)
+            .element(SampleRef::Histogram(&reset), SampleRef::Histogram(&no_reset));
+        assert!(matches!(outcome, Outcome::NoResult));
+        assert_eq!(issue, Some(Issue::CounterResetCollision(HistogramOperation::Addition)));
+        let custom = Arc::new(FloatHistogram { schema: -53, ..FloatHistogram::default() });
+        let (outcome, issue) =
+            kernel(BinaryOp::Sub, false).element(SampleRef::Histogram(&a), SampleRef::Histogram(&custom));
+        assert!(matches!(outcome, Outcome::NoResult));
+        assert_eq!(issue, Some(Issue::IncompatibleBuckets));
+    }
+
+    #[test]
+    fn columns_of_both_kinds() {
+        let mut left = column(&[Some(1.0), None, Some(3.0), None, None]);
+        let mut right = column(&[Some(1.0), Some(2.0), None, None, None]);
+        left.push_histogram(1, histogram(4.0, CounterResetHint::Unknown));
+        left.push_histogram(3, histogram(4.0, CounterResetHint::Unknown));
+        right.push_histogram(2, histogram(8.0, CounterResetHint::Unknown));
+        right.push_histogram(4, histogram(8.0, CounterResetHint::Unknown));
+        let (mut out, mut met, mut issues) = (Column::default(), Vec::new(), StepIssues::default());
+        kernel(BinaryOp::Mul, false).columns(&left, &right, &mut out, &mut met, 0, &mut issues);
+        assert_eq!(samples(&out), [Some(1.0), None, None, None, None]);
+        assert_eq!(
+            out.histograms.iter().map(|(k, h)| (*k, h.count)).collect::<Vec<_>>(),
+            [(1, 8.0), (2, 24.0)]
+        );
+        assert_eq!(met, [0b111]);
+        kernel(BinaryOp::Div, false).columns(&left, &right, &mut out, &mut met, 0, &mut issues);
+        assert_eq!(met, [0b011]);
+        assert_eq!(issues.annotations(BinaryOp::Div, Span::default()).len(), 1);
+    }
+
+    #[test]
+    fn the_last_pair_of_a_step_is_told() {
+        let mut issues = StepIssues::default();
+        let of = |lhs, rhs| Issue::IncompatibleTypes { lhs, rhs };
+        issues.report(0, 5, of("float", "histogram"));
+        issues.report(0, 2, of("histogram", "float"));
+        issues.report(3, 1, of("float", "histogram"));
+        let texts = issues.annotations(BinaryOp::Add, Span::default());
+        assert_eq!(texts.len(), 1);
+        assert!(texts[0].text.ends_with("float + histogram"));
+    }
+
+    #[test]
+    fn scalars_leave_histograms_they_can_scale() {
+        let mut c = column(&[Some(6.0), None]);
+        c.push_histogram(1, histogram(6.0, CounterResetHint::Unknown));
+        let mut issues = StepIssues::default();
+        kernel(BinaryOp::Div, false).with_scalar(&mut c, ScalarArg::Constant(2.0), false, 0, &mut issues);
+        assert_eq!((c.float(0), c.histogram(1).map(|h| h.count)), (Some(3.0), Some(3.0)));
+        kernel(BinaryOp::Gtr, true).with_scalar(&mut c, ScalarArg::Constant(1.0), false, 0, &mut issues);
+        assert_eq!((samples(&c), c.histograms.len()), (vec![Some(1.0), None], 0));
+        assert_eq!(issues.annotations(BinaryOp::Gtr, Span::default()).len(), 1);
+    }
+}

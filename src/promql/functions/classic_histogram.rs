@@ -464,3 +464,163 @@ impl ClassicHistogram<'_> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INF: f64 = f64::INFINITY;
+    const NAN: f64 = f64::NAN;
+
+    fn cases() -> Vec<Vec<Bucket>> {
+        let buckets = |all: &[(f64, f64)]| {
+            all.iter()
+                .map(|(upper_bound, count)| Bucket { upper_bound: *upper_bound, count: *count })
+                .collect()
+        };
+        vec![
+            buckets(&[(1.0, 10.0), (2.0, 20.0), (INF, 30.0)]),
+            buckets(&[(INF, 30.0), (2.0, 20.0), (1.0, 10.0)]),
+            buckets(&[(-1.0, 10.0), (0.0, 20.0), (1.0, 25.0), (INF, 30.0)]),
+            buckets(&[(1.0, 10.0), (2.0, 8.0), (3.0, 25.0), (4.0, 20.0), (INF, 30.0)]),
+            buckets(&[(1.0, 10.0), (2.0, 10.000000000001), (3.0, 9.9999999999999), (INF, 10.1)]),
+            buckets(&[(1.0, 10.0), (1.0, 5.0), (2.0, 20.0), (INF, 30.0)]),
+            buckets(&[(INF, 30.0)]),
+            buckets(&[(1.0, 5.0), (2.0, 5.0)]),
+            buckets(&[(1.0, 0.0), (INF, 0.0)]),
+            buckets(&[(1.0, NAN), (2.0, 5.0), (INF, 7.0)]),
+            buckets(&[(0.1, 0.0), (0.2, 3.0), (0.5, 3.0), (INF, 4.0)]),
+            buckets(&[(-5.0, 2.0), (-2.0, 4.0), (INF, 9.0)]),
+        ]
+    }
+
+    fn float(text: &str) -> f64 {
+        if text == "NAN" { NAN } else { f64::from_bits(u64::from_str_radix(text, 16).unwrap()) }
+    }
+
+    fn same(a: f64, b: f64) -> bool {
+        a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan())
+    }
+
+    fn columns_of(buckets: &[Bucket], steps: usize) -> (Vec<f64>, Vec<Column>) {
+        buckets.iter().map(|b| (b.upper_bound, Column::constant(steps, b.count))).unzip()
+    }
+
+    #[test]
+    fn quantiles_of_the_reference() {
+        let cases = cases();
+        let mut lines = 0;
+        for line in include_str!("reference/classic_quantile.txt").lines().filter(|l| !l.starts_with('#')) {
+            let f: Vec<&str> = line.split(' ').collect();
+            let buckets = &cases[f[0].parse::<usize>().unwrap()];
+            let (q, expected) = (float(f[1]), float(f[2]));
+            let repair = (f[3] != "-").then(|| Repair {
+                min_bucket: f[3].parse().unwrap(),
+                max_bucket: f[4].parse().unwrap(),
+                max_diff: f[5].parse().unwrap(),
+            });
+            let mut buffers = Buffers::default();
+            let (got, repaired) = bucket_quantile(q, &mut buckets.clone(), &mut buffers);
+            assert!(same(got, expected), "{line}: {got}");
+            assert_eq!(repaired, repair, "{line}");
+
+            // The same over columns.
+            let (bounds, columns) = columns_of(buckets, 3);
+            let columns: Vec<&Column> = columns.iter().collect();
+            let mut out = Column::new(3);
+            let mut repairs = Repairs::default();
+            ClassicHistogram { bounds: &bounds, columns: &columns }.quantile(
+                ScalarArg::Constant(q),
+                &mut out,
+                &mut repairs,
+                &mut buffers,
+            );
+            assert!((0..3).all(|k| same(out.float(k).unwrap(), expected)), "{line}: {:?}", out.values);
+            assert_eq!(repairs.worst, repair, "{line}");
+            lines += 1;
+        }
+        assert_eq!(lines, 120);
+    }
+
+    #[test]
+    fn fractions_of_the_reference() {
+        let cases = cases();
+        let mut lines = 0;
+        for line in include_str!("reference/classic_fraction.txt").lines().filter(|l| !l.starts_with('#')) {
+            let f: Vec<&str> = line.split(' ').collect();
+            let mut buckets = cases[f[0].parse::<usize>().unwrap()].clone();
+            let got = bucket_fraction(float(f[1]), float(f[2]), &mut buckets);
+            assert!(same(got, float(f[3])), "{line}: {got}");
+            lines += 1;
+        }
+        assert_eq!(lines, 108);
+    }
+
+    #[test]
+    fn absent_buckets_are_left_out_and_steps_without_any_stay_empty() {
+        let mut columns =
+            vec![Column::constant(3, 10.0), Column::constant(3, 20.0), Column::constant(3, 40.0)];
+        columns[1].clear_float(1);
+        for c in &mut columns {
+            c.clear_float(2);
+        }
+        let columns: Vec<&Column> = columns.iter().collect();
+        let mut out = Column::new(3);
+        let histogram = ClassicHistogram { bounds: &[1.0, 2.0, INF], columns: &columns };
+        let mut buffers = Buffers::default();
+        histogram.quantile(
+            ScalarArg::PerStep(&[0.375, 0.125, 0.5]),
+            &mut out,
+            &mut Repairs::default(),
+            &mut buffers,
+        );
+        assert_eq!([out.float(0), out.float(1), out.float(2)], [Some(1.5), Some(0.5), None]);
+        let mut fraction = Column::new(3);
+        let (lower, upper) = (ScalarArg::Constant(0.0), ScalarArg::Constant(1.0));
+        histogram.fraction(lower, upper, &mut fraction, &mut buffers);
+        assert_eq!([fraction.float(0), fraction.float(1), fraction.float(2)], [Some(0.25), Some(0.25), None]);
+    }
+
+    /// The second quantile sees the buckets the first has repaired.
+    #[test]
+    fn several_quantiles_repair_once() {
+        let (bounds, columns) = columns_of(&cases()[3], 1);
+        let columns: Vec<&Column> = columns.iter().collect();
+        let mut outs = vec![Column::new(1); 3];
+        let mut repairs = Repairs::default();
+        let phis = [2.0, 0.5, 0.9].map(ScalarArg::Constant);
+        ClassicHistogram { bounds: &bounds, columns: &columns }.quantiles(
+            &phis,
+            &mut outs,
+            &mut repairs,
+            &mut Buffers::default(),
+        );
+        assert_eq!(
+            outs.iter().map(|c| c.float(0).unwrap()).collect::<Vec<_>>(),
+            [INF, 2.3333333333333335, 4.0]
+        );
+        assert_eq!(repairs.by_step, [1]);
+    }
+
+    #[test]
+    fn repairs_are_counted_as_upstream_counts_them() {
+        let repair = Repair { min_bucket: 1.0, max_bucket: 2.0, max_diff: 3.0 };
+        for (steps, shown) in [(1, 24), (2, 96), (3, 240), (4, 528), (5, 1104)] {
+            let mut repairs = Repairs::default();
+            for k in 0..steps {
+                for _ in 0..24 {
+                    repairs.add(k, repair);
+                }
+            }
+            let it = repairs.annotation("", Span::default(), 1000, 10, steps).unwrap();
+            let Detail::Monotonicity { min_ts, max_ts, count, .. } = it.detail else { panic!() };
+            assert_eq!((min_ts, max_ts, count + 1), (1000, 1000 + 10 * (steps as i64 - 1), shown));
+        }
+        // A step without repairs doubles what there is.
+        let mut repairs = Repairs::default();
+        repairs.add(1, repair);
+        let it = repairs.annotation("", Span::default(), 0, 1, 4).unwrap();
+        assert!(matches!(it.detail, Detail::Monotonicity { count: 3, min_ts: 1, max_ts: 1, .. }), "{it:?}");
+        assert!(Repairs::default().annotation("", Span::default(), 0, 1, 4).is_none());
+    }
+}

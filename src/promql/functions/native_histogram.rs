@@ -5,9 +5,6 @@ use tsdbctl_model::kahan::kahan_inc;
 use tsdbctl_model::{FloatHistogram, Span, go_math};
 use tsdbctl_storage::annotations::Annotation;
 
-use super::ScalarArg;
-use crate::engine::column::Column;
-
 /// What NaN observations did to a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NanObservations {
@@ -221,41 +218,140 @@ pub fn variance(h: &FloatHistogram) -> f64 {
     (variance + compensation) / h.count
 }
 
-/// `histogram_quantile` of a series' histograms, added to `out` as floats.
-pub fn quantiles(
-    phi: ScalarArg<'_>,
-    column: &Column,
-    out: &mut Column,
-    metric_name: &str,
-    span: Span,
-    annotations: &mut dyn FnMut(Annotation),
-) {
-    for (k, h) in &column.histograms {
-        let k = *k as usize;
-        let (v, note) = quantile(phi.at(k), h);
-        out.set_float(k, v);
-        if let Some(note) = note {
-            annotations(note.annotation(metric_name, span));
-        }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use tsdbctl_model::histogram::BucketSpan;
 
-/// `histogram_fraction` of a series' histograms, added to `out` as floats.
-pub fn fractions(
-    lower: ScalarArg<'_>,
-    upper: ScalarArg<'_>,
-    column: &Column,
-    out: &mut Column,
-    metric_name: &str,
-    span: Span,
-    annotations: &mut dyn FnMut(Annotation),
-) {
-    for (k, h) in &column.histograms {
-        let k = *k as usize;
-        let (v, note) = fraction(lower.at(k), upper.at(k), h);
-        out.set_float(k, v);
-        if let Some(note) = note {
-            annotations(note.annotation(metric_name, span));
+    use super::*;
+
+    const NAN: f64 = f64::NAN;
+
+    fn spans(all: &[(i32, u32)]) -> Vec<BucketSpan> {
+        all.iter().map(|(offset, length)| BucketSpan { offset: *offset, length: *length }).collect()
+    }
+
+    fn cases() -> Vec<FloatHistogram> {
+        let base = FloatHistogram { zero_threshold: 0.001, zero_count: 2.0, ..FloatHistogram::default() };
+        let small = FloatHistogram {
+            sum: NAN,
+            positive_spans: spans(&[(0, 3)]),
+            positive_buckets: vec![1.0, 2.0, 3.0],
+            ..base.clone()
+        };
+        let custom = |bounds: &[f64], buckets: &[f64]| FloatHistogram {
+            schema: -53,
+            count: 15.0,
+            sum: 30.0,
+            custom_values: Some(bounds.into()),
+            positive_spans: spans(&[(0, buckets.len() as u32)]),
+            positive_buckets: buckets.to_vec(),
+            ..FloatHistogram::default()
+        };
+        vec![
+            FloatHistogram {
+                count: 12.0,
+                sum: 100.0,
+                positive_spans: spans(&[(0, 2), (1, 2)]),
+                positive_buckets: vec![1.0, 2.0, 3.0, 4.0],
+                ..base.clone()
+            },
+            FloatHistogram {
+                schema: 3,
+                count: 20.0,
+                sum: -7.0,
+                zero_threshold: 0.5,
+                zero_count: 3.0,
+                positive_spans: spans(&[(-9, 3)]),
+                positive_buckets: vec![2.0, 0.0, 5.0],
+                negative_spans: spans(&[(-10, 2), (3, 1)]),
+                negative_buckets: vec![4.0, 1.0, 5.0],
+                ..FloatHistogram::default()
+            },
+            FloatHistogram {
+                schema: 1,
+                count: 9.0,
+                sum: -20.0,
+                zero_threshold: 1e-128,
+                zero_count: 1.0,
+                negative_spans: spans(&[(0, 3)]),
+                negative_buckets: vec![3.0, 2.0, 3.0],
+                ..FloatHistogram::default()
+            },
+            custom(&[-1.0, 0.5, 2.0, 10.0], &[1.0, 4.0, 5.0, 3.0, 2.0]),
+            custom(&[1.0, 5.0], &[5.0, 8.0, 2.0]),
+            FloatHistogram { count: 12.0, ..small.clone() },
+            FloatHistogram { count: 8.0, ..small },
+            FloatHistogram::default(),
+        ]
+    }
+
+    fn float(text: &str) -> f64 {
+        if text == "NAN" { NAN } else { f64::from_bits(u64::from_str_radix(text, 16).unwrap()) }
+    }
+
+    fn same(a: f64, b: f64) -> bool {
+        a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan())
+    }
+
+    #[test]
+    fn quantiles_of_the_reference() {
+        let cases = cases();
+        let mut lines = 0;
+        for line in include_str!("reference/native_quantile.txt").lines().filter(|l| !l.starts_with('#')) {
+            let f: Vec<&str> = line.split(' ').collect();
+            let (got, note) = quantile(float(f[1]), &cases[f[0].parse::<usize>().unwrap()]);
+            assert!(same(got, float(f[2])), "{line}: {got}");
+            let note = match note {
+                None => "0",
+                Some(NanObservations::QuantileIsNan) => "1",
+                Some(_) => "2",
+            };
+            assert_eq!(note, f[3], "{line}");
+            lines += 1;
         }
+        assert_eq!(lines, 80);
+    }
+
+    #[test]
+    fn fractions_of_the_reference() {
+        let cases = cases();
+        let mut lines = 0;
+        for line in include_str!("reference/native_fraction.txt").lines().filter(|l| !l.starts_with('#')) {
+            let f: Vec<&str> = line.split(' ').collect();
+            let (got, note) = fraction(float(f[1]), float(f[2]), &cases[f[0].parse::<usize>().unwrap()]);
+            assert!(same(got, float(f[3])), "{line}: {got}");
+            assert_eq!(u32::from(note.is_some()).to_string(), f[4], "{line}");
+            lines += 1;
+        }
+        assert_eq!(lines, 88);
+    }
+
+    #[test]
+    fn variances_put_observations_in_the_middle_of_their_bucket() {
+        // Mean 2; (0.25, 2] custom around 1.125, (2, 4] around 3: 2·0.875² + 2·1² over 4.
+        let custom = FloatHistogram {
+            schema: -53,
+            count: 4.0,
+            sum: 8.0,
+            custom_values: Some([0.25, 2.0, 4.0].as_slice().into()),
+            positive_spans: spans(&[(1, 2)]),
+            positive_buckets: vec![2.0, 2.0],
+            ..FloatHistogram::default()
+        };
+        assert_eq!(variance(&custom), 0.8828125);
+        // Buckets (2, 8]-like: schema -1, (1, 4] at 2 and the negative one at -2, zero bucket at 0; mean 0.
+        let exponential = FloatHistogram {
+            schema: -1,
+            count: 4.0,
+            zero_count: 2.0,
+            zero_threshold: 0.1,
+            positive_spans: spans(&[(1, 1)]),
+            positive_buckets: vec![1.0],
+            negative_spans: spans(&[(1, 1)]),
+            negative_buckets: vec![1.0],
+            ..FloatHistogram::default()
+        };
+        assert_eq!(variance(&exponential), 2.0);
+        assert!(variance(&FloatHistogram::default()).is_nan());
     }
 }

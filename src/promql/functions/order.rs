@@ -429,3 +429,149 @@ fn number(chunk: &[u8]) -> Option<i64> {
     }
     chunk.iter().try_fold(0i64, |n, b| n.checked_mul(10)?.checked_add(i64::from(b - b'0')))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Inputs full of ties; `kind` 0 random, 1 rising, 2 falling, 3 with NaN, 4 sawtooth, 5 mostly rising.
+    fn input(n: usize, kind: usize) -> Vec<(f64, u32)> {
+        let mut x = 88_172_645_463_325_252u64 + n as u64;
+        (0..n)
+            .map(|i| {
+                x ^= x << 13;
+                x ^= x >> 7;
+                x ^= x << 17;
+                let random = (x % 9) as f64;
+                let v = match kind {
+                    1 => (i / 3) as f64,
+                    2 => ((n - i) / 2) as f64,
+                    3 if x.is_multiple_of(7) => f64::NAN,
+                    4 => (i % 16) as f64,
+                    5 if i % 10 != 0 => i as f64,
+                    _ => random,
+                };
+                (v, i as u32)
+            })
+            .collect()
+    }
+
+    fn fnv(items: &[(f64, u32)]) -> u64 {
+        items.iter().fold(14_695_981_039_346_656_037, |h: u64, (_, id)| {
+            (h ^ u64::from(*id)).wrapping_mul(1_099_511_628_211)
+        })
+    }
+
+    #[test]
+    fn ties_fall_as_in_go() {
+        let mut lines = 0;
+        for line in include_str!("reference/sort.txt").lines().filter(|l| !l.starts_with('#')) {
+            let f: Vec<&str> = line.split(' ').collect();
+            let (n, kind) = (f[0].parse().unwrap(), f[1].parse().unwrap());
+            let mut rising = input(n, kind);
+            go_sort(&mut rising, |a, b| value_less(a.0, b.0));
+            let mut falling = input(n, kind);
+            sort_values(&mut falling, true);
+            let mut by_function = input(n, kind);
+            sort_func(&mut by_function, |a, b| a.0.partial_cmp(&b.0).unwrap_or(Ordering::Equal));
+            let got = [fnv(&rising), fnv(&falling), fnv(&by_function)].map(|h| format!("{h:x}"));
+            assert_eq!(got.as_slice(), &f[2..], "{n} elements of kind {kind}");
+            lines += 1;
+        }
+        assert_eq!(lines, 54);
+    }
+
+    #[test]
+    fn natural_order_is_natsorts() {
+        let strings = [
+            "",
+            "a",
+            "a1",
+            "a2",
+            "a10",
+            "a01",
+            "10",
+            "9",
+            "1a",
+            "a1b",
+            "a1b2",
+            "a1c",
+            "99999999999999999999",
+            "99999999999999999998",
+            "é1",
+            "é2",
+            "-5",
+            "b",
+        ];
+        let rows: Vec<&str> = include_str!("reference/natural.txt").lines().skip(1).collect();
+        assert_eq!(rows.len(), strings.len());
+        for (a, row) in strings.iter().zip(rows) {
+            let got: String = strings
+                .iter()
+                .filter(|b| *b != a)
+                .map(|b| if natural_less(a, b) { '1' } else { '0' })
+                .collect();
+            assert_eq!(got, row, "{a:?}");
+        }
+    }
+
+    #[test]
+    fn sorts_put_nan_last() {
+        let mut items = vec![(f64::NAN, 0), (1.0, 1), (3.0, 2), (2.0, 3)];
+        sort_values(&mut items, false);
+        assert_eq!(items.iter().map(|i| i.1).collect::<Vec<_>>(), [1, 3, 2, 0]);
+        sort_values(&mut items, true);
+        assert_eq!(items.iter().map(|i| i.1).collect::<Vec<_>>(), [2, 3, 1, 0]);
+    }
+
+    #[test]
+    fn heaps_keep_the_best() {
+        let mut items = Vec::new();
+        for (v, id) in [(5.0, 0), (1.0, 1), (4.0, 2)] {
+            Heap::new(&mut items, HeapOrder::SmallestFirst).push((v, id));
+        }
+        assert_eq!(items, [(1.0, 1), (5.0, 0), (4.0, 2)]);
+        items[0] = (4.5, 3);
+        Heap::new(&mut items, HeapOrder::SmallestFirst).fix_first();
+        assert_eq!(items, [(4.0, 2), (5.0, 0), (4.5, 3)]);
+        sort_heap(&mut items, HeapOrder::SmallestFirst);
+        assert_eq!(items, [(5.0, 0), (4.5, 3), (4.0, 2)]);
+    }
+
+    #[test]
+    fn quantiles_interpolate() {
+        let nan = f64::NAN;
+        for (q, values, expected) in [
+            (0.5, vec![], nan),
+            (nan, vec![1.0], nan),
+            (-0.1, vec![1.0], f64::NEG_INFINITY),
+            (1.1, vec![1.0], f64::INFINITY),
+            (0.5, vec![3.0, 1.0], 2.0),
+            (0.25, vec![1.0, 2.0, 3.0], 1.5),
+            (1.0, vec![7.0, 9.0, 8.0], 9.0),
+            (0.0, vec![7.0, nan, 8.0], nan),
+            (1.0, vec![7.0, nan, 8.0], 8.0),
+            (0.5, (0..20).rev().map(f64::from).collect(), 9.5),
+            (1.0, (0..20).rev().map(f64::from).collect(), 19.0),
+        ] {
+            let mut scratch = values.clone();
+            let got = quantile(q, &mut scratch);
+            assert!(got == expected || (got.is_nan() && expected.is_nan()), "{q} of {values:?}: {got}");
+        }
+    }
+
+    #[test]
+    fn selecting_equals_sorting() {
+        for n in [13, 50, 333] {
+            let values: Vec<f64> = input(n, 0).iter().map(|(v, id)| v * 0.1 + f64::from(*id % 5)).collect();
+            for q in [0.0, 0.1, 0.5, 0.77, 0.99, 1.0] {
+                let mut sorted = values.clone();
+                sorted.sort_by(f64::total_cmp);
+                let rank = q * (n as f64 - 1.0);
+                let (low, weight) = (rank.floor() as usize, rank - rank.floor());
+                let expected = sorted[low] * (1.0 - weight) + sorted[(low + 1).min(n - 1)] * weight;
+                assert_eq!(quantile(q, &mut values.clone()).to_bits(), expected.to_bits(), "{n} {q}");
+            }
+        }
+    }
+}
