@@ -6,21 +6,21 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tsdbctl_model::regexp::Regexp;
 
 fn expressions() -> Vec<(&'static str, String)> {
-    let hosts: Vec<String> = (0..50_000).map(|i| format!("node-{i}.example")).collect();
+    let hosts: Vec<String> = (0..50_000).map(|i| format!("node-{i}-example")).collect();
     vec![
-        ("literal", "node-7.example".replace('.', "\\.")),
-        ("few_alternatives", "node-(1|2|3)\\.example".to_string()),
+        ("literal", "node-7-example".to_string()),
+        ("few_alternatives", "node-(1|2|3)-example".to_string()),
         ("50000_alternatives", hosts.join("|")),
         ("prefix", "node-1.*".to_string()),
         ("contains", ".*-77.*".to_string()),
-        ("contains_one_of", ".*-77.*|.*-88.*|.*99\\.ex.*".to_string()),
+        ("contains_one_of", ".*-77.*|.*-88.*|.*99-ex.*".to_string()),
         ("any_case", "(?i:NODE-1).*".to_string()),
-        ("automaton", "node-[0-9]+7\\.exam.le".to_string()),
+        ("automaton", "node-[0-9]+7-exam.le".to_string()),
     ]
 }
 
 fn match_values(c: &mut Criterion) {
-    let values: Vec<String> = (0..1000).map(|i| format!("node-{i}.example")).collect();
+    let values: Vec<String> = (0..1000).map(|i| format!("node-{i}-example")).collect();
     let mut group = c.benchmark_group("regexp_is_match");
     group.throughput(Throughput::Elements(values.len() as u64));
     for (name, source) in expressions() {
