@@ -10,6 +10,7 @@ mod read;
 mod refs;
 mod replay;
 mod series;
+mod snapshot;
 mod source;
 
 pub use newest::newest_sample_time;

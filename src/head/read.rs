@@ -58,12 +58,14 @@ impl ReadHead {
         options: &HeadOptions<'_>,
         control: &Control,
     ) -> Result<Option<Self>, StorageError> {
-        let mut attempt = 1;
+        let (mut attempt, mut use_snapshot) = (1, true);
         let data = loop {
-            match replay(dir, options, control) {
+            let tried = use_snapshot;
+            match replay(dir, options, control, &mut use_snapshot) {
                 Ok(Some(data)) => break data,
                 Ok(None) => return Ok(None),
                 Err(StorageError::File(e)) if e.is_not_found() && attempt < ATTEMPTS => attempt += 1,
+                Err(_) if tried && !use_snapshot => {}
                 Err(e) => return Err(e),
             }
         };

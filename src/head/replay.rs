@@ -12,7 +12,8 @@ use hashbrown::{HashMap, HashTable};
 use smallvec::SmallVec;
 use tsdbctl_model::{FloatHistogram, Histogram, Matcher, Sym, SymbolTable};
 use tsdbctl_storage::control::ControlError;
-use tsdbctl_storage::{Control, StorageError};
+use tsdbctl_storage::{Control, Loss, StorageError};
+use tsdbctl_wal::record::histogram::MAX_SCHEMA;
 use tsdbctl_wal::record::{
     EncodedLabels, ExemplarEntry, MarkerEntry, RecordType, SampleEntry, SeriesEntry, TombstoneEntry, Visitor,
     decode,
@@ -24,6 +25,7 @@ use crate::loss::{Losses, loss, storage_error};
 use crate::mapped::{MappedChunk, MappedChunks};
 use crate::refs::RefTable;
 use crate::series::{FloatItem, Kind, Shard, Value, ValueItem, Work, locate};
+use crate::snapshot::{Entry, Snapshot, read_record};
 use crate::source::{Batch, Role, Source, read};
 
 /// Floats that go to a worker at once.
@@ -233,6 +235,8 @@ struct Router<'a> {
     tombstones: HashMap<u32, Vec<(i64, i64)>>,
     exemplars: Exemplars,
     outboxes: Vec<Outbox>,
+    /// A snapshot is read and its record of tombstones, the one behind all series, was met.
+    snapshot_complete: bool,
     // What is being read.
     role: Role,
     v2: bool,
@@ -240,6 +244,34 @@ struct Router<'a> {
 }
 
 impl Router<'_> {
+    /// The error for a snapshot that is not to be used, not even its sound part.
+    fn unusable(&mut self, source: &Source, offset: u64, reason: String) -> StorageError {
+        self.snapshot_complete = false;
+        StorageError::Corrupt(Loss { file: source.path.clone(), offset, reason })
+    }
+
+    /// Takes in one record of a snapshot.
+    fn snapshot(&mut self, record: &[u8]) -> Result<(), String> {
+        match read_record(record, self)? {
+            Entry::Exemplars => {}
+            Entry::Tombstones(list) => {
+                self.snapshot_complete = true;
+                list.into_iter().for_each(|e| self.tombstone(e));
+            }
+            Entry::Series(entry, chunk) => {
+                // Its open chunk first: mapped chunks may have replaced it.
+                if let Some(chunk) = chunk.filter(|c| c.maxt >= self.options.min_valid_time)
+                    && wanted(self.options.selections, entry.labels)
+                {
+                    let slot = self.directory.slot(entry.series, entry.labels, &self.hasher);
+                    self.outbox(slot).send(Work::Snapshot { slot, chunk });
+                }
+                self.series(entry);
+            }
+        }
+        Ok(())
+    }
+
     #[inline]
     fn lookup(&mut self, series: u64) -> Option<u32> {
         let slot = self.refs.get(series)?;
@@ -314,12 +346,19 @@ impl Visitor for Router<'_> {
             && self.lookup(series).is_some()
     }
 
-    fn histogram(&mut self, entry: SampleEntry<Histogram>) {
+    fn histogram(&mut self, mut entry: SampleEntry<Histogram>) {
+        // Only a newer server writes what is finer than upstream's finest.
+        if entry.value.schema > MAX_SCHEMA && entry.value.reduce_resolution(MAX_SCHEMA).is_err() {
+            return;
+        }
         let value = Value::Integer(Box::new(entry.value));
         self.value(entry.series, entry.timestamp_ms, entry.start_timestamp_ms, value);
     }
 
-    fn float_histogram(&mut self, entry: SampleEntry<FloatHistogram>) {
+    fn float_histogram(&mut self, mut entry: SampleEntry<FloatHistogram>) {
+        if entry.value.schema > MAX_SCHEMA && entry.value.reduce_resolution(MAX_SCHEMA).is_err() {
+            return;
+        }
         let value = Value::FloatHistogram(Box::new(entry.value));
         self.value(entry.series, entry.timestamp_ms, entry.start_timestamp_ms, value);
     }
@@ -391,15 +430,35 @@ fn sources(log: Log, role: Role, losses: &mut Losses) -> Result<Vec<Source>, Sto
     Ok(list)
 }
 
-/// Replays the head of `dir`; `None` if it has no log.
+/// Replays the head of `dir`; `None` if it has no log. `use_snapshot` becomes false if there is a snapshot that
+/// cannot be used; the error is to be ignored then and replay to be done without.
 pub fn replay(
     dir: &Path,
     options: &HeadOptions<'_>,
     control: &Control,
+    use_snapshot: &mut bool,
 ) -> Result<Option<Replayed>, StorageError> {
     let mut losses = Losses { tolerant: options.tolerant, ..Losses::default() };
     let Some(log) = Log::list(&dir.join("wal")).map_err(storage_error)? else { return Ok(None) };
-    let mut sources_list = sources(log, Role::Log, &mut losses)?;
+    let mut sources_list = Vec::new();
+    let mut log = log;
+    if *use_snapshot && let Some(snapshot) = Snapshot::newest(dir, &log.segments)? {
+        let role = Role::Snapshot;
+        sources_list.extend(snapshot.paths().map(|path| Source { path, role, start: 0, is_last: false }));
+        log.segments.retain(|s| s.index >= snapshot.segment);
+        log.checkpoint = log.checkpoint.filter(|(index, _)| *index >= snapshot.segment);
+        let first_behind = log.checkpoint.as_ref().map_or(0, |(_, parts)| parts.len()) + sources_list.len();
+        let continues = log.segments.first().is_some_and(|s| s.index == snapshot.segment);
+        sources_list.extend(sources(log, Role::Log, &mut losses)?);
+        if continues && let Some(source) = sources_list.get_mut(first_behind) {
+            source.start = snapshot.offset as usize;
+        }
+    } else {
+        sources_list.extend(sources(log, Role::Log, &mut losses)?);
+    }
+    if sources_list.is_empty() {
+        return Ok(None);
+    }
     if let Some(late) = Log::list(&dir.join("wbl")).map_err(storage_error)? {
         sources_list.extend(sources(late, Role::OutOfOrder, &mut losses)?);
     }
@@ -458,6 +517,7 @@ pub fn replay(
             tombstones: HashMap::new(),
             exemplars: Exemplars::default(),
             outboxes,
+            snapshot_complete: false,
             role: Role::Log,
             v2: false,
             place: (0, 0),
@@ -466,7 +526,14 @@ pub fn replay(
         let (back, empties) = sync_channel::<Batch>(8);
         let (list, stop_ref) = (&sources_list, &stop);
         scope.spawn(move || read(list, &out, &empties, stop_ref));
-        let done = route(&mut router, list, batches, &back, control, &mut losses, stop_ref);
+        let mut done = route(&mut router, list, batches, &back, control, &mut losses, stop_ref);
+        let has_snapshot = list.first().is_some_and(|s| s.role == Role::Snapshot);
+        if has_snapshot && !router.snapshot_complete && failed.lock().is_ok_and(|f| f.is_none()) {
+            // Damaged in front of its last part; a limit that was reached is no fault of the snapshot.
+            *use_snapshot = matches!(done, Err(StorageError::Control(_)));
+            done = done
+                .and_then(|()| Err(router.unusable(&list[0], 0, "the snapshot is incomplete".to_string())));
+        }
         router.outboxes.iter_mut().for_each(Outbox::flush);
         router.outboxes.clear();
         let shards: Vec<Shard> = handles.into_iter().filter_map(|h| h.join().ok()).collect();
@@ -538,11 +605,16 @@ fn route(
                 )
             );
             router.place = (batch.source as u32, *offset);
-            if let Err(e) = decode(record, router) {
+            if source.role == Role::Snapshot {
+                router.snapshot(record).map_err(|reason| router.unusable(source, *offset, reason))?;
+            } else if let Err(e) = decode(record, router) {
                 losses.at(&source.path, *offset, e.to_string())?;
             }
         }
         if let Some(bad) = batch.bad.take() {
+            if source.role == Role::Snapshot {
+                return Err(router.unusable(source, bad.offset, bad.reason));
+            }
             losses.add(loss(Damage { file: source.path.clone(), offset: bad.offset, reason: bad.reason }))?;
         }
         if stop.load(Ordering::Relaxed) || router.outboxes.iter().any(|o| o.hung_up) {

@@ -63,7 +63,9 @@ pub enum Work {
         chunks: Vec<MappedChunk>,
         out_of_order: Vec<MappedChunk>,
     },
-    /// The out-of-order samples of these slots so far are in mapped chunks.
+    /// The chunk that was open when a snapshot was taken. What follows begins a new one.
+    Snapshot { slot: u32, chunk: Chunk },
+    /// The out-of-order samples of this slot so far are in mapped chunks.
     Marked(u32),
 }
 
@@ -162,7 +164,11 @@ pub struct Series {
     pub out_of_order_head: Option<Box<OutOfOrderHead>>,
     /// End of the last mapped in-order chunk.
     mapped_end: i64,
+    /// End of the chunk that a snapshot had.
+    snapshot_end: i64,
     kind: Option<Kind>,
+    /// Whether floats of it wait in its shard.
+    queued: bool,
     /// Samples outside the asked range that were not kept: the earliest and the latest.
     pub skipped: Option<(i64, i64)>,
 }
@@ -182,7 +188,9 @@ impl Series {
         out_of_order: Vec::new(),
         out_of_order_head: None,
         mapped_end: i64::MIN,
+        snapshot_end: i64::MIN,
         kind: None,
+        queued: false,
         skipped: None,
     };
 
@@ -199,7 +207,12 @@ impl Series {
 
     fn last_t(&self) -> i64 {
         let skipped = self.skipped.map_or(i64::MIN, |(_, last)| last);
-        self.in_order.as_ref().map_or(i64::MIN, |i| i.last_t).max(self.mapped_end).max(skipped)
+        self.in_order
+            .as_ref()
+            .map_or(i64::MIN, |i| i.last_t)
+            .max(self.mapped_end)
+            .max(self.snapshot_end)
+            .max(skipped)
     }
 
     fn skip(&mut self, t: i64) {
@@ -306,12 +319,79 @@ pub struct Shard {
     /// Samples that could not be appended.
     pub losses: Vec<(u32, u64, String)>,
     owed: usize,
+    /// Floats that wait, so that a series gets several at once: an append to a series that is not in the cache
+    /// costs five times the encoding.
+    queue: Vec<FloatItem>,
+    /// For sorting the queue: where the next float of each series goes, and the sorted order.
+    positions: Vec<u32>,
+    sorted: Vec<u32>,
 }
+
+/// Floats that wait per series of a shard, on the average.
+const QUEUE_PER_SERIES: usize = 8;
+/// Fewest and most floats that wait in a shard.
+const QUEUE_ITEMS: (usize, usize) = (1 << 12, 1 << 18);
 
 impl Shard {
     /// An empty shard of `shards`, for samples in `range`.
     pub fn new(shards: u32, range: (i64, i64), budget: Budget) -> Self {
-        Self { series: Vec::new(), shards, range, budget, taken: 0, losses: Vec::new(), owed: 0 }
+        Self {
+            series: Vec::new(),
+            shards,
+            range,
+            budget,
+            taken: 0,
+            losses: Vec::new(),
+            owed: 0,
+            queue: Vec::new(),
+            positions: Vec::new(),
+            sorted: Vec::new(),
+        }
+    }
+
+    /// Puts a float in line.
+    fn enqueue(&mut self, item: FloatItem) {
+        self.at(item.slot).queued = true;
+        self.queue.push(item);
+    }
+
+    /// Appends the floats that wait, series by series.
+    fn drain(&mut self) {
+        let queue = std::mem::take(&mut self.queue);
+        let shards = self.shards;
+        self.positions.clear();
+        self.positions.resize(self.series.len() + 1, 0);
+        for item in &queue {
+            self.positions[locate(item.slot, shards).1 + 1] += 1;
+        }
+        for i in 1..self.positions.len() {
+            self.positions[i] += self.positions[i - 1];
+        }
+        self.sorted.clear();
+        self.sorted.resize(queue.len(), 0);
+        for (i, item) in queue.iter().enumerate() {
+            let position = &mut self.positions[locate(item.slot, shards).1];
+            self.sorted[*position as usize] = i as u32;
+            *position += 1;
+        }
+        for i in &self.sorted {
+            let item = &queue[*i as usize];
+            let series = &mut self.series[locate(item.slot, shards).1];
+            series.queued = false;
+            if let Err(e) = series.float(item, self.range) {
+                self.losses.push((u32::MAX, 0, e.to_string()));
+            }
+        }
+        self.queue = queue;
+        self.queue.clear();
+    }
+
+    /// Series of a slot, with nothing in line for it.
+    fn current(&mut self, slot: u32) -> &mut Series {
+        if self.at(slot).queued {
+            self.drain();
+        }
+        self.at(slot)
     }
 
     fn at(&mut self, slot: u32) -> &mut Series {
@@ -331,20 +411,24 @@ impl Shard {
     pub fn run(&mut self, work: Work) -> Result<(), ControlError> {
         match work {
             Work::Floats(items) => {
-                let range = self.range;
                 // About what a sample takes once encoded; the truth is taken at the end.
                 self.owed += items.len() * 3;
-                for item in &items {
-                    if let Err(e) = self.at(item.slot).float(item, range) {
-                        self.losses.push((u32::MAX, 0, e.to_string()));
-                    }
+                let most = (self.series.len() * QUEUE_PER_SERIES).clamp(QUEUE_ITEMS.0, QUEUE_ITEMS.1);
+                let before = self.queue.capacity();
+                for item in items {
+                    self.enqueue(item);
+                }
+                self.owed += (self.queue.capacity() - before) * (size_of::<FloatItem>() + 4);
+                if self.queue.len() >= most {
+                    self.drain();
                 }
             }
             Work::Histograms(items) => {
                 self.owed += items.len() * 64;
                 let maxt = self.range.1;
                 for item in items {
-                    if let Err(e) = self.at(item.slot).histogram(item.t, item.st, item.v2, &item.value, maxt)
+                    if let Err(e) =
+                        self.current(item.slot).histogram(item.t, item.st, item.v2, &item.value, maxt)
                     {
                         self.losses.push((item.place.0, item.place.1, e.to_string()));
                     }
@@ -360,13 +444,28 @@ impl Shard {
             }
             Work::Mapped { slot, mapped_end, kind, chunks, out_of_order } => {
                 self.owed += (chunks.len() + out_of_order.len()) * size_of::<MappedChunk>();
-                let series = self.at(slot);
+                let series = self.current(slot);
+                // The chunk of a snapshot was completed and mapped after all.
+                series.made.retain(|c| !chunks.iter().any(|m| m.mint <= c.mint && m.maxt >= c.maxt));
                 series.mapped.extend(chunks);
                 series.out_of_order.extend(out_of_order.into_iter().map(OutOfOrderChunk::Mapped));
                 if mapped_end > series.last_t() {
                     series.kind = kind;
                 }
                 series.mapped_end = series.mapped_end.max(mapped_end);
+            }
+            Work::Snapshot { slot, chunk } => {
+                let range = self.range;
+                self.owed += chunk.data.len() + size_of::<Chunk>();
+                let series = self.at(slot);
+                series.kind = Some(Kind::of(chunk.encoding));
+                series.snapshot_end = chunk.maxt;
+                if chunk.mint <= range.1 && chunk.maxt >= range.0 {
+                    series.made.push(chunk);
+                } else {
+                    series.skip(chunk.mint);
+                    series.skip(chunk.maxt);
+                }
             }
             Work::Marked(slot) => self.at(slot).out_of_order_head = None,
         }
@@ -383,6 +482,8 @@ impl Shard {
     /// # Errors
     /// If that is more than the budget has.
     pub fn settle(&mut self) -> Result<(), ControlError> {
+        self.drain();
+        (self.queue, self.positions, self.sorted) = (Vec::new(), Vec::new(), Vec::new());
         let mut bytes = self.series.capacity() * size_of::<Series>();
         for s in &mut self.series {
             s.mapped.shrink_to_fit();

@@ -18,6 +18,8 @@ pub enum Role {
     Log,
     /// The log of out-of-order samples.
     OutOfOrder,
+    /// What a server held in memory when it stopped.
+    Snapshot,
 }
 
 /// A segment to read.

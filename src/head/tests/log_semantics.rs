@@ -5,6 +5,7 @@ use std::path::Path;
 use tempfile::TempDir;
 use tsdbctl_chunk::{AppenderOptions, SampleColumns, SeriesAppender};
 use tsdbctl_head::{HeadOptions, ReadHead, mapped, newest_sample_time};
+use tsdbctl_model::histogram::BucketSpan;
 use tsdbctl_model::sample::stale_nan;
 use tsdbctl_model::{FloatHistogram, Histogram, Labels, Matcher, SymbolTable};
 use tsdbctl_storage::{
@@ -267,6 +268,129 @@ fn mapped_chunks_stand_for_the_samples_of_the_log() {
     assert_eq!(head.losses().len(), 1);
     let all = [(4, 4.5), (6, 6.0), (8, 8.0), (10, 7.0), (12, 5.5), (20, 7.0), (30, 3.0)];
     assert_eq!(read(&head, 0, 99), found(&[("a", &all)]));
+}
+
+/// A record of a snapshot: a series with its open chunk.
+fn snapshot_series(series: u64, name: &str, samples: &[(i64, f64)]) -> Vec<u8> {
+    let mut appender = SeriesAppender::new(AppenderOptions::default());
+    samples.iter().for_each(|(t, v)| appender.append_float(*t, *v, 0).unwrap());
+    let chunk = appender.into_chunks().remove(0);
+    let mut out = vec![1];
+    out.extend_from_slice(&series.to_be_bytes());
+    encode::labels(&mut out, &labels(name));
+    out.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    out.extend_from_slice(&chunk.mint.to_be_bytes());
+    out.extend_from_slice(&chunk.maxt.to_be_bytes());
+    out.push(chunk.encoding as u8);
+    tsdbctl_wal::cursor::put_string(&mut out, &chunk.data);
+    out.resize(out.len() + 64, 0);
+    out
+}
+
+#[test]
+fn a_snapshot_replaces_the_log_in_front_of_it_if_it_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    // In the log the samples have other values, so that it shows which were read.
+    let first = [
+        series(&[(1, "a"), (2, "b"), (3, "c")]),
+        samples(&[(1, 10, 7.0), (2, 10, 7.0), (3, 5, 7.0), (3, 10, 7.0)]),
+    ];
+    let mut writer = PageWriter::new(Compression::None, 0);
+    first.iter().for_each(|r| writer.append(r));
+    writer.pad();
+    writer.append(&samples(&[(1, 10, 8.0), (1, 20, 2.0), (3, 20, 3.0)]));
+    put(dir.path(), "wal/00000004", &writer.take());
+    let (file, _) = chunk_file(&[(3, false, &[(5, 5.0), (10, 6.0)])]);
+    put(dir.path(), "chunks_head/000001", &file);
+    let mut exemplar = vec![3];
+    let mut record = Vec::new();
+    encode::exemplars(&mut record, &[entry(1, 10, (0.5, Labels::from_pairs([("trace_id", "x")])))]);
+    exemplar.extend_from_slice(&record[1..]);
+    let records = [
+        snapshot_series(2, "b", &[(10, 1.0), (12, 1.5)]),
+        snapshot_series(1, "a", &[(10, 1.0)]),
+        snapshot_series(3, "c", &[(5, 1.0)]),
+        vec![2, 4, 1, 2, 24, 24],
+        exemplar,
+    ];
+    let name = "chunk_snapshot.000004.0000032768/00000000";
+    put(dir.path(), name, &segment(&records));
+    let expected =
+        [("a", &[(10, 1.0), (20, 2.0)][..]), ("b", &[(10, 1.0)]), ("c", &[(5, 5.0), (10, 6.0), (20, 3.0)])];
+    assert_eq!(everything(dir.path()), found(&expected));
+    let head = open(dir.path(), &HeadOptions::default()).unwrap();
+    assert_eq!(head.exemplars(0, 99, &[vec![]], &Control::default()).unwrap().len(), 1);
+    let selection = [vec![Matcher::equal("__name__", "b")]];
+    let narrow = open(dir.path(), &HeadOptions { selections: &selection, ..Default::default() }).unwrap();
+    assert_eq!(read(&narrow, 0, 99), found(&expected[1..2]));
+
+    let from_log =
+        [("a", &[(10, 7.0), (20, 2.0)][..]), ("b", &[(10, 7.0)]), ("c", &[(5, 5.0), (10, 6.0), (20, 3.0)])];
+    let whole = segment(&records);
+    for cut in 0..whole.len() - 60 {
+        put(dir.path(), name, &whole[..cut]);
+        for tolerant in [false, true] {
+            let head = open(dir.path(), &HeadOptions { tolerant, ..Default::default() }).unwrap();
+            assert_eq!(read(&head, 0, 99), found(&from_log), "cut at {cut}");
+        }
+    }
+    std::fs::remove_dir_all(dir.path().join("chunk_snapshot.000004.0000032768")).unwrap();
+    for wrong in ["000004.0000032769", "000004.0000065536", "000005.0000000000"] {
+        put(dir.path(), &format!("chunk_snapshot.{wrong}/00000000"), &whole);
+        assert_eq!(everything(dir.path()), found(&from_log), "{wrong}");
+    }
+}
+
+#[test]
+fn floats_and_histograms_of_one_series_keep_their_order() {
+    let h = |t, sum| {
+        let mut out = Vec::new();
+        encode::histograms(
+            &mut out,
+            &[entry(1, t, Histogram { count: 1, sum, zero_count: 1, ..Default::default() })],
+        );
+        out
+    };
+    let records = [
+        series(&[(1, "a"), (2, "b")]),
+        samples(&[(1, 10, 1.0), (2, 10, 1.0)]),
+        h(20, 2.0),
+        samples(&[(1, 30, 3.0), (2, 30, 3.0), (1, 15, 9.0)]),
+        h(40, 4.0),
+        h(35, 9.0),
+    ];
+    let a = [(10, 1.0), (20, 2.0), (30, 3.0), (40, 4.0)];
+    assert_eq!(everything(log(&records, &[]).path()), found(&[("a", &a), ("b", &[(10, 1.0), (30, 3.0)])]));
+}
+
+#[test]
+fn schemas_finer_than_the_finest_are_made_coarser() {
+    let spans = vec![BucketSpan { offset: 0, length: 2 }];
+    let h = Histogram {
+        schema: 9,
+        count: 3,
+        sum: 1.0,
+        positive_spans: spans,
+        positive_buckets: vec![1, 1],
+        ..Default::default()
+    };
+    let mut record = Vec::new();
+    encode::histograms(&mut record, &[entry(1, 10, h)]);
+    let dir = log(&[series(&[(1, "a")]), record], &[]);
+    let head = open(dir.path(), &HeadOptions::default()).unwrap();
+    let hints = SelectHints { start: 0, end: 99, ..Default::default() };
+    let set = head.select(&hints, &[], &mut SymbolTable::new(), &Control::default()).unwrap();
+    let (mut c, mut stats) = (SampleColumns::default(), ReadStats::default());
+    set.read(0, &TimeFilter::all_between(0, 99), &mut c, &mut stats).unwrap();
+    assert_eq!((c.histograms.h[0].schema, c.histograms.h[0].positive_buckets.iter().sum::<f64>()), (8, 3.0));
+}
+
+#[test]
+fn an_empty_log_is_no_head() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("wal")).unwrap();
+    assert!(ReadHead::open(dir.path(), &HeadOptions::default(), &Control::default()).unwrap().is_none());
+    assert_eq!(newest_sample_time(dir.path(), &Control::default()).unwrap(), None);
 }
 
 #[test]

@@ -125,7 +125,7 @@ fn check(name: &str, dump: &str, in_late_block: usize) {
     for (metric, series_at_most) in [("up", 40), ("prometheus_http_request_duration_seconds", 80)] {
         let selection = vec![Matcher::equal("__name__", metric)];
         let (mint, maxt) = (newest.unwrap() - 120_000, newest.unwrap() - 20_000);
-        let options = HeadOptions { selections: &[selection.clone()], mint, maxt, ..options };
+        let options = HeadOptions { selections: std::slice::from_ref(&selection), mint, maxt, ..options };
         let narrow = ReadHead::open(&dir, &options, &control).unwrap().unwrap();
         assert!(narrow.series_count() <= series_at_most, "{}", narrow.series_count());
         assert_eq!(
@@ -156,4 +156,24 @@ fn prometheus_3_14_xor2_crashed() {
 #[test]
 fn prometheus_3_14_xor2_stopped_with_a_snapshot() {
     check("prometheus-3.14-xor2-snapshot", "prometheus-3.14-xor2-crashed", 15);
+}
+
+#[test]
+fn a_real_snapshot_is_used() {
+    let Some((_keep, dir)) = unpack_directory("data/prometheus-3.14-xor2-snapshot.tar.zst") else { return };
+    let control = Control::default();
+    let count = || {
+        let selection = [Matcher::equal("__name__", "up")];
+        let head = ReadHead::open(&dir, &HeadOptions::default(), &control).unwrap().unwrap();
+        lines(&head, &selection, i64::MIN, i64::MAX).len()
+    };
+    let with_log = count();
+    for entry in std::fs::read_dir(dir.join("wal")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() && path.file_name().is_some_and(|n| n < "00000010") {
+            std::fs::write(path, b"not read").unwrap();
+        }
+    }
+    assert!(with_log > 100);
+    assert_eq!(count(), with_log);
 }
