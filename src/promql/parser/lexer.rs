@@ -529,7 +529,18 @@ impl<'a> Lexer<'a> {
         true
     }
 
-    pub(crate) fn scan_number(&mut self) -> bool {
+    /// The read position.
+    pub(crate) fn position(&self) -> usize {
+        self.pos
+    }
+
+    /// Whether a number stands at a place; the read position is behind it then, or where it went wrong.
+    pub(crate) fn scan_number_at(&mut self, pos: usize) -> bool {
+        self.pos = pos;
+        self.scan_number()
+    }
+
+    fn scan_number(&mut self) -> bool {
         let initial = self.pos;
         let mut digits: &[u8] = b"0123456789";
         let mut hexadecimal = false;

@@ -13,6 +13,7 @@ mod literal;
 pub mod parse;
 pub mod pretty;
 mod print;
+pub mod series;
 mod token;
 
 pub use ast_json::ast_json;
@@ -20,3 +21,4 @@ pub use duration::resolve;
 pub use error::ParseError;
 pub use parse::{parse, parse_label_matchers, parse_metric_selector};
 pub use pretty::prettify;
+pub use series::{SequenceValue, SeriesDescription, parse_metric, parse_series};

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
 use tsdbctl_model::MatchType;
 use tsdbctl_promql::engine::options::Features;
-use tsdbctl_promql::parser::edit::{delete_label_matcher, set_label_matcher};
+use tsdbctl_promql::parser::ast::Expr;
+use tsdbctl_promql::parser::edit::{delete_label_matcher, for_each_selector, set_label_matcher};
 use tsdbctl_promql::parser::pretty::prettify_within;
 use tsdbctl_promql::parser::{ast_json, parse, prettify};
 
@@ -55,7 +57,7 @@ fn shared_expressions_survive_printing_and_reading() {
     for name in ["golden-3.14.jsonl", "golden-3.14-xor2.jsonl", "golden-3.14-start-timestamps.jsonl"] {
         let Some(path) = tsdbctl_testkit::shared(&format!("data/{name}")) else { return };
         for line in std::fs::read_to_string(path).unwrap().lines() {
-            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            let line: Value = serde_json::from_str(line).unwrap();
             if let Some(query) = line["params"]["query"].as_str() {
                 texts.insert(query.to_string());
             }
@@ -76,10 +78,21 @@ fn shared_expressions_survive_printing_and_reading() {
             let again =
                 parse(&printed, &features()).unwrap_or_else(|e| panic!("{text} printed {printed}: {e}"));
             assert_eq!(again.to_string(), e.to_string(), "{text}");
-            assert_eq!(ast_json(&again), ast_json(&e), "{text}");
+            assert_eq!(tree(&again), tree(&e), "{text}");
         }
     }
-    assert!(parsed > 500 && refused < parsed / 10, "{parsed} parsed, {refused} refused");
+    assert!(parsed > 200 && refused < 50, "{parsed} parsed, {refused} refused");
+}
+
+/// The tree, conditions sorted as printing sorts them.
+fn tree(e: &Expr) -> Value {
+    let mut sorted = e.clone();
+    let done: Result<(), ()> = for_each_selector(&mut sorted, &mut |s| {
+        s.matchers.sort_by_key(ToString::to_string);
+        Ok(())
+    });
+    assert!(done.is_ok());
+    ast_json(&sorted)
 }
 
 /// Texts that 3.14 refused, refused with the same words; and what it says about expressions' trees and layout.
@@ -88,7 +101,7 @@ fn golden_answers_about_expressions_are_the_same() {
     let Some(path) = tsdbctl_testkit::shared("data/golden-3.14.jsonl") else { return };
     let mut refused = 0;
     for line in std::fs::read_to_string(path).unwrap().lines() {
-        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let line: Value = serde_json::from_str(line).unwrap();
         let Some(query) = line["params"]["query"].as_str() else { continue };
         let path = line["path"].as_str().unwrap_or_default();
         let body = &line["body"];
