@@ -154,14 +154,15 @@ impl SeriesAppender {
         self.check_order(t)?;
         let encoding = if self.options.xor2 { Encoding::Xor2 } else { Encoding::Xor };
         let mut cut = true;
-        if let Some(open) = &self.open {
-            if open.encoder.data().len() <= MAX_BYTES_BEFORE_APPEND && open.encoder.encoding() == encoding {
-                let samples = open.encoder.samples();
-                if samples == self.options.samples_per_chunk / 4 {
-                    self.next_at = chunk_end(open.mint, open.maxt, self.next_at, 4.0);
-                }
-                cut = t >= self.next_at || samples >= self.options.samples_per_chunk * 2;
+        if let Some(open) = &self.open
+            && open.encoder.data().len() <= MAX_BYTES_BEFORE_APPEND
+            && open.encoder.encoding() == encoding
+        {
+            let samples = open.encoder.samples();
+            if samples == self.options.samples_per_chunk / 4 {
+                self.next_at = chunk_end(open.mint, open.maxt, self.next_at, 4.0);
             }
+            cut = t >= self.next_at || samples >= self.options.samples_per_chunk * 2;
         }
         if cut {
             self.begin(Encoder::new(encoding), t);

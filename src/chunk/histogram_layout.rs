@@ -218,7 +218,7 @@ fn read_custom_bounds(reader: &mut BitReader<'_>) -> Result<Vec<f64>, Ended> {
 fn write_custom_bound(out: &mut BitWriter, bound: f64) {
     let scaled = bound * 1000.0;
     let whole = scaled.round() as u64 as f64 / 1000.0 == bound;
-    if scaled < 0.0 || scaled > 33_554_430.0 || !whole {
+    if !(0.0..=33_554_430.0).contains(&scaled) || !whole {
         out.bit(false);
         out.bits(bound.to_bits(), 64);
     } else {
