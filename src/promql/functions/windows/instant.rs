@@ -76,12 +76,7 @@ fn floats_alone<E: Emit>(floats: &Floats, grid: StepGrid, lookback_ms: i64, out:
 }
 
 /// Both kinds: the newer of the newest float and the newest histogram counts.
-fn mixed<E: Emit>(
-    samples: &SampleColumns,
-    grid: StepGrid,
-    lookback_ms: i64,
-    out: &mut Column,
-) {
+fn mixed<E: Emit>(samples: &SampleColumns, grid: StepGrid, lookback_ms: i64, out: &mut Column) {
     let (f, h) = (&samples.floats, &samples.histograms);
     let (mut floats, mut histograms) = (Cursor::new(&f.t), Cursor::new(&h.t));
     for k in 0..grid.steps {

@@ -9,6 +9,8 @@
 mod bounds;
 mod edges;
 mod extremes;
+#[cfg(test)]
+mod histogram_tests;
 mod histograms;
 mod instant;
 mod lanes;
