@@ -210,8 +210,10 @@ impl Index {
     /// The list at an offset that the postings offset table gave.
     pub(crate) fn postings(&self, offset: u64) -> Result<RawPostings<'_>, StorageError> {
         let (body, start) = self.section(offset, "a postings list").map_err(|d| self.corrupt(d))?;
-        let mut c = Cursor::at(body, 0);
-        let count = c.be32().unwrap_or(0) as usize;
+        let Some(count) = Cursor::at(body, 0).be32() else {
+            return Err(self.corrupt(Damage::at(start, "postings list is shorter than its count")));
+        };
+        let count = count as usize;
         let (list, rest) = body.get(4..).unwrap_or(&[]).as_chunks::<4>();
         if list.len() != count || !rest.is_empty() {
             let reason = format!("postings list of {} bytes says it has {count} entries", body.len());
@@ -262,6 +264,14 @@ impl Index {
         let mut cursor = Cursor::at(self.bytes(), at as usize);
         let left = cursor.uvarint().unwrap_or(0);
         ChunkMetas { cursor, left, first: true, maxt: 0, reference: 0 }
+    }
+
+    /// Whether what was read so far can be trusted: the file was not cut short under its map.
+    pub(crate) fn check_intact(&self) -> Result<(), StorageError> {
+        if self.map.has_faulted() {
+            return Err(self.corrupt(Damage::at(0, "the file was cut short while it was read")));
+        }
+        Ok(())
     }
 
     /// A series entry that ends too early.

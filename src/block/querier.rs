@@ -50,6 +50,7 @@ impl BlockQuerier {
         });
         walked.map_err(|d| index.corrupt(d))?;
         failed?;
+        index.check_intact()?;
         Ok(out)
     }
 }
@@ -93,6 +94,7 @@ impl Querier for BlockQuerier {
                 Ok(())
             })?;
         }
+        index.check_intact()?;
         Ok(out.into_iter().collect())
     }
 
@@ -122,6 +124,7 @@ impl Querier for BlockQuerier {
             }
             Ok(())
         })?;
+        index.check_intact()?;
         Ok(out.into_iter().collect())
     }
 

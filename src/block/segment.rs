@@ -89,6 +89,19 @@ impl Segments {
         Loss { file: file.clone(), offset: reference & 0xffff_ffff, reason: reason.into() }
     }
 
+    /// Whether a chunk read from the file of `reference` can be trusted: it was not cut short under its map.
+    ///
+    /// # Errors
+    /// If it was.
+    pub fn check_intact(&self, reference: u64) -> Result<(), StorageError> {
+        match self.files.get((reference >> 32) as usize).and_then(|(_, cell)| cell.get()) {
+            Some(map) if map.has_faulted() => {
+                Err(self.loss(reference, "the file was cut short while it was read").into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The chunk at a reference, its checksum verified.
     ///
     /// # Errors
@@ -106,6 +119,7 @@ impl Segments {
             return bad("chunk is cut short");
         };
         if crc32c(body) != sum {
+            self.check_intact(reference)?;
             return bad("checksum of chunk does not match");
         }
         let Some(encoding) = Encoding::from_byte(body[0]) else {

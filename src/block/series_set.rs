@@ -118,6 +118,7 @@ impl BlockSeriesSet {
             }
             Ok(())
         })?;
+        index.check_intact()?;
         Ok(set)
     }
 
@@ -141,6 +142,7 @@ impl BlockSeriesSet {
         if metas.is_cut() {
             return Err(self.block.index().cut_series(row.chunks_at as usize));
         }
+        self.block.index().check_intact()?;
         Ok((wanted, overlapping))
     }
 
@@ -162,6 +164,7 @@ impl BlockSeriesSet {
         let (floats, histograms) = (out.floats.len(), out.histograms.len());
         decode(chunk.encoding, chunk.data, mint, maxt, out)
             .map_err(|e| segments.loss(meta.reference, e.to_string()))?;
+        segments.check_intact(meta.reference)?;
         if deleted.iter().any(|d| d.mint <= meta.maxt && meta.mint <= d.maxt) {
             remove_deleted(out, floats, histograms, deleted);
         }

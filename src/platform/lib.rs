@@ -2,5 +2,6 @@
 //! touches `std::fs` or the system clock.
 
 pub mod clock;
+mod fault;
 pub mod file;
 pub mod map;

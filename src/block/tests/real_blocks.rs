@@ -296,3 +296,57 @@ fn a_flipped_bit_is_an_error_with_its_place_and_never_a_panic() {
     assert_eq!(errors.len(), 1, "{errors:?}");
     assert!(errors[0].contains("chunks/000001: at byte "), "{errors:?}");
 }
+
+#[test]
+fn newest_only_reads_end_with_the_sample_that_whole_reads_end_with() {
+    let Some((_dir, top)) = testkit::unpack_directory("data/prometheus-3.14-crashed.tar.zst") else { return };
+    let block = open_blocks(&top).remove(0);
+    let control = Control::default();
+    let mut symbols = SymbolTable::new();
+    let hints = SelectHints { start: i64::MIN, end: i64::MAX, ..SelectHints::default() };
+    let set = block.querier().select(&hints, &[], &mut symbols, &control).unwrap();
+    let (mut whole, mut newest) = (SampleColumns::default(), SampleColumns::default());
+    let (mut much, mut little) = (ReadStats::default(), ReadStats::default());
+    let last = |c: &SampleColumns| c.floats.t.last().max(c.histograms.t.last()).copied();
+    let span = block.meta().max_time - block.meta().min_time;
+    for i in 0..set.len() {
+        for k in 0..5 {
+            let first = block.meta().min_time + span * k / 4 + i as i64;
+            let mut filter =
+                TimeFilter { first, step: 0, steps: 1, before: 300_000, after: 0, newest_only: false };
+            whole.clear();
+            newest.clear();
+            set.read(i, &filter, &mut whole, &mut much).unwrap();
+            filter.newest_only = true;
+            set.read(i, &filter, &mut newest, &mut little).unwrap();
+            assert_eq!(last(&newest), last(&whole), "{} at {first}", symbols.labels(set.labels(i)));
+        }
+    }
+    assert!(little.chunks < much.chunks && little.chunks > 0);
+}
+
+#[test]
+fn the_oldest_index_kept_by_thanos_is_read() {
+    let Some(fixture) = testkit::shared("conformance/thanos/block/indexheader/testdata/index_format_v1")
+    else {
+        return;
+    };
+    let block = Arc::new(Block::open(&fixture).unwrap());
+    assert_eq!(block.index().version(), 1);
+    let control = Control::default();
+    for name in block.querier().label_names(&[], &control).unwrap() {
+        let values = block.querier().label_values(&name, &[], &control).unwrap();
+        assert!(!values.is_empty());
+        for value in values {
+            let found = series_of(&block, &Matcher::equal(&name, &value));
+            assert!(found > 0, "{name}={value}");
+        }
+    }
+}
+
+/// Number of series that satisfy a matcher, without reading chunks.
+fn series_of(block: &Arc<Block>, matcher: &Matcher) -> usize {
+    let hints = SelectHints { start: i64::MIN, end: i64::MAX, ..SelectHints::default() };
+    let matchers = std::slice::from_ref(matcher);
+    block.querier().select(&hints, matchers, &mut SymbolTable::new(), &Control::default()).unwrap().len()
+}
