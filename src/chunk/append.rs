@@ -72,6 +72,8 @@ impl Default for AppenderOptions {
 pub struct SeriesAppender {
     options: AppenderOptions,
     full: Vec<Chunk>,
+    /// Bytes of data in `full`.
+    full_bytes: usize,
     open: Option<Open>,
     /// From which time on the open chunk is full.
     next_at: i64,
@@ -146,7 +148,7 @@ impl Encoder {
 impl SeriesAppender {
     /// A series without samples.
     pub fn new(options: AppenderOptions) -> Self {
-        Self { options, full: Vec::new(), open: None, next_at: 0, end_estimated: false }
+        Self { options, full: Vec::new(), full_bytes: 0, open: None, next_at: 0, end_estimated: false }
     }
 
     /// Appends a float; `st` is its start timestamp, 0 where unknown.
@@ -308,7 +310,7 @@ impl SeriesAppender {
 
     /// Bytes of encoded data.
     pub fn bytes(&self) -> usize {
-        self.chunks().map(|c| c.data.len()).sum()
+        self.full_bytes + self.open.as_ref().map_or(0, |open| open.encoder.data().len())
     }
 
     /// Opens a chunk that begins at `t`; what was known of the one before is given back.
@@ -324,6 +326,7 @@ impl SeriesAppender {
         let (encoding, samples) = (open.encoder.encoding(), open.encoder.samples());
         let mut data = open.encoder.take();
         data.shrink_to_fit();
+        self.full_bytes += data.len();
         self.full.push(Chunk { encoding, data, mint: open.mint, maxt: open.maxt, samples });
         Some(open.encoder)
     }

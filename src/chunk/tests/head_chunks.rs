@@ -216,23 +216,13 @@ fn chunks_are_upstreams() {
         let mut hash = 0xcbf2_9ce4_8422_2325u64;
         let (mut count, mut samples) = (0, 0);
         for chunk in series.chunks() {
-            if std::env::var_os("CHUNKS").is_some() {
-                eprintln!(
-                    "{count}: enc {} {}..{} samples {} len {} header {:02x?} hash {hash:x}",
-                    chunk.encoding as u8,
-                    chunk.mint,
-                    chunk.maxt,
-                    chunk.samples,
-                    chunk.data.len(),
-                    &chunk.data[..3]
-                );
-            }
             for byte in describe(&chunk).bytes().chain(chunk.data.iter().copied()) {
                 hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
             }
             count += 1;
             samples += chunk.samples;
         }
+        assert_eq!(series.bytes(), series.chunks().map(|c| c.data.len()).sum());
         assert_eq!(format!("{seed} {count} {samples} {hash:016x}"), line);
     }
 }

@@ -114,7 +114,7 @@ fn check(archive: &str, old: bool, wanted: &[Encoding]) {
     let (mut paths, mut stored) = (Vec::new(), Vec::new());
     files(&dir, &mut paths);
     paths.iter().for_each(|path| chunks_of(path, &mut stored));
-    let mut seen = BTreeMap::<u8, (usize, usize)>::new();
+    let mut seen = BTreeMap::<u8, usize>::new();
     for chunk in &stored {
         let mut columns = SampleColumns::default();
         decode(chunk.encoding, &chunk.data, i64::MIN, i64::MAX, &mut columns).unwrap();
@@ -139,13 +139,11 @@ fn check(archive: &str, old: bool, wanted: &[Encoding]) {
             &mut SampleColumns::default(),
         );
         assert!(error.is_err());
-        let count = seen.entry(chunk.encoding as u8).or_default();
-        count.0 += 1;
-        count.1 += columns.len();
+        *seen.entry(chunk.encoding as u8).or_default() += columns.len();
     }
-    eprintln!("{archive}: chunks and samples by encoding {seen:?}");
     for encoding in wanted {
-        assert!(seen.contains_key(&(*encoding as u8)), "{encoding:?} does not occur");
+        let samples = seen.get(&(*encoding as u8)).copied().unwrap_or(0);
+        assert!(samples > 2000, "{encoding:?} occurs in {samples} samples");
     }
 }
 
