@@ -587,3 +587,160 @@ impl Iterator for Union<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::histogram::CUSTOM_BUCKETS_SCHEMA;
+    use CounterResetHint::{CounterReset, Gauge, NotCounterReset, Unknown};
+
+    fn exponential(schema: i32, zero: (f64, f64), layout: &[(i32, u32)], buckets: &[f64]) -> FloatHistogram {
+        FloatHistogram {
+            schema,
+            zero_threshold: zero.0,
+            zero_count: zero.1,
+            count: zero.1 + buckets.iter().sum::<f64>(),
+            sum: 1.0,
+            positive_spans: layout
+                .iter()
+                .map(|(offset, length)| BucketSpan { offset: *offset, length: *length })
+                .collect(),
+            positive_buckets: buckets.to_vec(),
+            ..FloatHistogram::default()
+        }
+    }
+
+    fn custom(bounds: &[f64], buckets: &[f64]) -> FloatHistogram {
+        FloatHistogram {
+            custom_values: Some(bounds.into()),
+            ..exponential(CUSTOM_BUCKETS_SCHEMA, (0.0, 0.0), &[(0, buckets.len() as u32)], buckets)
+        }
+    }
+
+    /// All three sums must agree on cases without rounding.
+    fn check(a: &FloatHistogram, b: &FloatHistogram, want: &str) {
+        let mut sum = a.clone();
+        sum.add(b).unwrap();
+        assert_eq!(sum.to_string(), want);
+        let mut compensated = a.clone();
+        let (c, _) = compensated.kahan_add(b, None).unwrap();
+        assert_eq!(compensated.to_string(), want);
+        assert_eq!(c.positive_spans, compensated.positive_spans);
+        assert_eq!(c.positive_buckets.len(), compensated.positive_buckets.len());
+        sum.sub(b).unwrap();
+        sum.sub(a).unwrap();
+        assert_eq!(sum.compact(0).to_string(), "{count:0, sum:0}");
+    }
+
+    #[test]
+    fn buckets_meet_by_index() {
+        let e = exponential;
+        let a = e(0, (0.0, 0.0), &[(1, 1), (2, 1)], &[1.0, 2.0]);
+        // Same layout; a covered one; before, between and behind.
+        check(&a, &a, "{count:6, sum:2, (1,2]:2, (8,16]:4}");
+        check(&a, &e(0, (0.0, 0.0), &[(4, 1)], &[5.0]), "{count:8, sum:2, (1,2]:1, (8,16]:7}");
+        check(
+            &a,
+            &e(0, (0.0, 0.0), &[(-1, 1), (3, 1), (1, 2)], &[1.0, 1.0, 1.0, 1.0]),
+            "{count:7, sum:2, (0.25,0.5]:1, (1,2]:1, (4,8]:1, (8,16]:2, (16,32]:1, (32,64]:1}",
+        );
+        check(
+            &FloatHistogram::default(),
+            &FloatHistogram { sum: 0.0, ..a.clone() },
+            "{count:3, sum:0, (1,2]:1, (8,16]:2}",
+        );
+    }
+
+    #[test]
+    fn the_coarser_schema_wins() {
+        let fine = exponential(1, (0.0, 0.0), &[(1, 3)], &[1.0, 2.0, 4.0]);
+        let coarse = exponential(0, (0.0, 0.0), &[(1, 1)], &[8.0]);
+        check(&fine, &coarse, "{count:15, sum:2, (1,2]:11, (2,4]:4}");
+        check(&coarse, &fine, "{count:15, sum:2, (1,2]:11, (2,4]:4}");
+    }
+
+    #[test]
+    fn the_wider_zero_bucket_wins_and_swallows_buckets() {
+        let narrow = exponential(0, (0.5, 1.0), &[(0, 3)], &[2.0, 4.0, 8.0]);
+        let wide = exponential(0, (1.0, 16.0), &[(1, 1)], &[32.0]);
+        check(&narrow, &wide, "{count:63, sum:2, [-1,1]:19, (1,2]:36, (2,4]:8}");
+        check(&wide, &narrow, "{count:63, sum:2, [-1,1]:19, (1,2]:36, (2,4]:8}");
+        // A threshold inside a populated bucket moves to its end.
+        let odd = exponential(0, (1.5, 16.0), &[], &[]);
+        check(&narrow, &odd, "{count:31, sum:2, [-2,2]:23, (2,4]:8}");
+        check(&odd, &narrow, "{count:31, sum:2, [-2,2]:23, (2,4]:8}");
+    }
+
+    #[test]
+    fn custom_bounds_shrink_to_the_shared_ones() {
+        let a = custom(&[1.0, 2.0, 3.0], &[1.0, 2.0, 4.0, 8.0]);
+        let b = custom(&[2.0, 5.0], &[16.0, 32.0, 64.0]);
+        for (a, b) in [(&a, &b), (&b, &a)] {
+            let mut sum = a.clone();
+            assert!(sum.add(b).unwrap().nhcb_bounds_reconciled);
+            assert_eq!(sum.to_string(), "{count:127, sum:2, [-Inf,2]:19, (2,+Inf]:108}");
+            assert_eq!(sum.custom_bounds(), [2.0]);
+            let mut compensated = a.clone();
+            let (c, outcome) = compensated.kahan_add(b, None).unwrap();
+            assert!(outcome.nhcb_bounds_reconciled);
+            assert!(compensated.equals(&sum));
+            assert_eq!(c.custom_bounds(), [2.0]);
+        }
+        let mut same = a.clone();
+        assert!(!same.add(&a).unwrap().nhcb_bounds_reconciled);
+        assert_eq!(same.positive_buckets, [2.0, 4.0, 8.0, 16.0]);
+        assert_eq!(
+            same.add(&exponential(0, (0.0, 0.0), &[], &[])).unwrap_err().to_string(),
+            "cannot apply this operation on histograms with a mix of exponential and custom bucket schemas"
+        );
+    }
+
+    #[test]
+    fn hints_of_a_sum() {
+        #[rustfmt::skip]
+        let cases = [
+            (Unknown, Unknown, Unknown, false),
+            (Unknown, CounterReset, Unknown, false),
+            (NotCounterReset, Unknown, Unknown, false),
+            (CounterReset, CounterReset, CounterReset, false),
+            (CounterReset, NotCounterReset, Unknown, true),
+            (NotCounterReset, CounterReset, Unknown, true),
+            (Gauge, CounterReset, Gauge, false),
+            (CounterReset, Gauge, Gauge, false),
+            (Unknown, Gauge, Gauge, false),
+        ];
+        for (ours, theirs, want, collision) in cases {
+            let make = |counter_reset_hint| FloatHistogram { counter_reset_hint, ..Default::default() };
+            let mut sum = make(ours);
+            let outcome = sum.add(&make(theirs)).unwrap();
+            assert_eq!((sum.counter_reset_hint, outcome.counter_reset_collision), (want, collision));
+            let mut sum = make(ours);
+            let (c, outcome) = sum.kahan_add(&make(theirs), None).unwrap();
+            assert_eq!((sum.counter_reset_hint, outcome.counter_reset_collision), (want, collision));
+            assert_eq!(c.counter_reset_hint, want);
+        }
+    }
+
+    #[test]
+    fn compensation_keeps_small_terms() {
+        let make = |v: f64| exponential(0, (0.0, v), &[(1, 1)], &[v]);
+        let mut sum = make(1e100);
+        let (c, _) = sum.kahan_add(&make(1.0), None).unwrap();
+        let (c, _) = sum.kahan_add(&make(-1e100), Some(c)).unwrap();
+        sum.add(&c).unwrap();
+        assert_eq!((sum.zero_count, sum.positive_buckets[0]), (1.0, 1.0));
+    }
+
+    #[test]
+    fn scaling() {
+        let make = || exponential(0, (0.5, 2.0), &[(1, 1)], &[4.0]);
+        assert_eq!(make().mul(0.5).to_string(), "{count:3, sum:0.5, [-0.5,0.5]:1, (1,2]:2}");
+        assert_eq!(make().div(2.0).to_string(), "{count:3, sum:0.5, [-0.5,0.5]:1, (1,2]:2}");
+        assert_eq!(make().mul(-1.0).counter_reset_hint, Gauge);
+        assert_eq!(make().div(-1.0).counter_reset_hint, Gauge);
+        let mut by_zero = make();
+        by_zero.div(0.0);
+        assert_eq!(by_zero.to_string(), "{count:+Inf, sum:+Inf, [-0.5,0.5]:+Inf}");
+        assert!(by_zero.has_overflow() && !make().has_overflow());
+    }
+}

@@ -401,3 +401,100 @@ impl Histogram {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::histogram::CUSTOM_BUCKETS_SCHEMA;
+
+    fn span(offset: i32, length: u32) -> BucketSpan {
+        BucketSpan { offset, length }
+    }
+
+    fn both_sides() -> FloatHistogram {
+        FloatHistogram {
+            zero_threshold: 0.75,
+            zero_count: 5.0,
+            positive_spans: vec![span(0, 1), span(0, 0), span(2, 2)],
+            positive_buckets: vec![1.0, 2.0, 3.0],
+            negative_spans: vec![span(-1, 3)],
+            negative_buckets: vec![4.0, 0.0, 6.0],
+            ..FloatHistogram::default()
+        }
+    }
+
+    #[test]
+    fn all_buckets_rise_or_fall_and_stop_at_the_zero_bucket() {
+        let h = both_sides();
+        let rising: Vec<_> = h.all_bucket_iter().map(|b| (b.lower, b.upper, b.count)).collect();
+        let want = [
+            (-2.0, -1.0, 6.0),
+            (-1.0, -0.75, 0.0),
+            (-0.5, -0.75, 4.0),
+            (-0.75, 0.75, 5.0),
+            (0.75, 1.0, 1.0),
+            (4.0, 8.0, 2.0),
+            (8.0, 16.0, 3.0),
+        ];
+        assert_eq!(rising, want);
+        let mut falling: Vec<_> = h.all_reverse_bucket_iter().map(|b| (b.lower, b.upper, b.count)).collect();
+        falling.reverse();
+        assert_eq!(falling, want);
+    }
+
+    #[test]
+    fn reverse_is_forward_backwards() {
+        let h = both_sides();
+        let mut reverse: Vec<_> = h.positive_reverse_bucket_iter().collect();
+        reverse.reverse();
+        assert_eq!(h.positive_bucket_iter().collect::<Vec<_>>(), reverse);
+        assert_eq!(reverse.iter().map(|b| b.index).collect::<Vec<_>>(), [0, 3, 4]);
+    }
+
+    #[test]
+    fn which_bounds_belong_to_a_bucket() {
+        let positive = Bucket::at(1, 1.0, 0, true, &[]);
+        assert_eq!((positive.lower_inclusive, positive.upper_inclusive), (false, true));
+        let negative = Bucket::at(1, 1.0, 0, false, &[]);
+        assert_eq!((negative.lower_inclusive, negative.upper_inclusive), (true, false));
+        let first = Bucket::at(0, 1.0, CUSTOM_BUCKETS_SCHEMA, true, &[3.0]);
+        assert_eq!((first.lower_inclusive, first.upper_inclusive), (true, true));
+        let last = Bucket::at(1, 1.0, CUSTOM_BUCKETS_SCHEMA, true, &[3.0]);
+        assert_eq!((last.lower, last.upper, last.lower_inclusive), (3.0, f64::INFINITY, false));
+    }
+
+    #[test]
+    fn counts_merge_into_coarser_schemas_and_skip_small_buckets() {
+        let (spans, buckets) = ([span(1, 3), span(1, 1)], [1.0, 2.0, 4.0, 8.0]);
+        // Indices 1, 2 | 3 | 5 of schema 1 are 1, 2 and 3 of schema 0, with bounds 2, 4 and 8.
+        let merged: Vec<_> = Counts::new(&spans, &buckets, 1, 0, 0.0).collect();
+        assert_eq!(merged, [(1, 3.0), (2, 4.0), (3, 8.0)]);
+        let above: Vec<_> = Counts::new(&spans, &buckets, 1, 0, 2.0).collect();
+        assert_eq!(above, [(2, 4.0), (3, 8.0)]);
+    }
+
+    #[test]
+    fn broken_layouts_end_the_walk() {
+        let h = FloatHistogram {
+            positive_spans: vec![span(i32::MAX, u32::MAX), span(i32::MIN, 7)],
+            positive_buckets: vec![1.0, 2.0],
+            negative_spans: vec![],
+            negative_buckets: vec![1.0],
+            ..FloatHistogram::default()
+        };
+        assert_eq!(h.positive_bucket_iter().count(), 2);
+        assert_eq!(h.positive_reverse_bucket_iter().count(), 2);
+        assert_eq!(h.all_bucket_iter().count(), 2);
+    }
+
+    #[test]
+    fn fraction_below_a_value() {
+        let b = Bucket::at(2, 1.0, 0, true, &[]);
+        assert_eq!((b.lower, b.upper), (2.0, 4.0));
+        assert_eq!(b.fraction_below(2.5, true), 0.25);
+        assert_eq!(b.fraction_below(8f64.sqrt(), false), 0.5);
+        let b = Bucket::at(2, 1.0, 0, false, &[]);
+        assert_eq!(b.fraction_below(-8f64.sqrt(), false), 0.5);
+        assert_eq!(b.fraction_below(-4.0, false), 0.0);
+    }
+}

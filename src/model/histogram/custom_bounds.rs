@@ -90,3 +90,22 @@ pub(super) fn combine(
     errors.truncate(kept);
     Mapped { spans: spans.finish(), buckets, errors }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_shared_bounds_stay() {
+        let cases: &[(&[f64], &[f64], &[f64])] = &[
+            (&[], &[1.0], &[]),
+            (&[1.0, 2.0], &[1.0, 2.0], &[1.0, 2.0]),
+            (&[1.0, 2.0, 4.0, 8.0], &[2.0, 3.0, 8.0, 9.0], &[2.0, 8.0]),
+            (&[1.0], &[2.0], &[]),
+        ];
+        for (a, b, want) in cases {
+            assert_eq!(intersect(a, b), *want);
+            assert_eq!(intersect(b, a), *want);
+        }
+    }
+}

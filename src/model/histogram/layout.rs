@@ -350,3 +350,128 @@ impl Histogram {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spans(list: &[(i32, u32)]) -> Vec<BucketSpan> {
+        list.iter().map(|(offset, length)| BucketSpan { offset: *offset, length: *length }).collect()
+    }
+
+    type Side<'a> = (&'a [(i32, u32)], &'a [i64]);
+
+    /// Checks the same case with absolute and with delta counts.
+    fn check(before: Side<'_>, max_empty: usize, after: Side<'_>) {
+        let mut float = FloatHistogram {
+            positive_spans: spans(before.0),
+            positive_buckets: before.1.iter().map(|v| *v as f64).collect(),
+            ..FloatHistogram::default()
+        };
+        float.compact(max_empty);
+        assert_eq!(float.positive_spans, spans(after.0), "{before:?} max {max_empty}");
+        assert_eq!(float.positive_buckets, after.1.iter().map(|v| *v as f64).collect::<Vec<_>>());
+
+        let deltas = |counts: &[i64]| {
+            let mut previous = 0;
+            counts.iter().map(|c| c - std::mem::replace(&mut previous, *c)).collect::<Vec<_>>()
+        };
+        let mut integer = Histogram {
+            negative_spans: spans(before.0),
+            negative_buckets: deltas(before.1),
+            ..Histogram::default()
+        };
+        integer.compact(max_empty);
+        assert_eq!(integer.negative_spans, spans(after.0), "{before:?} max {max_empty}");
+        assert_eq!(integer.negative_buckets, deltas(after.1));
+    }
+
+    #[test]
+    fn compaction() {
+        #[rustfmt::skip]
+        let cases: &[(Side<'_>, usize, Side<'_>)] = &[
+            ((&[], &[]), 0, (&[], &[])),
+            ((&[(-2, 1), (2, 3)], &[1, 3, 2, 4]), 0, (&[(-2, 1), (2, 3)], &[1, 3, 2, 4])),
+            // Directly adjacent spans become one.
+            ((&[(-2, 1), (0, 3)], &[1, 3, 2, 4]), 0, (&[(-2, 4)], &[1, 3, 2, 4])),
+            // Empty buckets at both ends go, whole empty spans too.
+            ((&[(-3, 3), (1, 4)], &[0, 1, 0, 0, 0, 7, 0]), 0, (&[(-2, 1), (4, 1)], &[1, 7])),
+            ((&[(5, 2), (1, 2)], &[0, 0, 0, 0]), 0, (&[], &[])),
+            ((&[(5, 2), (1, 1), (3, 1)], &[4, 2, 0, 9]), 0, (&[(5, 2), (5, 1)], &[4, 2, 9])),
+            // Runs within a span split it only where longer than allowed.
+            ((&[(0, 6)], &[1, 0, 0, 2, 0, 3]), 0, (&[(0, 1), (2, 1), (1, 1)], &[1, 2, 3])),
+            ((&[(0, 6)], &[1, 0, 0, 2, 0, 3]), 1, (&[(0, 1), (2, 3)], &[1, 2, 0, 3])),
+            ((&[(0, 6)], &[1, 0, 0, 2, 0, 3]), 2, (&[(0, 6)], &[1, 0, 0, 2, 0, 3])),
+            // Near spans join, with empty buckets between.
+            ((&[(-4, 1), (2, 1), (3, 2)], &[5, 6, 7, 8]), 2, (&[(-4, 4), (3, 2)], &[5, 0, 0, 6, 7, 8])),
+            // Spans without buckets only move what follows.
+            ((&[(0, 0), (2, 0), (1, 1), (1, 0)], &[9]), 0, (&[(3, 1)], &[9])),
+        ];
+        for (before, max_empty, after) in cases {
+            check(*before, *max_empty, *after);
+        }
+    }
+
+    #[test]
+    fn a_compensated_bucket_is_not_empty() {
+        let layout = spans(&[(0, 3)]);
+        let mut h = FloatHistogram {
+            positive_spans: layout.clone(),
+            positive_buckets: vec![0.0, 0.0, 1.0],
+            ..FloatHistogram::default()
+        };
+        let mut c = FloatHistogram {
+            positive_spans: layout,
+            positive_buckets: vec![0.0, 1e-9, 0.0],
+            ..FloatHistogram::default()
+        };
+        h.kahan_compact(0, &mut c);
+        assert_eq!((h.positive_buckets, c.positive_buckets), (vec![0.0, 1.0], vec![1e-9, 0.0]));
+        assert_eq!((h.positive_spans, c.positive_spans), (spans(&[(1, 2)]), spans(&[(1, 2)])));
+    }
+
+    #[test]
+    fn coarser_resolution_merges_neighbours() {
+        // Indices -1..=3 and 6, 7; one schema lower these are 0, 0, 1, 1, 2 and 3, 4.
+        let layout = spans(&[(-1, 5), (2, 2)]);
+        let mut h = FloatHistogram {
+            schema: 2,
+            positive_spans: layout.clone(),
+            positive_buckets: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0],
+            ..FloatHistogram::default()
+        };
+        assert_eq!(h.reduce_resolution(1), Ok(()));
+        assert_eq!(h.positive_spans, spans(&[(0, 5)]));
+        assert_eq!(h.positive_buckets, [3.0, 7.0, 5.0, 6.0, 7.0]);
+        let mut h = Histogram {
+            schema: 2,
+            positive_spans: layout,
+            positive_buckets: vec![1, 1, 1, 1, 1, 1, 1],
+            ..Histogram::default()
+        };
+        assert_eq!(h.reduce_resolution(1), Ok(()));
+        assert_eq!(h.positive_buckets, [3, 4, -2, 1, 1]);
+    }
+
+    #[test]
+    fn what_cannot_be_reduced() {
+        let make = |schema, list: &[(i32, u32)], n: usize| FloatHistogram {
+            schema,
+            positive_spans: spans(list),
+            positive_buckets: vec![1.0; n],
+            ..FloatHistogram::default()
+        };
+        #[rustfmt::skip]
+        let cases = [
+            (make(-53, &[], 0), 0, "cannot reduce resolution when there are custom buckets"),
+            (make(3, &[], 0), -53, "cannot reduce resolution to custom buckets schema"),
+            (make(3, &[], 0), 3, "cannot reduce resolution from schema 3 to 3"),
+            (make(3, &[(0, 1), (-1, 1)], 2), 2, "span number 2 with offset -1: histogram has a span whose offset is negative"),
+            (make(3, &[(0, 2)], 1), 2, "have 1 buckets but spans need more: histogram spans specify different number of buckets than provided"),
+            (make(3, &[(0, 2)], 3), 2, "spans need 2 buckets, have 3 buckets: histogram spans specify different number of buckets than provided"),
+        ];
+        for (mut h, target, want) in cases {
+            assert_eq!(h.reduce_resolution(target).unwrap_err().to_string(), want);
+        }
+    }
+}

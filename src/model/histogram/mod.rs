@@ -7,6 +7,8 @@ mod equality;
 mod error;
 mod layout;
 pub mod nhcb;
+#[cfg(test)]
+mod properties;
 mod reset;
 pub mod schema;
 mod text;
@@ -195,4 +197,56 @@ fn absolute_counts(deltas: &[i64], counts: &mut Vec<f64>) {
         count += *delta as f64;
         count
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deltas_become_absolute_counts() {
+        let h = Histogram {
+            counter_reset_hint: CounterResetHint::Gauge,
+            schema: 1,
+            zero_threshold: 0.001,
+            zero_count: 2,
+            count: 12,
+            sum: 3.5,
+            positive_spans: vec![BucketSpan { offset: -1, length: 3 }],
+            positive_buckets: vec![3, -2, 1],
+            negative_spans: vec![BucketSpan { offset: 0, length: 2 }],
+            negative_buckets: vec![1, 2],
+            ..Histogram::default()
+        };
+        assert_eq!(h.validate(), Ok(()));
+        let f = h.to_float();
+        assert_eq!(f.positive_buckets, [3.0, 1.0, 2.0]);
+        assert_eq!(f.negative_buckets, [1.0, 3.0]);
+        assert_eq!((f.zero_count, f.count, f.sum), (2.0, 12.0, 3.5));
+        assert_eq!(f.counter_reset_hint, CounterResetHint::Gauge);
+        assert_eq!(f.size(), 168 + 8 * (1 + 1 + 3 + 2));
+    }
+
+    #[test]
+    fn reused_space_keeps_nothing_of_the_last_histogram() {
+        let mut space = FloatHistogram {
+            zero_count: 5.0,
+            zero_threshold: 1.0,
+            negative_spans: vec![BucketSpan { offset: 0, length: 1 }],
+            negative_buckets: vec![1.0],
+            positive_buckets: vec![1.0; 9],
+            ..FloatHistogram::default()
+        };
+        let h = Histogram {
+            schema: CUSTOM_BUCKETS_SCHEMA,
+            count: 1,
+            positive_spans: vec![BucketSpan { offset: 0, length: 1 }],
+            positive_buckets: vec![1],
+            custom_values: Some([1.0].into()),
+            ..Histogram::default()
+        };
+        h.to_float_in(&mut space);
+        assert!(space.equals(&h.to_float()));
+        assert_eq!(space.validate(), Ok(()));
+    }
 }

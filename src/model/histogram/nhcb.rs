@@ -256,3 +256,95 @@ pub fn split_classic_suffix(name: &str) -> (ClassicSuffix, &str) {
     }
     (ClassicSuffix::None, name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INF: f64 = f64::INFINITY;
+
+    fn collect(buckets: &[(f64, f64)], count: Option<f64>) -> Result<ConvertedHistogram, NhcbError> {
+        let mut t = TempHistogram::new();
+        for (le, n) in buckets {
+            t.set_bucket_count(*le, *n)?;
+        }
+        if let Some(count) = count {
+            t.set_count(count)?;
+        }
+        t.set_sum(7.5)?;
+        t.convert()
+    }
+
+    #[test]
+    fn whole_counts_make_an_integer_histogram() {
+        let want = "{count:9, sum:7.5, [-Inf,1]:2, (1,5]:3, (5,+Inf]:4}";
+        for buckets in [
+            &[(1.0, 2.0), (5.0, 5.0), (INF, 9.0)][..],
+            &[(INF, 9.0), (1.0, 2.0), (5.0, 5.0), (1.0, 99.0)],
+            &[(1.0, 2.0), (5.0, 5.0)],
+        ] {
+            let Ok(ConvertedHistogram::Integer(h)) = collect(buckets, Some(9.0)) else {
+                panic!("not an integer histogram: {buckets:?}")
+            };
+            assert_eq!(h.to_string(), want);
+            assert_eq!(h.validate(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn broken_counts_make_a_float_histogram() {
+        let Ok(ConvertedHistogram::Float(h)) = collect(&[(1.0, 0.5), (2.0, 0.5), (INF, 3.0)], None) else {
+            panic!("not a float histogram")
+        };
+        assert_eq!(h.to_string(), "{count:3, sum:7.5, [-Inf,1]:0.5, (2,+Inf]:2.5}");
+        assert_eq!(h.positive_buckets, [0.5, 2.5]);
+    }
+
+    #[test]
+    fn what_is_missing_is_filled_in() {
+        for (buckets, count, want) in [
+            (&[(1.0, 2.0), (5.0, 5.0)][..], None, "{count:5, sum:7.5, [-Inf,1]:2, (1,5]:3}"),
+            (&[], Some(3.0), "{count:3, sum:7.5, [-Inf,+Inf]:3}"),
+            (&[], None, "{count:0, sum:7.5}"),
+        ] {
+            let h = collect(buckets, count).map(ConvertedHistogram::into_float);
+            assert_eq!(h.map(|h| h.to_string()), Ok(want.to_string()));
+        }
+    }
+
+    #[test]
+    fn errors_stick() {
+        #[rustfmt::skip]
+        let cases: &[(&[(f64, f64)], Option<f64>, &str)] = &[
+            (&[(f64::NAN, 1.0)], None, "bucket boundary must not be NaN"),
+            (&[(1.0, -1.0)], None, "bucket count must be non-negative: le=1, count=-1"),
+            (&[(1.0, 2.0), (2.0, 1.0)], None, "count is not cumulative: 1 < 2"),
+            (&[(2.0, 2.0), (1.0, 3.0)], None, "count is not cumulative: 3 > 2"),
+            (&[(1.0, 2.0)], Some(-1.0), "count must be non-negative: count=-1"),
+            (&[(INF, 2.0)], Some(3.0), "count mismatch: count=3 != le=+Inf count=2"),
+            (&[(INF, 2.5)], Some(3.5), "count mismatch: count=3.5 != le=+Inf count=2.5"),
+        ];
+        for (buckets, count, want) in cases {
+            assert_eq!(collect(buckets, *count).unwrap_err().to_string(), *want);
+        }
+        let mut t = TempHistogram::new();
+        assert!(t.set_bucket_count(f64::NAN, 1.0).is_err());
+        assert_eq!(t.set_sum(1.0), Err(NhcbError::NanBucket));
+        t.reset();
+        assert_eq!(t.set_sum(1.0), Ok(()));
+    }
+
+    #[test]
+    fn huge_counts_are_left_to_floats() {
+        let h = collect(&[(1.0, 2f64.powi(63)), (INF, 2f64.powi(63))], None);
+        assert!(matches!(h, Ok(ConvertedHistogram::Float(_))));
+    }
+
+    #[test]
+    fn suffixes() {
+        assert_eq!(split_classic_suffix("a_bucket"), (ClassicSuffix::Bucket, "a"));
+        assert_eq!(split_classic_suffix("a_sum"), (ClassicSuffix::Sum, "a"));
+        assert_eq!(split_classic_suffix("a_count_count"), (ClassicSuffix::Count, "a_count"));
+        assert_eq!(split_classic_suffix("a_created"), (ClassicSuffix::None, "a_created"));
+    }
+}

@@ -109,3 +109,71 @@ fn fell(mut now: Counts<'_>, before: Counts<'_>) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::histogram::{BucketSpan, CUSTOM_BUCKETS_SCHEMA};
+
+    fn exponential(schema: i32, zero: (f64, f64), offset: i32, buckets: &[f64]) -> FloatHistogram {
+        FloatHistogram {
+            schema,
+            zero_threshold: zero.0,
+            zero_count: zero.1,
+            count: 100.0,
+            positive_spans: vec![BucketSpan { offset, length: buckets.len() as u32 }],
+            positive_buckets: buckets.to_vec(),
+            ..FloatHistogram::default()
+        }
+    }
+
+    fn custom(bounds: &[f64], buckets: &[f64]) -> FloatHistogram {
+        FloatHistogram {
+            custom_values: Some(bounds.into()),
+            ..exponential(CUSTOM_BUCKETS_SCHEMA, (0.0, 0.0), 0, buckets)
+        }
+    }
+
+    #[test]
+    fn layouts_and_counts() {
+        let e = exponential;
+        #[rustfmt::skip]
+        let cases = [
+            ("same", e(0, (0.0, 0.0), 1, &[1.0, 2.0]), e(0, (0.0, 0.0), 1, &[1.0, 2.0]), false),
+            ("bucket fell", e(0, (0.0, 0.0), 1, &[1.0, 2.0]), e(0, (0.0, 0.0), 1, &[2.0, 2.0]), true),
+            ("populated bucket gone", e(0, (0.0, 0.0), 2, &[2.0]), e(0, (0.0, 0.0), 1, &[1.0, 2.0]), true),
+            ("empty bucket gone", e(0, (0.0, 0.0), 2, &[2.0]), e(0, (0.0, 0.0), 1, &[0.0, 2.0]), false),
+            ("new bucket", e(0, (0.0, 0.0), 1, &[1.0, 2.0]), e(0, (0.0, 0.0), 2, &[2.0]), false),
+            ("all gone", e(0, (0.0, 0.0), 1, &[]), e(0, (0.0, 0.0), 2, &[2.0]), true),
+            ("finer", e(1, (0.0, 0.0), 1, &[9.0, 9.0]), e(0, (0.0, 0.0), 1, &[1.0]), true),
+            ("coarser, merged fits", e(0, (0.0, 0.0), 1, &[3.0]), e(1, (0.0, 0.0), 1, &[1.0, 2.0]), false),
+            ("coarser, merged fell", e(0, (0.0, 0.0), 1, &[2.0]), e(1, (0.0, 0.0), 1, &[1.0, 2.0]), true),
+            ("zero bucket narrower", e(0, (1.0, 5.0), 3, &[]), e(0, (2.0, 5.0), 3, &[]), true),
+            ("zero bucket wider, takes bucket", e(0, (2.0, 3.0), 2, &[]), e(0, (1.0, 1.0), 1, &[2.0]), false),
+            ("zero bucket wider, fell", e(0, (2.0, 2.0), 2, &[]), e(0, (1.0, 1.0), 1, &[2.0]), true),
+            ("zero bucket ends in bucket", e(0, (1.5, 9.0), 1, &[2.0]), e(0, (1.0, 1.0), 1, &[2.0]), true),
+            ("zero bucket ends in empty bucket", e(0, (1.5, 9.0), 1, &[2.0]), e(0, (1.0, 1.0), 1, &[0.0]), false),
+            ("to custom", custom(&[1.0], &[9.0]), e(0, (0.0, 0.0), 1, &[2.0]), true),
+            ("from custom", e(0, (0.0, 0.0), 1, &[2.0]), custom(&[1.0], &[1.0]), true),
+            ("custom bounds gone", custom(&[1.0, 3.0], &[2.0, 2.0]), custom(&[1.0, 2.0, 3.0], &[2.0, 1.0, 1.0]), false),
+            ("shared bound fell", custom(&[1.0, 3.0], &[1.0, 9.0]), custom(&[1.0, 2.0], &[2.0, 1.0]), true),
+            ("last bucket fell", custom(&[1.0, 3.0], &[2.0, 0.0]), custom(&[1.0, 2.0], &[2.0, 1.0]), true),
+        ];
+        for (name, now, before, want) in cases {
+            assert_eq!(now.detect_reset(&before), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn hints_and_count_decide_first() {
+        let before = exponential(0, (0.0, 0.0), 1, &[1.0]);
+        let mut now = before.clone();
+        now.counter_reset_hint = CounterResetHint::CounterReset;
+        assert!(now.detect_reset(&before));
+        now.count = 1.0;
+        now.counter_reset_hint = CounterResetHint::NotCounterReset;
+        assert!(!now.detect_reset(&before));
+        now.counter_reset_hint = CounterResetHint::Gauge;
+        assert!(now.detect_reset(&before));
+    }
+}

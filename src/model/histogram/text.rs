@@ -133,3 +133,81 @@ fn list(values: &[f64]) -> String {
     let texts: Vec<String> = values.iter().map(|v| format_g(*v)).collect();
     format!("[{}]", texts.join(" "))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::histogram::{BucketSpan, CUSTOM_BUCKETS_SCHEMA};
+
+    fn exponential() -> FloatHistogram {
+        FloatHistogram {
+            schema: 0,
+            count: 1_000_009.5,
+            sum: 2.5,
+            zero_threshold: 0.25,
+            zero_count: 3.0,
+            positive_spans: vec![BucketSpan { offset: 0, length: 2 }, BucketSpan { offset: 1, length: 1 }],
+            positive_buckets: vec![1.0, 0.0, 1_000_000.0],
+            negative_spans: vec![BucketSpan { offset: 1, length: 2 }],
+            negative_buckets: vec![2.0, 3.5],
+            ..FloatHistogram::default()
+        }
+    }
+
+    #[test]
+    fn populated_buckets_in_rising_order() {
+        assert_eq!(
+            exponential().to_string(),
+            "{count:1.0000095e+06, sum:2.5, [-4,-2):3.5, [-2,-1):2, [-0.25,0.25]:3, (0.5,1]:1, (4,8]:1e+06}"
+        );
+        let h = FloatHistogram {
+            schema: CUSTOM_BUCKETS_SCHEMA,
+            count: 6.0,
+            sum: -1.0,
+            positive_spans: vec![BucketSpan { offset: 0, length: 3 }],
+            positive_buckets: vec![1.0, 2.0, 3.0],
+            custom_values: Some([1.0, 2.5].into()),
+            ..FloatHistogram::default()
+        };
+        assert_eq!(h.to_string(), "{count:6, sum:-1, [-Inf,1]:1, (1,2.5]:2, (2.5,+Inf]:3}");
+        assert_eq!(FloatHistogram::default().to_string(), "{count:0, sum:0}");
+    }
+
+    #[test]
+    fn integer_counts_have_no_exponent() {
+        let h = Histogram {
+            count: 2_000_000,
+            negative_spans: vec![BucketSpan { offset: 1, length: 2 }],
+            negative_buckets: vec![1_000_000, 0],
+            ..Histogram::default()
+        };
+        assert_eq!(h.to_string(), "{count:2000000, sum:0, [-4,-2):1000000, [-2,-1):1000000}");
+    }
+
+    #[test]
+    fn test_script_form() {
+        assert_eq!(
+            exponential().test_expression(),
+            "{{count:1.0000095e+06 sum:2.5 z_bucket:3 z_bucket_w:0.25 buckets:[1 0 0 1e+06] \
+             n_offset:1 n_buckets:[2 3.5]}}"
+        );
+        let mut h = FloatHistogram {
+            schema: CUSTOM_BUCKETS_SCHEMA,
+            counter_reset_hint: CounterResetHint::NotCounterReset,
+            count: 2.0,
+            positive_spans: vec![BucketSpan { offset: 0, length: 2 }],
+            positive_buckets: vec![0.0, 2.0],
+            custom_values: Some([1.0, 2.5].into()),
+            ..FloatHistogram::default()
+        };
+        assert_eq!(
+            h.test_expression(),
+            "{{schema:-53 count:2 custom_values:[1 2.5] counter_reset_hint:not_reset offset:1 buckets:[2]}}"
+        );
+        h.counter_reset_hint = CounterResetHint::CounterReset;
+        assert!(h.test_expression().contains("counter_reset_hint:reset"));
+        h.counter_reset_hint = CounterResetHint::Gauge;
+        assert!(h.test_expression().contains("counter_reset_hint:gauge"));
+        assert_eq!(FloatHistogram::default().test_expression(), "{{}}");
+    }
+}

@@ -182,3 +182,90 @@ fn midpoint(lower: f64, upper: f64, positive: bool, linear: bool) -> f64 {
     let mean = (lower * upper).abs().sqrt();
     if positive { mean } else { -mean }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::histogram::CUSTOM_BUCKETS_SCHEMA;
+
+    fn exponential() -> FloatHistogram {
+        // Positive (1,2], (2,4]; negative [-2,-1); zero [-0.5,0.5].
+        FloatHistogram {
+            zero_threshold: 0.5,
+            zero_count: 4.0,
+            count: 16.0,
+            sum: 1000.0,
+            positive_spans: vec![BucketSpan { offset: 1, length: 2 }],
+            positive_buckets: vec![2.0, 8.0],
+            negative_spans: vec![BucketSpan { offset: 1, length: 1 }],
+            negative_buckets: vec![2.0],
+            ..FloatHistogram::default()
+        }
+    }
+
+    #[test]
+    fn exponential_buckets() {
+        let root2 = 2f64.sqrt();
+        #[rustfmt::skip]
+        let cases: &[(f64, bool, f64, f64, &[f64], &[f64], f64)] = &[
+            // cut, keep below, count, sum, positive, negative, zero
+            (4.0, true, 16.0, 1000.0, &[2.0, 8.0], &[2.0], 4.0),
+            (-2.0, false, 16.0, 1000.0, &[2.0, 8.0], &[2.0], 4.0),
+            (2.0, true, 8.0, 0.0, &[2.0], &[2.0], 4.0),
+            (2.0, false, 8.0, 8.0 * 8f64.sqrt(), &[8.0], &[], 0.0),
+            (0.25, true, 5.0, -2.0 * root2 - 0.125 * 3.0, &[], &[2.0], 3.0),
+            (-9.0, true, 0.0, 0.0, &[], &[], 0.0),
+            (9.0, false, 0.0, 0.0, &[], &[], 0.0),
+        ];
+        for (cut, below, count, sum, positive, negative, zero) in cases {
+            let mut h = exponential();
+            h.trim_buckets(*cut, *below);
+            let name = format!("{cut} below {below}: {h}");
+            assert_eq!(h.count, *count, "{name}");
+            assert!((h.sum - sum).abs() < 1e-9, "{name}");
+            assert_eq!(h.positive_buckets, *positive, "{name}");
+            assert_eq!(h.negative_buckets, *negative, "{name}");
+            assert_eq!(h.zero_count, *zero, "{name}");
+            assert_eq!(h.validate(), Ok(()), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_cut_bucket_is_split_on_a_logarithmic_scale() {
+        let mut h = exponential();
+        h.trim_buckets(8f64.sqrt(), true);
+        assert!((h.positive_buckets[1] - 4.0).abs() < 1e-12);
+        let mut h = exponential();
+        h.trim_buckets(-(2f64.sqrt()), false);
+        assert!((h.negative_buckets[0] - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn custom_buckets_are_split_evenly_and_infinite_ones_not_at_all() {
+        let make = || FloatHistogram {
+            schema: CUSTOM_BUCKETS_SCHEMA,
+            count: 14.0,
+            sum: 50.0,
+            positive_spans: vec![BucketSpan { offset: 0, length: 3 }],
+            positive_buckets: vec![4.0, 8.0, 2.0],
+            custom_values: Some([2.0, 6.0].into()),
+            ..FloatHistogram::default()
+        };
+        #[rustfmt::skip]
+        let cases: &[(f64, bool, f64, f64, &[f64])] = &[
+            (5.0, true, 10.0, 4.0 * 1.0 + 6.0 * 3.5, &[4.0, 6.0]),
+            (5.0, false, 4.0, 2.0 * 5.5 + 2.0 * 6.0, &[2.0, 2.0]),
+            (1.0, true, 2.0, 2.0 * 0.5, &[2.0]),
+            (1.0, false, 12.0, 2.0 * 1.5 + 8.0 * 4.0 + 2.0 * 6.0, &[2.0, 8.0, 2.0]),
+            (7.0, true, 12.0, 4.0 + 32.0, &[4.0, 8.0]),
+            (7.0, false, 2.0, 14.0, &[2.0]),
+            (-1.0, true, 0.0, 0.0, &[]),
+        ];
+        for (cut, below, count, sum, buckets) in cases {
+            let mut h = make();
+            h.trim_buckets(*cut, *below);
+            assert_eq!((h.count, h.sum), (*count, *sum), "{cut} below {below}");
+            assert_eq!(h.positive_buckets, *buckets, "{cut} below {below}");
+        }
+    }
+}

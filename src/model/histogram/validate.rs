@@ -160,3 +160,88 @@ fn check_bounds(bounds: &[f64], spans: &[BucketSpan], have: usize) -> Result<(),
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::histogram::CUSTOM_BUCKETS_SCHEMA;
+
+    fn spans(list: &[(i32, u32)]) -> Vec<BucketSpan> {
+        list.iter().map(|(offset, length)| BucketSpan { offset: *offset, length: *length }).collect()
+    }
+
+    fn custom(bounds: &[f64], list: &[(i32, u32)], buckets: &[f64]) -> FloatHistogram {
+        FloatHistogram {
+            schema: CUSTOM_BUCKETS_SCHEMA,
+            positive_spans: spans(list),
+            positive_buckets: buckets.to_vec(),
+            custom_values: Some(bounds.into()),
+            ..FloatHistogram::default()
+        }
+    }
+
+    #[test]
+    fn float_histograms() {
+        let base = FloatHistogram::default;
+        let mismatch = "histogram spans specify different number of buckets than provided";
+        let negative = "histogram has a bucket whose observation count is negative";
+        #[rustfmt::skip]
+        let cases: Vec<(FloatHistogram, String)> = vec![
+            (FloatHistogram { schema: 9, ..base() },
+             "histogram has an invalid schema, which must be between -4 and 8 for exponential buckets, or -53 for custom buckets, got schema 9".into()),
+            (FloatHistogram { positive_spans: spans(&[(0, 2)]), ..base() },
+             format!("positive side: spans need 2 buckets, have 0 buckets: {mismatch}")),
+            (FloatHistogram { negative_spans: spans(&[(-3, 1), (-1, 1)]), negative_buckets: vec![1.0; 2], ..base() },
+             "negative side: span number 2 with offset -1: histogram has a span whose offset is negative".into()),
+            (FloatHistogram { positive_spans: spans(&[(0, 1)]), positive_buckets: vec![-1.5], ..base() },
+             format!("positive side: bucket number 1 has observation count of -1.5: {negative}")),
+            (FloatHistogram { zero_count: -2.0, ..base() },
+             format!("zero bucket has observation count of -2: {negative}")),
+            (FloatHistogram { count: -2.0, ..base() },
+             "observation count is  -2: histogram's observation count is negative".into()),
+            (FloatHistogram { custom_values: Some([1.0].into()), ..base() },
+             "histogram with exponential schema must not have custom bounds".into()),
+            (custom(&[1.0, 1.0], &[], &[]),
+             "custom buckets: previous bound is 1.000000 and current is 1.000000: histogram custom bounds must be in strictly increasing order".into()),
+            (custom(&[1.0, f64::INFINITY], &[], &[]),
+             "custom buckets: last +Inf bound must not be explicitly defined: histogram custom bounds must be finite".into()),
+            (custom(&[f64::NAN], &[], &[]), "custom buckets: histogram custom bounds must not be NaN".into()),
+            (custom(&[1.0], &[(1, 2)], &[1.0, 1.0]),
+             "custom buckets: only 1 custom bounds defined which is insufficient to cover total span length of 3: histogram custom bounds are too few".into()),
+            (custom(&[1.0], &[(-1, 1)], &[1.0]),
+             "custom buckets: span number 1 with offset -1: histogram has a span whose offset is negative".into()),
+            (FloatHistogram { zero_count: 1.0, ..custom(&[1.0], &[], &[]) }, "custom buckets: must have zero count of 0".into()),
+            (FloatHistogram { zero_threshold: 1.0, ..custom(&[1.0], &[], &[]) }, "custom buckets: must have zero threshold of 0".into()),
+            (FloatHistogram { negative_spans: spans(&[(0, 1)]), ..custom(&[1.0], &[], &[]) }, "custom buckets: must not have negative spans".into()),
+            (FloatHistogram { negative_buckets: vec![1.0], ..custom(&[1.0], &[], &[]) }, "custom buckets: must not have negative buckets".into()),
+        ];
+        for (h, want) in cases {
+            assert_eq!(h.validate().unwrap_err().to_string(), want);
+        }
+        assert_eq!(custom(&[1.0, 2.0], &[(1, 2)], &[1.0, 0.0]).validate(), Ok(()));
+    }
+
+    #[test]
+    fn integer_counts_must_add_up() {
+        let mut h = Histogram {
+            count: 4,
+            zero_count: 1,
+            positive_spans: spans(&[(0, 2)]),
+            positive_buckets: vec![2, -1],
+            ..Histogram::default()
+        };
+        assert_eq!(h.validate(), Ok(()));
+        h.count = 5;
+        assert_eq!(h.validate(), Err(HistogramError::CountMismatch { found: 4, count: 5 }));
+        h.sum = f64::NAN;
+        assert_eq!(h.validate(), Ok(()));
+        h.count = 3;
+        assert_eq!(h.validate(), Err(HistogramError::CountNotBigEnough { found: 4, count: 3 }));
+        h.positive_buckets = vec![2, -3];
+        assert_eq!(
+            h.validate().unwrap_err().to_string(),
+            "positive side: bucket number 2 has observation count of -1: \
+             histogram has a bucket whose observation count is negative"
+        );
+    }
+}
