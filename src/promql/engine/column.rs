@@ -25,7 +25,11 @@ impl Column {
 
     /// A column with the same float at every step.
     pub fn constant(steps: usize, value: f64) -> Self {
-        let mut c = Self { values: vec![value; steps], present: vec![u64::MAX; steps.div_ceil(64)], histograms: Vec::new() };
+        let mut c = Self {
+            values: vec![value; steps],
+            present: vec![u64::MAX; steps.div_ceil(64)],
+            histograms: Vec::new(),
+        };
         c.mask_tail();
         c
     }
@@ -119,7 +123,11 @@ impl Column {
     pub fn bytes(&self) -> usize {
         self.values.capacity() * 8
             + self.present.capacity() * 8
-            + self.histograms.iter().map(|(_, h)| 192 + 8 * (h.positive_buckets.len() + h.negative_buckets.len())).sum::<usize>()
+            + self
+                .histograms
+                .iter()
+                .map(|(_, h)| 192 + 8 * (h.positive_buckets.len() + h.negative_buckets.len()))
+                .sum::<usize>()
     }
 }
 

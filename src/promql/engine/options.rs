@@ -31,7 +31,10 @@ impl Features {
             "promql-per-step-stats" => &mut self.per_step_stats,
             "use-start-timestamps" => &mut self.use_start_timestamps,
             "type-and-unit-labels" => &mut self.type_and_unit_labels,
-            "promql-duration-expr" | "native-histograms" | "promql-at-modifier" | "promql-negative-offset" => {
+            "promql-duration-expr"
+            | "native-histograms"
+            | "promql-at-modifier"
+            | "promql-negative-offset" => {
                 return Ok(false);
             }
             _ => return Err(()),

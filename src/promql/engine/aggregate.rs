@@ -1,0 +1,275 @@
+//! Aggregations that fold series into groups as they come, and `quantile`, which has to keep them.
+
+use tsdbctl_model::Span;
+use tsdbctl_storage::Annotation;
+
+use super::account::{StepCounts, StepStats, histogram_samples};
+use super::check_samples;
+use super::column::Column;
+use super::error::QueryError;
+use super::grouping::{Grouping, Groups};
+use super::operator::{Eval, Operator, Report, SeriesList, drain_scalar};
+use super::options::StepGrid;
+use crate::functions::aggregate::GroupAccumulator;
+use crate::functions::order::quantile;
+use crate::parser::ast::AggregateOp;
+
+/// The parameter of an aggregation, one value per step.
+#[derive(Clone, Debug, Default)]
+pub struct Param {
+    values: Vec<f64>,
+}
+
+impl Param {
+    /// Evaluates the parameter's operator.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub fn evaluate(op: &mut dyn Operator, ev: &mut Eval) -> Result<Self, QueryError> {
+        Ok(Self { values: drain_scalar(op, ev)? })
+    }
+
+    /// The value at step `k`.
+    pub fn at(&self, k: usize) -> f64 {
+        self.values.get(k).copied().unwrap_or(0.0)
+    }
+
+    /// Whether any is NaN.
+    pub fn has_nan(&self) -> bool {
+        self.values.iter().any(|v| v.is_nan())
+    }
+
+    /// The largest; NaN if any is, as Go's `math.Max`.
+    pub fn max(&self) -> f64 {
+        self.values
+            .iter()
+            .copied()
+            .fold(-f64::MAX, |a, b| if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) })
+    }
+
+    /// The smallest; NaN if any is.
+    pub fn min(&self) -> f64 {
+        self.values
+            .iter()
+            .copied()
+            .fold(f64::MAX, |a, b| if a.is_nan() || b.is_nan() { f64::NAN } else { a.min(b) })
+    }
+}
+
+/// What upstream counts while it aggregates: the inputs, then the results.
+#[derive(Default)]
+pub struct AggregateCounts {
+    /// Samples of the result at each step that are counted while aggregating.
+    pub results: StepCounts,
+    /// Samples of the finished matrix.
+    pub matrix: i64,
+}
+
+impl AggregateCounts {
+    /// Notes a result column.
+    pub fn give(&mut self, column: &Column) {
+        self.matrix += column.float_count() as i64
+            + column.histograms.iter().map(|(_, h)| histogram_samples(h)).sum::<i64>();
+    }
+
+    /// Replays upstream: inputs stay until the result is complete.
+    pub fn replay(&self, before: i64, current: i64, peak: &mut i64) -> i64 {
+        *peak = (*peak).max(current);
+        let end = before + self.matrix;
+        *peak = (*peak).max(end);
+        end
+    }
+}
+
+/// `sum`, `avg`, `count`, `min`, `max`, `group`, `stddev`, `stdvar`, `quantile`.
+pub struct Aggregate {
+    /// The operator.
+    pub op: AggregateOp,
+    /// Its groups.
+    pub grouping: Grouping,
+    /// Parameter of `quantile`.
+    pub param: Option<Box<dyn Operator>>,
+    /// What is aggregated.
+    pub input: Box<dyn Operator>,
+    /// Place of the input, for annotations.
+    pub expr_span: Span,
+    /// Place of the parameter.
+    pub param_span: Span,
+    /// Place of the aggregation.
+    pub span: Span,
+    /// Place in upstream's evaluation order.
+    pub rank: u32,
+    groups: Groups,
+    input_series: SeriesList,
+    phi: Param,
+    results: std::vec::IntoIter<Column>,
+    folded: bool,
+    counts: AggregateCounts,
+}
+
+impl Aggregate {
+    /// An aggregation of `input`.
+    #[allow(clippy::too_many_arguments)]
+    pub fn new(
+        op: AggregateOp,
+        grouping: Grouping,
+        param: Option<Box<dyn Operator>>,
+        input: Box<dyn Operator>,
+        spans: (Span, Span, Span),
+        rank: u32,
+    ) -> Self {
+        Self {
+            op,
+            grouping,
+            param,
+            input,
+            expr_span: spans.0,
+            param_span: spans.1,
+            span: spans.2,
+            rank,
+            groups: Groups::default(),
+            input_series: SeriesList::new(),
+            phi: Param::default(),
+            results: Vec::new().into_iter(),
+            folded: false,
+            counts: AggregateCounts::default(),
+        }
+    }
+
+    fn fold(&mut self, ev: &mut Eval) -> Result<Vec<Column>, QueryError> {
+        let steps = self.grid().steps;
+        let n = self.groups.series.len();
+        let mut states: Vec<GroupAccumulator> =
+            (0..n).map(|_| GroupAccumulator::new(self.op, steps, self.expr_span)).collect();
+        let bytes = n * steps * states.first().map_or(0, |s| s.bytes_per_step());
+        ev.hold("groups of an aggregation", bytes)?;
+        let mut i = 0;
+        while let Some(column) = self.input.next(ev)? {
+            let (rank, annotations) = (self.rank, &mut ev.annotations);
+            let name = if column.histograms.is_empty() {
+                String::new()
+            } else {
+                let labels = self.input_series.labels(i);
+                let name = super::operator::label_value(labels, tsdbctl_model::symbols::NAME);
+                ev.symbols.resolve(name).to_owned()
+            };
+            let mut note = |a: Annotation| annotations.add(rank, a);
+            states[self.groups.of_series[i] as usize].fold(&column, &name, &mut note);
+            ev.recycle(column);
+            i += 1;
+        }
+        let (rank, annotations) = (self.rank, &mut ev.annotations);
+        let mut note = |a: Annotation| annotations.add(rank, a);
+        Ok(states.into_iter().map(|s| s.finish(&mut note)).collect())
+    }
+
+    fn quantiles(&mut self, ev: &mut Eval) -> Result<Vec<Column>, QueryError> {
+        let steps = self.grid().steps;
+        let mut members: Vec<Vec<Column>> = (0..self.groups.series.len()).map(|_| Vec::new()).collect();
+        let mut i = 0;
+        while let Some(column) = self.input.next(ev)? {
+            if !column.histograms.is_empty() {
+                let a = Annotation::histogram_ignored_in_aggregation("quantile", self.expr_span);
+                ev.annotate(self.rank, a);
+            }
+            members[self.groups.of_series[i] as usize].push(column);
+            i += 1;
+        }
+        let mut out = Vec::with_capacity(members.len());
+        let mut values = Vec::new();
+        for columns in members {
+            let mut result = ev.column(steps)?;
+            for k in 0..steps {
+                values.clear();
+                values.extend(columns.iter().filter_map(|c| c.float(k)));
+                if !values.is_empty() {
+                    result.set_float(k, quantile(self.phi.at(k), &mut values));
+                }
+            }
+            for column in columns {
+                ev.recycle(column);
+            }
+            out.push(result);
+        }
+        Ok(out)
+    }
+
+    fn check_phi(&self, ev: &mut Eval) {
+        if self.phi.has_nan() {
+            ev.annotate(self.rank, Annotation::invalid_quantile(f64::NAN, self.param_span));
+        }
+        if self.phi.max() > 1.0 {
+            ev.annotate(self.rank, Annotation::invalid_quantile(self.phi.max(), self.param_span));
+        }
+        if self.phi.min() < 0.0 {
+            ev.annotate(self.rank, Annotation::invalid_quantile(self.phi.min(), self.param_span));
+        }
+    }
+}
+
+impl Operator for Aggregate {
+    fn open(&mut self, ev: &mut Eval) -> Result<SeriesList, QueryError> {
+        if let Some(param) = &mut self.param {
+            self.phi = Param::evaluate(param.as_mut(), ev)?;
+        }
+        let list = self.input.open(ev)?;
+        self.groups = self.grouping.assign(ev, &list);
+        self.input_series = list;
+        if self.op == AggregateOp::Quantile {
+            self.check_phi(ev);
+        }
+        ev.hold("labels of groups", self.groups.series.bytes())?;
+        Ok(self.groups.series.clone())
+    }
+
+    fn next(&mut self, ev: &mut Eval) -> Result<Option<Column>, QueryError> {
+        if !self.folded {
+            self.folded = true;
+            let columns = if self.op == AggregateOp::Quantile { self.quantiles(ev)? } else { self.fold(ev)? };
+            for column in &columns {
+                self.counts.give(column);
+            }
+            check_samples(self.counts.matrix, ev)?;
+            self.results = columns.into_iter();
+        }
+        Ok(self.results.next())
+    }
+
+    fn grid(&self) -> StepGrid {
+        self.input.grid()
+    }
+
+    fn account(&self, current: i64, peak: &mut i64) -> i64 {
+        let mut now = current;
+        for input in self.inputs() {
+            now = input.account(now, peak);
+        }
+        self.counts.replay(current, now, peak)
+    }
+
+    fn step_stats(&self) -> StepStats {
+        StepStats::of_inputs(&self.inputs(), self.grid().steps)
+    }
+
+    fn report(&self) -> Report {
+        let words = if self.grouping.without { "without" } else { "by" };
+        let name = if self.grouping.labels.is_empty() && !self.grouping.without {
+            self.op.as_str().to_string()
+        } else {
+            format!("{} {words} ({})", self.op.as_str(), self.grouping.labels.join(", "))
+        };
+        Report { name, series: self.groups.series.len() as u64, ..Report::default() }
+    }
+
+    fn inputs(&self) -> Vec<&dyn Operator> {
+        let mut all: Vec<&dyn Operator> = self.param.iter().map(|p| p.as_ref() as &dyn Operator).collect();
+        all.push(self.input.as_ref());
+        all
+    }
+
+    fn inputs_mut(&mut self) -> Vec<&mut Box<dyn Operator>> {
+        let mut all: Vec<&mut Box<dyn Operator>> = self.param.iter_mut().collect();
+        all.push(&mut self.input);
+        all
+    }
+}
