@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use tsdbctl_storage::StorageError;
+use tsdbctl_storage::{Control, StorageError};
 
 use crate::index::Index;
 use crate::meta::BlockMeta;
@@ -70,6 +70,40 @@ impl Block {
         }
         let listed = Segments::list(&self.dir)?;
         Ok(self.segments.get_or_init(|| listed))
+    }
+
+    /// Time of the newest sample by the index, Unix ms: the block's range may end later. Chunks that are deleted as a
+    /// whole do not count.
+    ///
+    /// # Errors
+    /// If the index is damaged, or the query is to stop.
+    pub fn newest_sample_time(&self, control: &Control) -> Result<Option<i64>, StorageError> {
+        let end = self.meta.max_time.saturating_sub(1);
+        let mut newest = None;
+        for (n, reference) in self.index.all_postings()?.to_vec().into_iter().enumerate() {
+            if n.is_multiple_of(4096) {
+                control.check("newest sample")?;
+            }
+            let mut c = self.index.series(reference)?;
+            for _ in 0..c.labels.saturating_mul(2) {
+                if c.cursor.uvarint().is_none() {
+                    return Err(self.index.cut_series(c.cursor.pos()));
+                }
+            }
+            let deleted = self.tombstones.of(u64::from(reference));
+            let last = self
+                .index
+                .chunks(c.cursor.pos() as u64)
+                .filter(|c| !deleted.iter().any(|d| d.mint <= c.mint && c.maxt <= d.maxt))
+                .map(|c| c.maxt)
+                .max();
+            newest = newest.max(last);
+            if newest >= Some(end) {
+                break;
+            }
+        }
+        self.index.check_intact()?;
+        Ok(newest)
     }
 
     /// A querier over the whole block.

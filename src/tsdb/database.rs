@@ -115,14 +115,24 @@ impl Database {
         gaps(&self.blocks, tolerance_ms)
     }
 
-    /// Time of the newest sample, Unix ms, without replaying a log.
+    /// Time of the newest sample, Unix ms, without replaying a log: by the logs, and by the index of a block that may
+    /// have a later one.
     ///
     /// # Errors
-    /// If a log cannot be read.
+    /// If a log or an index cannot be read.
     pub fn newest_sample_time(&self, control: &Control) -> Result<Option<i64>, StorageError> {
-        let mut newest = self.time_range().map(|r| r.1);
+        let mut newest = None;
         for head in &self.heads {
             newest = newest.max(tsdbctl_head::newest_sample_time(&head.dir, control)?);
+        }
+        // A block's range may end after its last sample, so its index is asked if the range ends last.
+        let mut by_end: Vec<&BlockEntry> = self.blocks.iter().collect();
+        by_end.sort_by_key(|b| std::cmp::Reverse(b.meta.max_time));
+        for entry in by_end {
+            if newest >= Some(entry.meta.max_time.saturating_sub(1)) {
+                break;
+            }
+            newest = newest.max(entry.block()?.newest_sample_time(control)?);
         }
         Ok(newest)
     }

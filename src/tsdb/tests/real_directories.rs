@@ -64,7 +64,7 @@ fn everything() -> Vec<Matcher> {
 fn check(archive: &str, dump: &str) {
     let Some((_dir, top)) = testkit::unpack_directory(archive) else { return };
     let Some(want) = dumped(dump) else { return };
-    let got = read(&open(&[top.clone()]), i64::MIN, i64::MAX, &everything());
+    let got = read(&open(std::slice::from_ref(&top)), i64::MIN, i64::MAX, &everything());
     let missing: Vec<_> = want.keys().filter(|k| !got.contains_key(*k)).collect();
     let extra: Vec<_> = got.keys().filter(|k| !want.contains_key(*k)).collect();
     assert!(
@@ -109,7 +109,7 @@ fn block_dirs(top: &Path) -> Vec<PathBuf> {
 fn directories_and_blocks_given_twice_change_nothing() {
     let Some((_dir, top)) = testkit::unpack_directory("data/prometheus-2.42-crashed.tar.zst") else { return };
     let up = [Matcher::equal("__name__", "up")];
-    let once = read(&open(&[top.clone()]), i64::MIN, i64::MAX, &up);
+    let once = read(&open(std::slice::from_ref(&top)), i64::MIN, i64::MAX, &up);
     let mut twice = vec![top.clone(), top.clone()];
     twice.extend(block_dirs(&top));
     assert_eq!(read(&open(&twice), i64::MIN, i64::MAX, &up), once);
@@ -118,7 +118,8 @@ fn directories_and_blocks_given_twice_change_nothing() {
     let of_block = read(&single, i64::MIN, i64::MAX, &up);
     assert!(!of_block.is_empty());
     assert!(of_block.keys().all(|(_, t)| (mint..=maxt).contains(t)));
-    assert_eq!(single.newest_sample_time(&Control::default()).unwrap(), Some(maxt));
+    let last = read(&single, i64::MIN, i64::MAX, &everything()).keys().map(|k| k.1).max();
+    assert_eq!(single.newest_sample_time(&Control::default()).unwrap(), last);
 }
 
 #[test]
@@ -137,12 +138,12 @@ fn superseded_and_half_made_blocks_are_left_out() {
     let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(&meta).unwrap()).unwrap();
     json["compaction"]["parents"] = serde_json::json!([{ "ulid": name, "minTime": 0, "maxTime": 1 }]);
     std::fs::write(&meta, json.to_string()).unwrap();
-    let db = open(&[top.clone()]);
+    let db = open(std::slice::from_ref(&top));
     assert_eq!(db.blocks().len(), before.len() - 1);
     assert_eq!(db.superseded()[0].dir, *victim);
     std::fs::write(&meta, "{").unwrap();
-    assert!(Database::open(&[top.clone()], OpenOptions::default()).is_err());
-    let tolerant = Database::open(&[top.clone()], OpenOptions { tolerant: true }).unwrap();
+    assert!(Database::open(std::slice::from_ref(&top), OpenOptions::default()).is_err());
+    let tolerant = Database::open(std::slice::from_ref(&top), OpenOptions { tolerant: true }).unwrap();
     assert_eq!(tolerant.losses().len(), 1);
     assert!(Database::open(&[top.join("01ARZ3NDEKTSV4RRFFQ69G5FAV")], OpenOptions::default()).is_err());
 }
@@ -150,7 +151,7 @@ fn superseded_and_half_made_blocks_are_left_out() {
 #[test]
 fn overlaps_and_gaps_are_found() {
     let Some((_dir, top)) = testkit::unpack_directory("data/prometheus-3.14-crashed.tar.zst") else { return };
-    let db = open(&[top.clone()]);
+    let db = open(std::slice::from_ref(&top));
     assert!(db.overlaps().is_empty() && db.gaps(0).is_empty());
     let mut dirs = block_dirs(&top);
     dirs.push(dirs[1].clone());
@@ -158,4 +159,39 @@ fn overlaps_and_gaps_are_found() {
     let db = open(&dirs);
     assert_eq!(db.overlaps().len(), 1);
     assert_eq!(db.gaps(0).len(), 1);
+}
+
+#[test]
+fn instant_reads_over_blocks_and_head_end_with_the_sample_that_whole_reads_end_with() {
+    let Some((_dir, top)) = testkit::unpack_directory("data/prometheus-2.42-crashed.tar.zst") else { return };
+    let db = open(std::slice::from_ref(&top));
+    let control = Control::default();
+    let querier = db.querier(i64::MIN, i64::MAX, &[], &control).unwrap();
+    let mut symbols = SymbolTable::new();
+    let hints = SelectHints { start: i64::MIN, end: i64::MAX, ..SelectHints::default() };
+    let set = querier.select(&hints, &everything(), &mut symbols, &control).unwrap();
+    assert!((1..set.len()).all(|i| symbols.compare(set.labels(i - 1), set.labels(i)).is_lt()));
+    let start = db.time_range().unwrap().0;
+    let end = db.newest_sample_time(&control).unwrap().unwrap();
+    let (mut whole, mut newest) = (SampleColumns::default(), SampleColumns::default());
+    let (mut much, mut little) = (ReadStats::default(), ReadStats::default());
+    for i in 0..set.len() {
+        for k in 0..=8 {
+            let first = start + (end - start) * k / 8 + 7;
+            let mut filter =
+                TimeFilter { first, step: 0, steps: 1, before: 300_000, after: 0, newest_only: false };
+            whole.clear();
+            newest.clear();
+            set.read(i, &filter, &mut whole, &mut much).unwrap();
+            filter.newest_only = true;
+            set.read(i, &filter, &mut newest, &mut little).unwrap();
+            assert_eq!(
+                newest.floats.t.last(),
+                whole.floats.t.last(),
+                "{} at {first}",
+                symbols.labels(set.labels(i))
+            );
+        }
+    }
+    assert!(little.chunks < much.chunks, "{little:?} {much:?}");
 }
