@@ -64,6 +64,8 @@ fn populated(spans: &[BucketSpan]) -> impl Iterator<Item = BucketSpan> + '_ {
 mod tests {
     use super::*;
 
+    type Layout = &'static [(i32, u32)];
+
     fn spans(list: &[(i32, u32)]) -> Vec<BucketSpan> {
         list.iter().map(|(offset, length)| BucketSpan { offset: *offset, length: *length }).collect()
     }
@@ -71,7 +73,7 @@ mod tests {
     #[test]
     fn empty_spans_do_not_matter() {
         #[rustfmt::skip]
-        let cases: &[(&[(i32, u32)], &[(i32, u32)], bool)] = &[
+        let cases: &[(Layout, Layout, bool)] = &[
             (&[], &[], true),
             (&[], &[(3, 0)], true),
             (&[(1, 2)], &[(1, 2), (4, 0), (1, 0)], true),

@@ -261,6 +261,8 @@ pub fn split_classic_suffix(name: &str) -> (ClassicSuffix, &str) {
 mod tests {
     use super::*;
 
+    type Samples = &'static [(f64, f64)];
+
     const INF: f64 = f64::INFINITY;
 
     fn collect(buckets: &[(f64, f64)], count: Option<f64>) -> Result<ConvertedHistogram, NhcbError> {
@@ -315,7 +317,7 @@ mod tests {
     #[test]
     fn errors_stick() {
         #[rustfmt::skip]
-        let cases: &[(&[(f64, f64)], Option<f64>, &str)] = &[
+        let cases: &[(Samples, Option<f64>, &str)] = &[
             (&[(f64::NAN, 1.0)], None, "bucket boundary must not be NaN"),
             (&[(1.0, -1.0)], None, "bucket count must be non-negative: le=1, count=-1"),
             (&[(1.0, 2.0), (2.0, 1.0)], None, "count is not cumulative: 1 < 2"),

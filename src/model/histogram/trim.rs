@@ -188,6 +188,8 @@ mod tests {
     use super::*;
     use crate::histogram::CUSTOM_BUCKETS_SCHEMA;
 
+    type Counts = &'static [f64];
+
     fn exponential() -> FloatHistogram {
         // Positive (1,2], (2,4]; negative [-2,-1); zero [-0.5,0.5].
         FloatHistogram {
@@ -207,7 +209,7 @@ mod tests {
     fn exponential_buckets() {
         let root2 = 2f64.sqrt();
         #[rustfmt::skip]
-        let cases: &[(f64, bool, f64, f64, &[f64], &[f64], f64)] = &[
+        let cases: &[(f64, bool, f64, f64, Counts, Counts, f64)] = &[
             // cut, keep below, count, sum, positive, negative, zero
             (4.0, true, 16.0, 1000.0, &[2.0, 8.0], &[2.0], 4.0),
             (-2.0, false, 16.0, 1000.0, &[2.0, 8.0], &[2.0], 4.0),
