@@ -447,9 +447,12 @@ fn heap_pop(heap: &mut Vec<(i64, usize)>) -> Option<(i64, usize)> {
 
 #[cfg(test)]
 mod tests {
+    use tsdbctl_chunk::AppenderOptions;
     use tsdbctl_model::FloatHistogram;
 
     use super::*;
+    use crate::memory::{MemorySample, MemoryStore};
+    use crate::querier::Queryable;
 
     fn floats(samples: &[(i64, f64)]) -> SampleColumns {
         let mut c = SampleColumns::default();
@@ -497,5 +500,46 @@ mod tests {
             [Unknown, NotCounterReset, Unknown, NotCounterReset, Unknown]
         );
         assert_eq!(hints(&[histograms(&[1, 3], Gauge), histograms(&[2], Gauge)]), [Gauge; 3]);
+    }
+
+    fn source(series: &[(&str, &[(i64, f64)])], mint: i64, maxt: i64) -> Source {
+        let mut store = MemoryStore::new(AppenderOptions::default());
+        for (name, samples) in series {
+            for (t, v) in *samples {
+                let labels = Labels::from_pairs([("a", *name)]);
+                store.append(&labels, *t, 0, &MemorySample::Float(*v)).unwrap();
+            }
+        }
+        Source { querier: store.querier(mint, maxt, &[], &Control::default()).unwrap(), mint, maxt }
+    }
+
+    fn all(sources: Vec<Source>) -> Vec<(String, Vec<i64>)> {
+        let mut symbols = SymbolTable::new();
+        let hints = SelectHints { start: 0, end: 1000, ..SelectHints::default() };
+        let querier = MergedQuerier::new(sources);
+        let set = querier.select(&hints, &[], &mut symbols, &Control::default()).unwrap();
+        (0..set.len())
+            .map(|i| {
+                let mut out = SampleColumns::default();
+                set.read(i, &TimeFilter::all_between(0, 1000), &mut out, &mut ReadStats::default()).unwrap();
+                (symbols.labels(set.labels(i)).get("a").to_string(), out.floats.t)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn one_source_keeps_its_order_and_several_come_in_label_order() {
+        let late = || source(&[("z", &[(30, 1.0)]), ("b", &[(40, 1.0)])], 30, 40);
+        let early = || source(&[("b", &[(10, 1.0), (20, 1.0)]), ("a", &[(5, 1.0)])], 5, 20);
+        let wide = || source(&[("b", &[(15, 1.0), (20, 1.0), (45, 1.0)])], 15, 45);
+        let of = |name: &str, t: &[i64]| (name.to_string(), t.to_vec());
+        assert_eq!(all(vec![late()]), [of("z", &[30]), of("b", &[40])]);
+        assert_eq!(all(vec![late(), early()]), [of("a", &[5]), of("b", &[10, 20, 40]), of("z", &[30])]);
+        assert_eq!(
+            all(vec![late(), early(), wide()]),
+            [of("a", &[5]), of("b", &[10, 15, 20, 40, 45]), of("z", &[30])]
+        );
+        assert_eq!(all(vec![late(), late()]), [of("b", &[40]), of("z", &[30])]);
+        assert!(all(Vec::new()).is_empty());
     }
 }
