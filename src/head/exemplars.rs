@@ -96,6 +96,13 @@ impl Exemplars {
         list.insert(at, Stored { number, t, value, hash, labels });
     }
 
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        let stored = self.series.values().flatten().map(|e| e.labels.len()).sum::<usize>();
+        let lists = self.series.values().map(|l| l.capacity() * size_of::<Stored>()).sum::<usize>();
+        stored + lists + self.arrivals.capacity() * size_of::<(Owner, u64)>() + self.series.capacity() * 41
+    }
+
     /// Exemplars with `start <= t <= end` of every wanted series that has some.
     pub fn between(
         &self,

@@ -15,4 +15,4 @@ mod source;
 
 pub use newest::newest_sample_time;
 pub use read::ReadHead;
-pub use replay::HeadOptions;
+pub use replay::{HeadOptions, Metadata};

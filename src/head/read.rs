@@ -18,7 +18,7 @@ use tsdbctl_wal::cursor::Cursor;
 use tsdbctl_wal::record::EncodedLabels;
 
 use crate::merge::{Stream, merge};
-use crate::replay::{HeadOptions, Replayed, replay};
+use crate::replay::{HeadOptions, Metadata, Replayed, replay};
 use crate::series::{OutOfOrderChunk, OutOfOrderHead, Series, float_columns, locate};
 
 /// The head of a data directory, loaded for reading.
@@ -70,12 +70,12 @@ impl ReadHead {
             }
         };
         let mut taken: usize = data.shards.iter().map(|s| s.taken).sum();
-        let labels = data.directory.bytes();
-        if let Err(e) = control.budget.take("head", labels) {
+        let others = data.directory.bytes() + data.exemplars.bytes();
+        if let Err(e) = control.budget.take("head", others) {
             control.budget.give(taken);
             return Err(e.into());
         }
-        taken += labels;
+        taken += others;
         let mut order: Vec<u32> = (0..data.directory.slots.len() as u32)
             .filter(|slot| {
                 !data.directory.slots[*slot as usize].removed && series(&data, *slot).has_samples()
@@ -101,6 +101,16 @@ impl ReadHead {
     /// Number of series.
     pub fn series_count(&self) -> usize {
         self.inner.order.len()
+    }
+
+    /// Metadata of the loaded series, by labels.
+    pub fn metadata(&self) -> Vec<(Labels, Metadata)> {
+        let directory = &self.inner.data.directory;
+        let labels = |slot: u32| directory.symbols.labels(directory.labels(slot));
+        let mut all: Vec<_> =
+            self.inner.data.metadata.iter().map(|(slot, m)| (labels(*slot), m.clone())).collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
     }
 
     /// Times of the earliest and the latest sample of the loaded series, Unix milliseconds; samples outside the
@@ -187,7 +197,8 @@ fn late_pieces<'a>(data: &'a Replayed, s: &'a Series) -> Vec<Piece<'a>> {
     pieces
 }
 
-fn times(s: &Series) -> Option<(i64, i64)> {
+/// First and last times of all chunks.
+fn spans(s: &Series) -> impl Iterator<Item = (i64, i64)> {
     let mapped = s.mapped.iter().map(|c| (c.mint, c.maxt));
     let made = s.made.iter().map(|c| (c.mint, c.maxt));
     let appended = s.in_order.iter().flat_map(|i| i.appender.chunks()).map(|c| (c.mint, c.maxt));
@@ -196,13 +207,11 @@ fn times(s: &Series) -> Option<(i64, i64)> {
         OutOfOrderChunk::Made(c) => (c.mint, c.maxt),
     });
     let head = s.out_of_order_head.iter().filter_map(|h| Some((h.samples.first()?.0, h.samples.last()?.0)));
-    mapped
-        .chain(made)
-        .chain(appended)
-        .chain(late)
-        .chain(head)
-        .chain(s.skipped)
-        .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    mapped.chain(made).chain(appended).chain(late).chain(head)
+}
+
+fn times(s: &Series) -> Option<(i64, i64)> {
+    spans(s).chain(s.skipped).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
 }
 
 fn is_deleted(ranges: &[(i64, i64)], mint: i64, maxt: i64) -> bool {
@@ -218,8 +227,9 @@ impl Inner {
     fn overlaps(&self, slot: u32, start: i64, end: i64) -> bool {
         let s = series(&self.data, slot);
         let ranges = self.deleted(slot);
-        let hit = |p: &Piece<'_>| p.mint <= end && p.maxt >= start && !is_deleted(ranges, p.mint, p.maxt);
-        if in_order_pieces(&self.data, s).iter().any(hit) || late_pieces(&self.data, s).iter().any(hit) {
+        let hit =
+            |(first, last): (i64, i64)| first <= end && last >= start && !is_deleted(ranges, first, last);
+        if spans(s).any(hit) {
             return true;
         }
         // Samples that were not kept hide the bounds of their chunks; those around the range share one, mostly.

@@ -10,13 +10,14 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashTable};
 use smallvec::SmallVec;
+use tsdbctl_model::sample::MetricType;
 use tsdbctl_model::{FloatHistogram, Histogram, Matcher, Sym, SymbolTable};
 use tsdbctl_storage::control::ControlError;
 use tsdbctl_storage::{Control, Loss, StorageError};
 use tsdbctl_wal::record::histogram::MAX_SCHEMA;
 use tsdbctl_wal::record::{
-    EncodedLabels, ExemplarEntry, MarkerEntry, RecordType, SampleEntry, SeriesEntry, TombstoneEntry, Visitor,
-    decode,
+    EncodedLabels, ExemplarEntry, MarkerEntry, MetadataEntry, RecordType, SampleEntry, SeriesEntry,
+    TombstoneEntry, Visitor, decode,
 };
 use tsdbctl_wal::{Damage, Log};
 
@@ -53,6 +54,46 @@ impl Default for HeadOptions<'_> {
     /// Everything, strictly.
     fn default() -> Self {
         Self { min_valid_time: i64::MIN, selections: &[], mint: i64::MIN, maxt: i64::MAX, tolerant: false }
+    }
+}
+
+/// What the log says about a series' metric, where the server was told to write it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metadata {
+    /// The metric's type.
+    pub kind: MetricType,
+    /// Its unit.
+    pub unit: Box<str>,
+    /// Its help text.
+    pub help: Box<str>,
+}
+
+fn metric_type(number: u8) -> MetricType {
+    match number {
+        1 => MetricType::Counter,
+        2 => MetricType::Gauge,
+        3 => MetricType::Histogram,
+        4 => MetricType::GaugeHistogram,
+        5 => MetricType::Summary,
+        6 => MetricType::Info,
+        7 => MetricType::StateSet,
+        _ => MetricType::Unknown,
+    }
+}
+
+/// Memory that is given back when it goes.
+struct Taken<'a>(&'a Control, usize);
+
+impl<'a> Taken<'a> {
+    fn new(control: &'a Control, bytes: usize) -> Result<Self, ControlError> {
+        control.budget.take("head", bytes)?;
+        Ok(Self(control, bytes))
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.0.budget.give(self.1);
     }
 }
 
@@ -162,6 +203,11 @@ struct Unclaimed {
 }
 
 impl Unclaimed {
+    fn bytes(&self) -> usize {
+        self.chunks.capacity() * size_of::<(u64, bool, MappedChunk)>()
+            + self.ends.capacity() * (size_of::<(u64, (i64, Kind))>() + 1)
+    }
+
     fn claim(&self, series: u64, slot: u32) -> Option<Work> {
         let end = self.ends.get(&series).copied();
         let first = self.chunks.partition_point(|c| c.0 < series);
@@ -234,6 +280,7 @@ struct Router<'a> {
     last_mapped: u64,
     tombstones: HashMap<u32, Vec<(i64, i64)>>,
     exemplars: Exemplars,
+    metadata: HashMap<u32, Metadata>,
     outboxes: Vec<Outbox>,
     /// A snapshot is read and its record of tombstones, the one behind all series, was met.
     snapshot_complete: bool,
@@ -384,6 +431,13 @@ impl Visitor for Router<'_> {
         self.exemplars.add(owner, entry.timestamp_ms, entry.value, entry.labels);
     }
 
+    fn metadata(&mut self, entry: MetadataEntry<'_>) {
+        if let Some(slot) = self.lookup(entry.series) {
+            let (unit, help) = (text(entry.unit).into(), text(entry.help).into());
+            self.metadata.insert(slot, Metadata { kind: metric_type(entry.metric_type), unit, help });
+        }
+    }
+
     fn marker(&mut self, entry: MarkerEntry) {
         // A marker of a chunk that was not loaded says nothing: its samples are in this log.
         if self.role != Role::OutOfOrder || entry.chunk > self.last_mapped {
@@ -409,6 +463,8 @@ pub struct Replayed {
     pub tombstones: HashMap<u32, Vec<(i64, i64)>>,
     /// Exemplars.
     pub exemplars: Exemplars,
+    /// Metadata by slot, the newest of each.
+    pub metadata: HashMap<u32, Metadata>,
     /// What was left out.
     pub losses: Losses,
 }
@@ -478,6 +534,7 @@ pub fn replay(
         }
     })?;
     unclaimed.chunks.sort_by_key(|(series, ..)| *series);
+    let _unclaimed = Taken::new(control, unclaimed.bytes())?;
     control.check("head replay")?;
 
     let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 8);
@@ -516,6 +573,7 @@ pub fn replay(
             last_mapped: mapped.last,
             tombstones: HashMap::new(),
             exemplars: Exemplars::default(),
+            metadata: HashMap::new(),
             outboxes,
             snapshot_complete: false,
             role: Role::Log,
@@ -571,6 +629,7 @@ pub fn replay(
         mapped,
         tombstones: router.tombstones,
         exemplars: router.exemplars,
+        metadata: router.metadata,
         losses,
     }))
 }

@@ -167,8 +167,6 @@ pub struct Series {
     /// End of the chunk that a snapshot had.
     snapshot_end: i64,
     kind: Option<Kind>,
-    /// Whether floats of it wait in its shard.
-    queued: bool,
     /// Samples outside the asked range that were not kept: the earliest and the latest.
     pub skipped: Option<(i64, i64)>,
 }
@@ -190,7 +188,6 @@ impl Series {
         mapped_end: i64::MIN,
         snapshot_end: i64::MIN,
         kind: None,
-        queued: false,
         skipped: None,
     };
 
@@ -322,15 +319,16 @@ pub struct Shard {
     /// Floats that wait, so that a series gets several at once: an append to a series that is not in the cache
     /// costs five times the encoding.
     queue: Vec<FloatItem>,
-    /// For sorting the queue: where the next float of each series goes, and the sorted order.
-    positions: Vec<u32>,
+    /// How many of them each series has, in sorting where its next one goes.
+    waiting: Vec<u32>,
+    /// The queue's order by series.
     sorted: Vec<u32>,
 }
 
 /// Floats that wait per series of a shard, on the average.
 const QUEUE_PER_SERIES: usize = 8;
 /// Fewest and most floats that wait in a shard.
-const QUEUE_ITEMS: (usize, usize) = (1 << 12, 1 << 18);
+const QUEUE_ITEMS: (usize, usize) = (1 << 12, 1 << 19);
 
 impl Shard {
     /// An empty shard of `shards`, for samples in `range`.
@@ -344,51 +342,61 @@ impl Shard {
             losses: Vec::new(),
             owed: 0,
             queue: Vec::new(),
-            positions: Vec::new(),
+            waiting: Vec::new(),
             sorted: Vec::new(),
         }
     }
 
     /// Puts a float in line.
+    #[inline]
     fn enqueue(&mut self, item: FloatItem) {
-        self.at(item.slot).queued = true;
+        let (_, i) = locate(item.slot, self.shards);
+        if i >= self.waiting.len() {
+            self.waiting.resize(i + 1, 0);
+        }
+        self.waiting[i] += 1;
         self.queue.push(item);
     }
 
     /// Appends the floats that wait, series by series.
     fn drain(&mut self) {
-        let queue = std::mem::take(&mut self.queue);
+        let Some(last) = self.waiting.len().checked_sub(1) else { return };
+        if last >= self.series.len() {
+            self.grow(last);
+        }
+        let mut queue = std::mem::take(&mut self.queue);
         let shards = self.shards;
-        self.positions.clear();
-        self.positions.resize(self.series.len() + 1, 0);
-        for item in &queue {
-            self.positions[locate(item.slot, shards).1 + 1] += 1;
+        let mut next = 0;
+        for count in &mut self.waiting {
+            next += std::mem::replace(count, next);
         }
-        for i in 1..self.positions.len() {
-            self.positions[i] += self.positions[i - 1];
-        }
-        self.sorted.clear();
         self.sorted.resize(queue.len(), 0);
         for (i, item) in queue.iter().enumerate() {
-            let position = &mut self.positions[locate(item.slot, shards).1];
+            let position = &mut self.waiting[locate(item.slot, shards).1];
             self.sorted[*position as usize] = i as u32;
             *position += 1;
         }
         for i in &self.sorted {
             let item = &queue[*i as usize];
-            let series = &mut self.series[locate(item.slot, shards).1];
-            series.queued = false;
-            if let Err(e) = series.float(item, self.range) {
+            if let Err(e) = self.series[locate(item.slot, shards).1].float(item, self.range) {
                 self.losses.push((u32::MAX, 0, e.to_string()));
             }
         }
+        queue.clear();
         self.queue = queue;
-        self.queue.clear();
+        self.waiting.fill(0);
+    }
+
+    fn grow(&mut self, last: usize) {
+        let before = self.series.capacity();
+        self.series.resize_with(last + 1, Series::default);
+        self.owed += (self.series.capacity() - before) * size_of::<Series>();
     }
 
     /// Series of a slot, with nothing in line for it.
     fn current(&mut self, slot: u32) -> &mut Series {
-        if self.at(slot).queued {
+        let (_, i) = locate(slot, self.shards);
+        if self.waiting.get(i).is_some_and(|n| *n > 0) {
             self.drain();
         }
         self.at(slot)
@@ -397,9 +405,7 @@ impl Shard {
     fn at(&mut self, slot: u32) -> &mut Series {
         let (_, i) = locate(slot, self.shards);
         if i >= self.series.len() {
-            let more = i + 1 - self.series.len();
-            self.owed += more * size_of::<Series>();
-            self.series.resize_with(i + 1, Series::default);
+            self.grow(i);
         }
         &mut self.series[i]
     }
@@ -413,7 +419,7 @@ impl Shard {
             Work::Floats(items) => {
                 // About what a sample takes once encoded; the truth is taken at the end.
                 self.owed += items.len() * 3;
-                let most = (self.series.len() * QUEUE_PER_SERIES).clamp(QUEUE_ITEMS.0, QUEUE_ITEMS.1);
+                let most = (self.waiting.len() * QUEUE_PER_SERIES).clamp(QUEUE_ITEMS.0, QUEUE_ITEMS.1);
                 let before = self.queue.capacity();
                 for item in items {
                     self.enqueue(item);
@@ -483,7 +489,7 @@ impl Shard {
     /// If that is more than the budget has.
     pub fn settle(&mut self) -> Result<(), ControlError> {
         self.drain();
-        (self.queue, self.positions, self.sorted) = (Vec::new(), Vec::new(), Vec::new());
+        (self.queue, self.waiting, self.sorted) = (Vec::new(), Vec::new(), Vec::new());
         let mut bytes = self.series.capacity() * size_of::<Series>();
         for s in &mut self.series {
             s.mapped.shrink_to_fit();

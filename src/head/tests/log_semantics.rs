@@ -4,9 +4,9 @@ use std::path::Path;
 
 use tempfile::TempDir;
 use tsdbctl_chunk::{AppenderOptions, SampleColumns, SeriesAppender};
-use tsdbctl_head::{HeadOptions, ReadHead, mapped, newest_sample_time};
+use tsdbctl_head::{HeadOptions, Metadata, ReadHead, mapped, newest_sample_time};
 use tsdbctl_model::histogram::BucketSpan;
-use tsdbctl_model::sample::stale_nan;
+use tsdbctl_model::sample::{MetricType, stale_nan};
 use tsdbctl_model::{FloatHistogram, Histogram, Labels, Matcher, SymbolTable};
 use tsdbctl_storage::{
     Budget, Control, Interrupt, LabelNeeds, Querier, ReadStats, SelectHints, StorageError, TimeFilter,
@@ -212,8 +212,11 @@ fn late_samples_are_merged_and_chunks_of_them_cut() {
     assert_eq!(everything(dir.path()), found(&[("a", &expected)]));
 }
 
+/// A series, whether its chunk is out of order, the samples in it.
+type LateOrNot<'a> = (u64, bool, &'a [(i64, f64)]);
+
 /// A file of head chunks and the references of its chunks.
-fn chunk_file(chunks: &[(u64, bool, &[(i64, f64)])]) -> (Vec<u8>, Vec<u64>) {
+fn chunk_file(chunks: &[LateOrNot<'_>]) -> (Vec<u8>, Vec<u64>) {
     let mut out = Vec::new();
     let mut refs = Vec::new();
     mapped::write_file_header(&mut out);
@@ -549,6 +552,22 @@ fn exemplars_are_found_by_series_and_time() {
     let one = [vec![Matcher::equal("__name__", "a")]];
     assert_eq!(head.exemplars(0, 99, &one, &Control::default()).unwrap()[0].exemplars.len(), 2);
     assert!(head.exemplars(0, 99, &[], &Control::default()).unwrap().is_empty());
+}
+
+#[test]
+fn the_newest_metadata_of_a_series_counts() {
+    let meta = |kind, unit, help| {
+        let mut out = Vec::new();
+        encode::metadata(&mut out, [(1, kind, unit, help), (9, kind, unit, help)]);
+        out
+    };
+    let dir = log(
+        &[series(&[(1, "a")]), meta(2, "", "Old."), meta(1, "bytes", "New."), samples(&[(1, 1, 1.0)])],
+        &[],
+    );
+    let head = open(dir.path(), &HeadOptions::default()).unwrap();
+    let new = Metadata { kind: MetricType::Counter, unit: "bytes".into(), help: "New.".into() };
+    assert_eq!(head.metadata(), [(labels("a"), new)]);
 }
 
 #[test]
