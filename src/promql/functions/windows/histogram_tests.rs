@@ -29,7 +29,7 @@ fn say(texts: &mut Texts, a: Annotation) {
 }
 
 fn st_reset(a: &(i64, Sample, i64), b: &(i64, Sample, i64)) -> bool {
-    super::pairs::is_start_timestamp_reset(a.2, a.0, b.2, b.0)
+    pairs::is_start_timestamp_reset(a.2, a.0, b.2, b.0)
 }
 
 fn fit(
@@ -58,8 +58,7 @@ fn plain_increase(
     texts: &mut Texts,
 ) -> Option<FloatHistogram> {
     let gauge = |h: &FloatHistogram| h.counter_reset_hint == CounterResetHint::Gauge;
-    let reset_by_st =
-        |a: usize, b: usize| super::pairs::is_start_timestamp_reset(h[a].2, h[a].0, h[b].2, h[b].0);
+    let reset_by_st = |a: usize, b: usize| pairs::is_start_timestamp_reset(h[a].2, h[a].0, h[b].2, h[b].0);
     let mixed_schemas = |texts: &mut Texts| {
         texts.clear();
         say(texts, Annotation::mixed_exponential_custom_histograms(NAME, SPAN));
@@ -104,7 +103,7 @@ fn plain_increase(
     if counter {
         let mut overlap = false;
         for i in 1..m {
-            if !overlap && super::pairs::starts_before_previous(h[i - 1].2, h[i - 1].0, h[i].2) {
+            if !overlap && pairs::starts_before_previous(h[i - 1].2, h[i - 1].0, h[i].2) {
                 say(texts, Annotation::start_time_overlap(NAME, 1, SPAN));
                 overlap = true;
             }
@@ -592,6 +591,24 @@ proptest! {
             check(&case, function, true, false)?;
         }
     }
+}
+
+#[test]
+fn a_stale_marker_hides_older_samples_of_the_other_kind() {
+    let mut c = SampleColumns::default();
+    c.histograms.push(0, Arc::new(counting(0, 1.0, CounterResetHint::Unknown).1), false, -7);
+    c.floats.push(10, 3.0, 0);
+    c.floats.push(20, tsdbctl_model::sample::stale_nan(), 0);
+    let grid = StepGrid { start: 5, step: 10, steps: 3 };
+    let mut out = Column::default();
+    instant_values(&c, grid, 100, &mut out);
+    assert_eq!(out.histogram(0).map(|h| h.count), Some(1.0));
+    assert_eq!([out.float(0), out.float(1), out.float(2)], [None, Some(3.0), None]);
+    assert_eq!(out.len(), 2);
+    instant_timestamps(&c, grid, 100, &mut out);
+    assert_eq!([out.float(0), out.float(1), out.float(2)], [Some(0.0), Some(10.0), None]);
+    instant_start_timestamps(&c, grid, 100, &mut out);
+    assert_eq!([out.float(0), out.float(1), out.float(2)], [Some(-7.0), Some(0.0), None]);
 }
 
 fn counting(t: i64, n: f64, hint: CounterResetHint) -> (i64, FloatHistogram) {

@@ -84,17 +84,20 @@ fn mixed<E: Emit>(samples: &SampleColumns, grid: StepGrid, lookback_ms: i64, out
         let oldest = t.saturating_sub(lookback_ms);
         let float = floats.advance(t).checked_sub(1).filter(|i| f.t[*i] > oldest);
         let histogram = histograms.advance(t).checked_sub(1).filter(|i| h.t[*i] > oldest);
-        match (float, histogram) {
-            (Some(i), other) if other.is_none_or(|j| f.t[i] > h.t[j]) => {
-                if !is_stale(f.v[i]) {
-                    out.set_float(k, E::float(f, i));
-                }
+        let float_is_newer = match (float, histogram) {
+            (Some(i), Some(j)) => f.t[i] > h.t[j],
+            (float, _) => float.is_some(),
+        };
+        // A stale marker hides older samples of the other kind too.
+        if float_is_newer {
+            if let Some(i) = float.filter(|i| !is_stale(f.v[*i])) {
+                out.set_float(k, E::float(f, i));
             }
-            (_, Some(j)) if !is_stale(h.h[j].sum) => match E::histogram(h, j) {
+        } else if let Some(j) = histogram.filter(|j| !is_stale(h.h[*j].sum)) {
+            match E::histogram(h, j) {
                 Some(v) => out.set_float(k, v),
                 None => out.push_histogram(k, Arc::clone(&h.h[j])),
-            },
-            _ => {}
+            }
         }
     }
 }

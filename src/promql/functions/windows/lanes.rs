@@ -113,17 +113,6 @@ pub(super) fn run<const N: usize, K: Kernel<N>>(kernel: &K, least: u32, w: &Floa
     super::edges::fill(w, least, out, |k, lo, hi| one(kernel, w, k, lo, hi));
 }
 
-/// Runs a kernel over all windows without vector instructions, for comparison.
-#[cfg(test)]
-pub(super) fn run_plain<const N: usize, K: Kernel<N>>(
-    kernel: &K,
-    least: u32,
-    w: &FloatWindows,
-    out: &mut Column,
-) {
-    super::edges::fill(w, least, out, |k, lo, hi| one(kernel, w, k, lo, hi));
-}
-
 /// Extrapolates the rates of one block.
 pub(super) fn extrapolate<const COUNTER: bool, const RATE: bool>(block: &mut Block, range_seconds: f64) {
     #[cfg(target_arch = "x86_64")]

@@ -149,7 +149,7 @@ pub(super) fn instant_change(
                 if is_rate && (gauge(a) || gauge(b)) {
                     notes.add(Note::NotCounter);
                 }
-                if !is_rate && !(gauge(a) && gauge(b)) {
+                if !is_rate && (!gauge(a) || !gauge(b)) {
                     notes.add(Note::NotGauge);
                 }
                 let mut result = (**now).clone();

@@ -124,9 +124,3 @@ pub(super) fn average(w: &FloatWindows, prefixes: &mut Vec<i64>, out: &mut Colum
         lanes::run(&Average, 1, w, out);
     }
 }
-
-/// `sum_over_time` without vector instructions, for comparison.
-#[cfg(test)]
-pub(super) fn sum_plain(w: &FloatWindows, out: &mut Column) {
-    lanes::run_plain(&Sum, 1, w, out);
-}

@@ -321,8 +321,8 @@ fn plain(q: &WindowQuery, all: &Window, k: usize) -> Option<f64> {
             }
             let (sf, tf) = (q.args[0].at(k), q.args[1].at(k));
             let (mut s0, mut s1, mut b) = (0.0, w[0].1, w[1].1 - w[0].1);
-            for i in 1..m {
-                let x = sf * w[i].1;
+            for (i, s) in w.iter().enumerate().skip(1) {
+                let x = sf * s.1;
                 b = if i == 1 { b } else { tf * (s1 - s0) + (1.0 - tf) * b };
                 let y = (1.0 - sf) * (s1 + b);
                 (s0, s1) = (s1, x + y);
