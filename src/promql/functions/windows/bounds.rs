@@ -4,8 +4,9 @@ use super::WindowQuery;
 
 /// A pointer into a rising column of times that moves forward with the steps.
 ///
-/// It first tries the distance it moved last time: with steps and scrapes both regular that is right nearly
-/// always, and one predictable branch per step is all that is left.
+/// It guesses that it moves as far as before, give or take one sample: with steps and scrapes both regular
+/// that is right nearly always, also where scrapes wander across the steps, and one predictable branch per
+/// step is all that is left.
 pub(super) struct Cursor<'a> {
     times: &'a [i64],
     at: usize,
@@ -22,9 +23,12 @@ impl<'a> Cursor<'a> {
     #[inline(always)]
     pub(super) fn advance(&mut self, t: i64) -> usize {
         let guess = self.at + self.stride;
-        if guess > 0 && guess < self.times.len() && self.times[guess - 1] <= t && t < self.times[guess] {
-            self.at = guess;
-            return guess;
+        if let Some(&[a, b, c, d]) = self.times.get(guess.wrapping_sub(2)..guess.wrapping_add(2))
+            && a <= t
+            && t < d
+        {
+            self.at = guess - 1 + usize::from(b <= t) + usize::from(c <= t);
+            return self.at;
         }
         self.search(t)
     }

@@ -294,10 +294,15 @@ impl FloatWindows<'_> {
     }
 }
 
+/// Whether a column holds a stale marker; whole chunks at a time, for most hold none.
+fn has_stale(v: &[f64]) -> bool {
+    v.chunks(128).any(|chunk| chunk.iter().fold(false, |any, v| any | is_stale(*v)))
+}
+
 /// Takes the stale markers out, keeping order.
 pub fn strip_stale(samples: &mut SampleColumns) {
     let f = &mut samples.floats;
-    if f.v.iter().any(|v| is_stale(*v)) {
+    if has_stale(&f.v) {
         let with_st = f.st.len() == f.t.len();
         let mut n = 0;
         for i in 0..f.v.len() {
