@@ -75,10 +75,22 @@ pub struct NumberLiteral {
 /// A text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StringLiteral {
-    /// The text, unquoted.
+    /// The text, unquoted; U+FFFD for what is no UTF-8.
     pub value: String,
+    /// The very bytes, where escapes (`"\xff"`) make them no UTF-8.
+    pub invalid_utf8: Option<Box<[u8]>>,
     /// Its place, quotes included.
     pub span: Span,
+}
+
+impl StringLiteral {
+    /// The text as Go quotes it, bytes that are no UTF-8 included.
+    pub fn quoted(&self) -> String {
+        match &self.invalid_utf8 {
+            Some(bytes) => super::literal::quote_bytes(bytes),
+            None => tsdbctl_model::float_text::go_quote(&self.value),
+        }
+    }
 }
 
 /// Parentheses.

@@ -18,6 +18,18 @@ pub(crate) fn number(text: &str) -> Result<f64, String> {
     float(text)
 }
 
+/// As [`number`], with an optional sign in front.
+///
+/// # Errors
+/// Go's text.
+pub(crate) fn signed_number(text: &str) -> Result<f64, String> {
+    match text.strip_prefix('-') {
+        Some(rest) if !rest.starts_with(['+', '-']) => number(rest).map(|v| -v),
+        Some(_) => float(text),
+        None => number(text.strip_prefix('+').unwrap_or(text)),
+    }
+}
+
 /// Whether underscores stand only between digits or behind a base prefix.
 fn underscores_fit(text: &str) -> bool {
     let bytes = text.as_bytes();
@@ -95,6 +107,31 @@ fn float(text: &str) -> Result<f64, String> {
 /// # Errors
 /// Go's text.
 pub(crate) fn unquote(token: &str) -> Result<String, &'static str> {
+    Ok(match String::from_utf8(unquote_bytes(token)?) {
+        Ok(text) => text,
+        Err(e) => String::from_utf8_lossy(e.as_bytes()).into_owned(),
+    })
+}
+
+/// Go's `strconv.Quote` of bytes that need not be UTF-8.
+pub(crate) fn quote_bytes(bytes: &[u8]) -> String {
+    let mut out = String::from("\"");
+    for chunk in bytes.utf8_chunks() {
+        let quoted = go_quote(chunk.valid());
+        out.push_str(&quoted[1..quoted.len() - 1]);
+        for b in chunk.invalid() {
+            out.push_str(&format!("\\x{b:02x}"));
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// The bytes a string token stands for.
+///
+/// # Errors
+/// Go's text.
+pub(crate) fn unquote_bytes(token: &str) -> Result<Vec<u8>, &'static str> {
     const WRONG: &str = "invalid syntax";
     let bytes = token.as_bytes();
     if bytes.len() < 2 || bytes[0] != bytes[bytes.len() - 1] {
@@ -102,7 +139,7 @@ pub(crate) fn unquote(token: &str) -> Result<String, &'static str> {
     }
     let inner = &token[1..token.len() - 1];
     match bytes[0] {
-        b'`' => return if inner.contains('`') { Err(WRONG) } else { Ok(inner.to_string()) },
+        b'`' => return if inner.contains('`') { Err(WRONG) } else { Ok(inner.as_bytes().to_vec()) },
         b'"' | b'\'' => {}
         _ => return Err(WRONG),
     }
@@ -110,7 +147,7 @@ pub(crate) fn unquote(token: &str) -> Result<String, &'static str> {
         return Err(WRONG);
     }
     if !inner.contains('\\') {
-        return Ok(inner.to_string());
+        return Ok(inner.as_bytes().to_vec());
     }
     let mut out = Vec::with_capacity(inner.len());
     let mut rest = inner.as_bytes();
@@ -170,7 +207,7 @@ pub(crate) fn unquote(token: &str) -> Result<String, &'static str> {
             out.push(v as u8);
         }
     }
-    Ok(String::from_utf8(out).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
+    Ok(out)
 }
 
 #[cfg(test)]

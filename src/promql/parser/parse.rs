@@ -332,9 +332,9 @@ impl<'a> Parser<'a> {
                 }
                 Kind::Number | Kind::Duration => return Ok(Expr::Number(self.number()?)),
                 Kind::String => {
-                    let value = self.unquote(token)?;
+                    let literal = self.string_literal(token)?;
                     self.advance()?;
-                    return Ok(Expr::String(StringLiteral { value, span: token.span() }));
+                    return Ok(Expr::String(literal));
                 }
                 Kind::LeftBrace => {
                     self.advance()?;
@@ -454,9 +454,22 @@ impl<'a> Parser<'a> {
         }
     }
 
-    pub(crate) fn unquote(&self, token: Token) -> Result<String, ParseError> {
+    fn string_literal(&self, token: Token) -> Result<StringLiteral, ParseError> {
+        let (value, invalid_utf8) = match String::from_utf8(self.unquote_bytes(token)?) {
+            Ok(value) => (value, None),
+            Err(e) => (String::from_utf8_lossy(e.as_bytes()).into_owned(), Some(e.into_bytes().into())),
+        };
+        Ok(StringLiteral { value, invalid_utf8, span: token.span() })
+    }
+
+    fn unquote(&self, token: Token) -> Result<String, ParseError> {
+        let bytes = self.unquote_bytes(token)?;
+        Ok(String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
+    }
+
+    fn unquote_bytes(&self, token: Token) -> Result<Vec<u8>, ParseError> {
         let text = self.text(token);
-        literal::unquote(text).map_err(|e| {
+        literal::unquote_bytes(text).map_err(|e| {
             ParseError::new(token.span(), format!("error unquoting string {}: {e}", go_quote(text)))
         })
     }

@@ -16,7 +16,7 @@ impl fmt::Display for Expr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Number(e) => e.fmt(f),
-            Self::String(e) => f.write_str(&go_quote(&e.value)),
+            Self::String(e) => f.write_str(&e.quoted()),
             Self::Paren(e) => write!(f, "({})", e.expr),
             Self::Unary(e) => write!(f, "{}{}", if e.negative { "-" } else { "+" }, e.expr),
             Self::Binary(_) => {

@@ -767,7 +767,7 @@ mod tests {
             ("{} {{sum:1}}x2", "{{sum:1}} {{sum:1}} {{sum:1}}"),
             (
                 "{} {{buckets:[5 10 7] schema:1}}-{{buckets:[1 2 3] schema:1}}x2",
-                "{{schema:1 buckets:[5 10 7]}} {{schema:1 counter_reset_hint:gauge buckets:[4 8 4]}} {{schema:1 counter_reset_hint:gauge buckets:[3 6 1]}}",
+                "{{schema:1 buckets:[5 10 7]}} {{schema:1 buckets:[4 8 4]}} {{schema:1 buckets:[3 6 1]}}",
             ),
             ("{} {{sum:1}}+{{sum:1}}x2 {{sum:Inf}}", "{{sum:1}} {{sum:2}} {{sum:3}} {{sum:+Inf}}"),
         ] {
