@@ -434,12 +434,10 @@ impl<'a> Planner<'a> {
             let Some(Expr::String(label)) = param else {
                 return Err(QueryError::execution("count_values needs a label name").at(a.span));
             };
-            if label.value.is_empty() {
-                return Err(QueryError::execution(format!(
-                    "invalid label name {}",
-                    tsdbctl_model::float_text::go_quote(&label.value)
-                ))
-                .at(label.span));
+            if label.value.is_empty() || label.invalid_utf8.is_some() {
+                return Err(
+                    QueryError::execution(format!("invalid label name {}", label.quoted())).at(label.span)
+                );
             }
             let input = self.within(Outer::Plain, |p| p.build(expr, scope))?;
             return Ok(Box::new(CountValues::new(label.value.clone(), grouping, input)));
@@ -539,7 +537,7 @@ impl<'a> Planner<'a> {
                     QueryError::execution(format!("invalid regular expression in label_replace(): {source}"))
                         .at(args[4].span())
                 })?;
-                if dst.is_empty() {
+                if !is_label_name(args[1]) {
                     return Err(QueryError::execution(format!(
                         "invalid destination label name in label_replace(): {dst}"
                     ))
@@ -554,13 +552,18 @@ impl<'a> Planner<'a> {
             "label_join" => {
                 let (dst, separator) = (text(1), text(2));
                 let src: Vec<String> = (3..args.len()).map(text).collect();
-                if let Some(i) = src.iter().position(String::is_empty) {
-                    return Err(QueryError::execution("invalid source label name in label_join(): ")
-                        .at(args[3 + i].span()));
+                if let Some(i) = (0..src.len()).find(|i| !is_label_name(args[3 + i])) {
+                    return Err(QueryError::execution(format!(
+                        "invalid source label name in label_join(): {}",
+                        src[i]
+                    ))
+                    .at(args[3 + i].span()));
                 }
-                if dst.is_empty() {
-                    return Err(QueryError::execution("invalid destination label name in label_join(): ")
-                        .at(args[1].span()));
+                if !is_label_name(args[1]) {
+                    return Err(QueryError::execution(format!(
+                        "invalid destination label name in label_join(): {dst}"
+                    ))
+                    .at(args[1].span()));
                 }
                 let input = self.build(args[0], scope)?;
                 return Ok(Box::new(LabelFunction::new(Relabel::Join { dst, separator, src }, input)));
@@ -793,6 +796,11 @@ impl<'a> Planner<'a> {
         let lookback = self.options.lookback_delta;
         self.selections.push((selector, (start - lookback + 1 - offset, end - offset)));
     }
+}
+
+/// Whether a label can have the name that a string literal holds: any UTF-8 but the empty text.
+fn is_label_name(expr: &Expr) -> bool {
+    matches!(expr, Expr::String(s) if !s.value.is_empty() && s.invalid_utf8.is_none())
 }
 
 /// Labels of the series that `absent` gives (`createLabelsForAbsentFunction`).
