@@ -136,13 +136,12 @@ impl Checker<'_> {
             if op.is_set_operator() && m.card == Cardinality::OneToOne {
                 m.card = Cardinality::ManyToMany;
             }
-            if m.on {
-                if let Some(label) = m.labels.iter().find(|l| m.include.contains(l)) {
-                    return Err(ParseError::new(
-                        operator(),
-                        format!("label {} must not occur in ON and GROUP clause at once", go_quote(label)),
-                    ));
-                }
+            let shared = m.labels.iter().find(|l| m.include.contains(l));
+            if let (true, Some(label)) = (m.on, shared) {
+                return Err(ParseError::new(
+                    operator(),
+                    format!("label {} must not occur in ON and GROUP clause at once", go_quote(label)),
+                ));
             }
         }
         for (t, span) in [(lt, lhs), (rt, rhs)] {

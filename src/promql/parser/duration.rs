@@ -12,7 +12,8 @@ use super::token::{Kind, Token};
 const LIMIT_SECONDS: f64 = 9_223_372_036.854_775;
 
 fn is_out_of_range(seconds: f64) -> bool {
-    seconds > LIMIT_SECONDS || seconds < -LIMIT_SECONDS
+    // NaN is not.
+    seconds.abs() > LIMIT_SECONDS
 }
 
 /// Seconds as milliseconds: rounded to nanoseconds, then cut.

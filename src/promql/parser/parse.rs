@@ -373,10 +373,10 @@ impl<'a> Parser<'a> {
                     }
                     self.push(Frame::Aggregate(Box::new(open)), token)?;
                     self.advance()?;
-                    if self.peek.kind == Kind::RightParen {
-                        if let Some(Frame::Aggregate(open)) = self.pop() {
-                            return self.close_aggregate(*open);
-                        }
+                    if self.peek.kind == Kind::RightParen
+                        && let Some(Frame::Aggregate(open)) = self.pop()
+                    {
+                        return self.close_aggregate(*open);
                     }
                 }
                 _ if token.is_metric_name() => {
@@ -631,11 +631,10 @@ impl<'a> Parser<'a> {
             return Err(ParseError::new(span, "no arguments for aggregate expression provided"));
         }
         let mut param = None;
-        if op.has_param() {
-            if matches!(op, AggregateOp::LimitK | AggregateOp::LimitRatio)
-                && !self.features.experimental_functions
-            {
-                return Err(ParseError::new(
+        if matches!(op, AggregateOp::LimitK | AggregateOp::LimitRatio)
+            && !self.features.experimental_functions
+        {
+            return Err(ParseError::new(
                     span,
                     format!(
                         "{}() is experimental and must be enabled with --enable-feature=promql-experimental-functions",
@@ -643,7 +642,6 @@ impl<'a> Parser<'a> {
                     ),
                 )
                 .with_hint("enable the feature promql-experimental-functions"));
-            }
         }
         let desired = 1 + usize::from(op.has_param());
         if args.len() != desired {

@@ -120,7 +120,7 @@ impl Layout {
                 out.push(')');
             }
             Expr::Call(c) => {
-                write!(out, "{}(\n", c.func.name)?;
+                writeln!(out, "{}(", c.func.name)?;
                 for (i, arg) in c.args.iter().enumerate() {
                     if i > 0 {
                         out.push_str(",\n");

@@ -460,7 +460,7 @@ mod tests {
         )
         .unwrap();
         let lines: Vec<usize> = script.statements.iter().map(|s| s.line).collect();
-        assert_eq!(lines, [2, 6, 7, 15]);
+        assert_eq!(lines, [2, 6, 7, 13, 16]);
         let StatementKind::Load(load) = &script.statements[0].kind else { panic!() };
         assert!(load.with_nhcb);
         let samples: Vec<(i64, i64, f64)> =
