@@ -70,6 +70,15 @@ pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     std::fs::read(path).map_err(|e| FileError::new("read", path, e))
 }
 
+/// Writes a whole file, replacing what was there. For what can be made again, such as a drawn chart: a crash may
+/// leave a part of it.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    std::fs::write(path, bytes).map_err(|e| FileError::new("write", path, e))
+}
+
 /// Whether the path exists and is a directory.
 pub fn is_dir(path: &Path) -> bool {
     path.is_dir()

@@ -3,6 +3,8 @@
 //! The data is read in place, beside the workspace. Where it is absent, these functions print that the test is
 //! skipped and return `None`, so a test begins with `let Some(dir) = unpack("data/NAME.tar.zst") else { return };`.
 
+#![allow(clippy::disallowed_methods, reason = "it serves tests, not the product")]
+
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};

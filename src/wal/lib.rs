@@ -1,5 +1,7 @@
 //! The write-ahead log on disk: segments, pages, records and checkpoints, read and written.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make and read their own files"))]
+
 pub mod compression;
 pub mod cursor;
 pub mod damage;

@@ -1,6 +1,8 @@
 //! Blocks written by hand from the format: index versions 2 and 3 (which no server writes), overlapping chunks,
 //! deletions, files cut short under the map.
 
+#![allow(clippy::disallowed_methods, reason = "tests make and read their own files")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! Blocks of real servers against what the same version of Prometheus dumped.
 
+#![allow(clippy::disallowed_methods, reason = "tests make and read their own files")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;

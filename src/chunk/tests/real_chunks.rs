@@ -1,5 +1,7 @@
 //! Chunks that real servers wrote: decoded and encoded again they must come out byte for byte.
 
+#![allow(clippy::disallowed_methods, reason = "tests make and read their own files")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

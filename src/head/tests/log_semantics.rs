@@ -1,5 +1,7 @@
 //! What records mean to a replayed head, on hand-written logs.
 
+#![allow(clippy::disallowed_methods, reason = "tests make and read their own files")]
+
 use std::path::Path;
 
 use tempfile::TempDir;

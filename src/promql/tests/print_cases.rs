@@ -1,5 +1,7 @@
 //! Expressions printed on one line and laid out over several, as upstream does.
 
+#![allow(clippy::disallowed_methods, reason = "tests make and read their own files")]
+
 use std::collections::BTreeSet;
 
 use serde_json::Value;

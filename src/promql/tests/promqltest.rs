@@ -1,5 +1,7 @@
 //! PromQL's conformance scripts.
 
+#![allow(clippy::disallowed_methods, reason = "tests make and read their own files")]
+
 use std::path::{Path, PathBuf};
 
 use tsdbctl_promql::engine::options::Features;
