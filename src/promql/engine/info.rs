@@ -9,10 +9,11 @@ use tsdbctl_model::{MatchType, Matcher, Span};
 use super::account::{RangeEvalCounts, StepStats};
 use super::column::Column;
 use super::error::QueryError;
+use super::leaf::InstantValue;
 use super::merge_labels::SAME_LABELSET;
 use super::operator::{Eval, Operator, Report, SeriesList, drain, label_value, set_label};
 use super::options::StepGrid;
-use super::selector::{InstantSelector, InstantValue, Source};
+use super::selector::{InstantSelector, Source};
 use crate::parser::ast::{TimeModifiers, VectorSelector};
 
 /// The labels that identify what an info series is about.

@@ -17,6 +17,7 @@ pub mod histogram_functions;
 pub mod info;
 pub mod join;
 pub mod label_functions;
+pub mod leaf;
 pub mod merge_labels;
 pub mod operator;
 pub mod options;

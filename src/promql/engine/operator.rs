@@ -102,6 +102,8 @@ pub struct Eval<'q> {
     pub querier: &'q dyn Querier,
     pool: Vec<Column>,
     polls: u32,
+    /// The last few texts handed out: series of one selector mostly share their names.
+    texts: std::cell::RefCell<Vec<(Sym, std::sync::Arc<str>)>>,
 }
 
 impl<'q> Eval<'q> {
@@ -115,6 +117,7 @@ impl<'q> Eval<'q> {
             querier,
             pool: Vec::new(),
             polls: 0,
+            texts: std::cell::RefCell::default(),
         }
     }
 
@@ -155,6 +158,20 @@ impl<'q> Eval<'q> {
             self.control.check("expression evaluation")?;
         }
         Ok(())
+    }
+
+    /// A symbol's text, shared.
+    pub fn shared_text(&self, sym: Sym) -> std::sync::Arc<str> {
+        let mut texts = self.texts.borrow_mut();
+        if let Some((_, text)) = texts.iter().find(|(s, _)| *s == sym) {
+            return text.clone();
+        }
+        if texts.len() >= 8 {
+            texts.remove(0);
+        }
+        let text: std::sync::Arc<str> = self.symbols.resolve(sym).into();
+        texts.push((sym, text.clone()));
+        text
     }
 
     /// Adds an annotation of the node with this rank.

@@ -12,10 +12,12 @@ use super::account::{StepStats, histogram_samples};
 use super::check_samples;
 use super::column::Column;
 use super::error::QueryError;
+use super::leaf::{Leaf, RangeWork, Work};
+use super::merge_labels::SAME_LABELSET;
 use super::operator::{Eval, Operator, Report, SeriesList, drain_scalar, without_metadata};
 use super::options::StepGrid;
-use super::selector::{Source, hold_growth, series_names};
-use crate::functions::windows::{self, RangeFunction, ScalarArg, Scratch, SeriesInfo, WindowQuery};
+use super::selector::{Source, series_names};
+use crate::functions::windows::{RangeFunction, Scratch, SeriesInfo, WindowStats};
 
 /// Where the samples come from.
 pub enum RangeInput {
@@ -127,6 +129,7 @@ pub struct RangeState {
     position: usize,
     series: SeriesList,
     args: Vec<Vec<f64>>,
+    leaf: Option<Leaf>,
     samples: SampleColumns,
     scratch: Scratch,
     held: usize,
@@ -160,52 +163,29 @@ impl RangeCall {
         self.state.series.len()
     }
 
-    fn evaluate(&mut self, ev: &mut Eval, i: usize) -> Result<Column, QueryError> {
-        let labels = match &self.input {
-            RangeInput::Selector(source) => source.labels(i),
-            RangeInput::Subquery(_) => self.state.series.labels(i),
-        };
-        let (metric_name, type_label) = series_names(ev, labels);
-        let mut out = ev.column(self.grid.steps)?;
-        let args: Vec<ScalarArg> = self
-            .state
-            .args
-            .iter()
-            .map(|a| match a.as_slice() {
-                [one] => ScalarArg::Constant(*one),
-                many => ScalarArg::PerStep(many),
-            })
-            .collect();
-        let query = WindowQuery {
+    fn work(&self, ev: &Eval) -> RangeWork {
+        RangeWork {
             function: self.function,
-            grid: self.data,
-            eval_start: self.grid.start,
-            eval_step: self.grid.step,
-            range_ms: self.range,
-            lookback_ms: ev.options.lookback_delta,
+            grid: self.grid,
+            data: self.data,
+            range: self.range,
+            lookback: ev.options.lookback_delta,
             anchored: self.anchored,
             smoothed: self.smoothed,
-            args: &args,
+            args: self.state.args.clone(),
             use_start_timestamps: ev.options.features.use_start_timestamps
                 && matches!(self.input, RangeInput::Selector(_)),
             type_and_unit: ev.options.features.type_and_unit_labels,
-            per_step_stats: self.per_step || ev.options.per_step_stats,
+            per_step: self.per_step || ev.options.per_step_stats,
             arg_span: self.arg_span,
             call_span: self.call_span,
-        };
-        let info = SeriesInfo { metric_name: &metric_name, type_label: &type_label };
-        let (rank, annotations) = (self.rank, &mut ev.annotations);
-        let mut note = |a: Annotation| annotations.add(rank, a);
-        let stats = windows::evaluate(
-            &query,
-            &info,
-            &mut self.state.samples,
-            &mut self.state.scratch,
-            &mut out,
-            &mut note,
-        )?;
-        let given =
-            out.float_count() as i64 + out.histograms.iter().map(|(_, h)| histogram_samples(h)).sum::<i64>();
+        }
+    }
+
+    /// Notes what a column counts for upstream.
+    fn count(&mut self, column: &Column, stats: &WindowStats, ev: &Eval) -> Result<(), QueryError> {
+        let given = column.float_count() as i64
+            + column.histograms.iter().map(|(_, h)| histogram_samples(h)).sum::<i64>();
         let state = &mut self.state;
         if stats.per_step.is_empty() {
             // Nobody asks for single steps: the sums stand at the first.
@@ -219,8 +199,51 @@ impl RangeCall {
         state.peak =
             state.peak.max(state.results + stats.max_window).max(state.results + given + stats.last_window);
         state.results += given;
-        check_samples(state.peak, ev)?;
-        Ok(out)
+        check_samples(state.peak, ev)
+    }
+
+    /// The next column of a selector's series.
+    fn next_stored(&mut self, ev: &mut Eval) -> Result<Option<(Column, WindowStats)>, QueryError> {
+        let RangeInput::Selector(source) = &mut self.input else { return Ok(None) };
+        let Some(leaf) = &mut self.state.leaf else { return Ok(None) };
+        let Some(out) = leaf.next(ev, |ev, i| series_names(ev, source.labels(i)))? else { return Ok(None) };
+        source.read.add(&out.read);
+        for a in out.annotations {
+            ev.annotate(self.rank, a);
+        }
+        Ok(Some((out.column, out.window)))
+    }
+
+    /// The next column of a subquery's series.
+    fn next_computed(
+        &mut self,
+        ev: &mut Eval,
+        i: usize,
+    ) -> Result<Option<(Column, WindowStats)>, QueryError> {
+        let work = self.work(ev);
+        let RangeInput::Subquery(subquery) = &mut self.input else { return Ok(None) };
+        if subquery.empty {
+            return Ok(None);
+        }
+        ev.poll()?;
+        let Some(column) = subquery.inner.next(ev)? else { return Ok(None) };
+        subquery.total += column.float_count() as i64
+            + column.histograms.iter().map(|(_, h)| histogram_samples(h)).sum::<i64>();
+        let state = &mut self.state;
+        Subquery::to_samples(subquery.inner.grid(), &column, &mut state.samples);
+        ev.recycle(column);
+        let bytes = state.samples.bytes();
+        if bytes > state.held {
+            ev.hold("samples of a subquery", bytes - state.held)?;
+            state.held = bytes;
+        }
+        let names = series_names(ev, state.series.labels(i));
+        let info = SeriesInfo { metric_name: &names.metric_name, type_label: &names.type_label };
+        let mut out = ev.column(self.grid.steps)?;
+        let (rank, annotations) = (self.rank, &mut ev.annotations);
+        let mut note = |a: Annotation| annotations.add(rank, a);
+        let stats = work.evaluate(&info, &mut state.samples, &mut state.scratch, &mut out, &mut note)?;
+        Ok(Some((out, stats)))
     }
 }
 
@@ -273,7 +296,11 @@ impl Operator for RangeCall {
             for i in 0..source.len() {
                 push(&mut list, source.labels(i), false);
             }
-            self.state.series = SeriesList::new();
+            let work = Work::Range(Box::new(self.work(ev)));
+            let filter = self.filter(ev);
+            if let RangeInput::Selector(source) = &self.input {
+                self.state.leaf = source.leaf(filter, work, self.grid.steps, ev);
+            }
         }
         if !delayed && !self.keeps_name {
             let mut first: HashMap<&[(Sym, Sym)], usize> = HashMap::with_capacity(list.len());
@@ -293,35 +320,19 @@ impl Operator for RangeCall {
     }
 
     fn next(&mut self, ev: &mut Eval) -> Result<Option<Column>, QueryError> {
-        ev.poll()?;
         let i = self.state.position;
-        let filter = self.filter(ev);
-        match &mut self.input {
-            RangeInput::Selector(source) => {
-                if i >= source.len() {
-                    return Ok(None);
-                }
-                source.read(i, &filter, &mut self.state.samples)?;
-            }
-            RangeInput::Subquery(subquery) => {
-                if subquery.empty {
-                    return Ok(None);
-                }
-                let Some(column) = subquery.inner.next(ev)? else { return Ok(None) };
-                subquery.total += column.float_count() as i64
-                    + column.histograms.iter().map(|(_, h)| histogram_samples(h)).sum::<i64>();
-                Subquery::to_samples(subquery.inner.grid(), &column, &mut self.state.samples);
-                ev.recycle(column);
-            }
-        }
-        hold_growth(ev, &self.state.samples, &mut self.state.held)?;
+        let next = match self.input {
+            RangeInput::Selector(_) => self.next_stored(ev)?,
+            RangeInput::Subquery(_) => self.next_computed(ev, i)?,
+        };
+        let Some((out, stats)) = next else { return Ok(None) };
         self.state.position += 1;
-        let out = self.evaluate(ev, i)?;
+        self.count(&out, &stats, ev)?;
         if let Some(owner) = self.state.collisions.get(&i).copied()
             && !out.is_empty()
         {
             if self.state.seen[owner] {
-                return Err(QueryError::execution("vector cannot contain metrics with the same labelset"));
+                return Err(QueryError::execution(SAME_LABELSET).at(self.call_span));
             }
             self.state.seen[owner] = true;
         }

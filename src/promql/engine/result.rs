@@ -146,6 +146,18 @@ pub struct QueryResult {
 }
 
 impl QueryResult {
+    /// An answer to a query that had nothing to do.
+    pub fn empty(value: Value) -> Self {
+        Self {
+            value,
+            symbols: SymbolTable::new(),
+            annotations: Annotations::default(),
+            stats: SampleStats::default(),
+            timings: Timings::default(),
+            operators: Vec::new(),
+        }
+    }
+
     /// The strings of a label set of this result.
     pub fn labels(&self, labels: &[(Sym, Sym)]) -> Labels {
         self.symbols.labels(labels)

@@ -193,6 +193,12 @@ fn evaluate(
     control.check("query preparation")?;
     let mut planner = Planner::new(options, time);
     let mut root = Root::plan(&mut planner, &expr, time)?;
+    if let QueryTime::Range { start, end, step } = time
+        && end < start
+    {
+        let value = Value::Matrix { grid: StepGrid { start, step, steps: 0 }, series: Vec::new() };
+        return Ok(QueryResult::empty(value));
+    }
     if analyzed {
         root.wrap();
     }

@@ -9,6 +9,7 @@ use tsdbctl_storage::{LabelNeeds, ReadStats, SelectHints, SeriesSet, TimeFilter}
 use super::account::{StepStats, histogram_samples};
 use super::column::Column;
 use super::error::QueryError;
+use super::leaf::{self, InstantValue, InstantWork, Leaf, SeriesNames, Work};
 use super::operator::{Eval, Operator, Report, SeriesList, label_value, without_metadata};
 use super::options::StepGrid;
 use crate::functions::windows;
@@ -24,7 +25,7 @@ pub struct Source {
     pub stats_only: bool,
     /// Place in upstream's evaluation order.
     pub rank: u32,
-    set: Option<Box<dyn SeriesSet>>,
+    set: Option<Arc<dyn SeriesSet>>,
     /// What reading cost.
     pub read: ReadStats,
 }
@@ -50,8 +51,14 @@ impl Source {
             .querier
             .select(&hints, &self.selector.matchers, &mut ev.symbols, ev.control)
             .map_err(expanding)?;
-        self.set = Some(set);
+        self.set = Some(Arc::from(set));
         Ok(())
+    }
+
+    /// The found series on their way through `work`.
+    pub fn leaf(&self, filter: TimeFilter, work: Work, steps: usize, ev: &Eval) -> Option<Leaf> {
+        let set = self.set.clone()?;
+        Some(Leaf::new(set, filter, self.bounds, self.stats_only, work, steps, ev))
     }
 
     /// Number of series.
@@ -78,7 +85,7 @@ impl Source {
         let Some(set) = &self.set else { return Ok(()) };
         set.read(i, filter, samples, &mut self.read)?;
         if filter.mint() < self.bounds.0 || filter.maxt() > self.bounds.1 {
-            clip(samples, self.bounds.0, self.bounds.1);
+            leaf::clip(samples, self.bounds.0, self.bounds.1);
         }
         if self.stats_only && !samples.histograms.is_empty() {
             windows::convert_to_stats_only(&mut samples.histograms);
@@ -95,48 +102,6 @@ fn expanding(e: tsdbctl_storage::StorageError) -> QueryError {
     e
 }
 
-/// Removes samples outside `mint..=maxt`.
-fn clip(samples: &mut SampleColumns, mint: i64, maxt: i64) {
-    let f = &mut samples.floats;
-    let (from, to) = bounds(&f.t, mint, maxt);
-    f.t.truncate(to);
-    f.v.truncate(to);
-    f.st.truncate(to);
-    f.t.drain(..from);
-    f.v.drain(..from);
-    let n = from.min(f.st.len());
-    f.st.drain(..n);
-    let h = &mut samples.histograms;
-    let (from, to) = bounds(&h.t, mint, maxt);
-    h.t.truncate(to);
-    h.h.truncate(to);
-    h.integer.truncate(to);
-    h.st.truncate(to);
-    h.t.drain(..from);
-    h.h.drain(..from);
-    h.integer.drain(..from);
-    let n = from.min(h.st.len());
-    h.st.drain(..n);
-}
-
-fn bounds(t: &[i64], mint: i64, maxt: i64) -> (usize, usize) {
-    let to = t.partition_point(|t| *t <= maxt);
-    (t[..to].partition_point(|t| *t < mint), to)
-}
-
-/// Which value an instant selector gives at a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InstantValue {
-    /// The sample.
-    Sample,
-    /// Its time in seconds (`timestamp(selector)`).
-    Timestamp,
-    /// Its start timestamp in seconds (`start_timestamp(selector)`).
-    StartTimestamp,
-    /// Its time in milliseconds (the info side of `info`).
-    TimestampMs,
-}
-
 /// The newest sample within the lookback at each step.
 pub struct InstantSelector {
     /// The selector.
@@ -145,30 +110,35 @@ pub struct InstantSelector {
     /// Evaluation times as the data sees them: `@` and `offset` applied.
     data: StepGrid,
     value: InstantValue,
+    leaf: Option<Leaf>,
     position: usize,
-    samples: SampleColumns,
-    held: usize,
     stats: StepStats,
     total: i64,
-    /// Samples per step, for `timestamp()`, which upstream evaluates step by step.
-    rank: u32,
 }
 
 impl InstantSelector {
     /// A selector evaluated on `grid`, whose samples are looked up at `data`'s times.
     pub fn new(source: Source, grid: StepGrid, data: StepGrid, value: InstantValue) -> Self {
-        let rank = source.rank;
         Self {
             source,
             grid,
             data,
             value,
+            leaf: None,
             position: 0,
-            samples: SampleColumns::default(),
-            held: 0,
             stats: StepStats::new(grid.steps),
             total: 0,
-            rank,
+        }
+    }
+
+    fn work(&self, ev: &Eval) -> InstantWork {
+        InstantWork {
+            data: self.data,
+            value: self.value,
+            lookback: ev.options.lookback_delta,
+            smoothed: self.source.selector.smoothed,
+            use_start_timestamps: ev.options.features.use_start_timestamps,
+            span: self.source.selector.span,
         }
     }
 
@@ -177,10 +147,36 @@ impl InstantSelector {
         TimeFilter {
             first: self.data.start,
             step: self.data.step,
-            steps: self.data.steps as i64,
+            steps: if self.data.step == 0 { 1 } else { self.data.steps as i64 },
             before: lookback,
             after: if self.source.selector.smoothed { lookback } else { 0 },
             newest_only: !self.source.selector.smoothed,
+        }
+    }
+
+    /// Every sample given is one read; `smoothed` ones are not counted upstream.
+    fn count(&mut self, column: &Column) {
+        if self.source.selector.smoothed && self.value == InstantValue::Sample {
+            return;
+        }
+        if column.is_dense() {
+            self.total += column.steps() as i64;
+            for (total, read) in self.stats.total.iter_mut().zip(&mut self.stats.read) {
+                *total += 1;
+                *read += 1;
+            }
+            return;
+        }
+        for k in column.float_steps() {
+            self.stats.total[k] += 1;
+            self.stats.read[k] += 1;
+            self.total += 1;
+        }
+        for (k, h) in &column.histograms {
+            let n = histogram_samples(h);
+            self.stats.total[*k as usize] += n;
+            self.stats.read[*k as usize] += n;
+            self.total += n;
         }
     }
 }
@@ -201,84 +197,30 @@ impl Operator for InstantSelector {
             }
         }
         ev.hold("labels of selected series", list.bytes())?;
+        let work = Work::Instant(self.work(ev));
+        self.leaf = self.source.leaf(self.filter(ev), work, self.grid.steps, ev);
         Ok(list)
     }
 
     fn next(&mut self, ev: &mut Eval) -> Result<Option<Column>, QueryError> {
-        if self.position >= self.source.len() {
-            return Ok(None);
-        }
-        ev.poll()?;
+        let Some(leaf) = &mut self.leaf else { return Ok(None) };
+        let source = &self.source;
+        let Some(out) = leaf.next(ev, |ev, i| series_names(ev, source.labels(i)))? else { return Ok(None) };
         let i = self.position;
         self.position += 1;
-        let filter = self.filter(ev);
-        self.source.read(i, &filter, &mut self.samples)?;
-        let mut column = ev.column(self.grid.steps)?;
-        hold_growth(ev, &self.samples, &mut self.held)?;
-        if self.source.selector.smoothed && self.value == InstantValue::Sample {
-            let name = ev.symbols.resolve(label_value(self.source.labels(i), NAME)).to_owned();
-            let (rank, annotations) = (self.rank, &mut ev.annotations);
-            windows::smoothed_instant(
-                &mut self.samples,
-                self.data,
-                ev.options.lookback_delta,
-                &name,
-                self.source.selector.span,
-                &mut column,
-                &mut |a| annotations.add(rank, a),
-            );
-            return Ok(Some(column));
+        for a in out.annotations {
+            ev.annotate(self.source.rank, a);
         }
-        let lookback = ev.options.lookback_delta;
-        match self.value {
-            InstantValue::Sample => {
-                windows::instant_values(&self.samples, self.data, lookback, &mut column);
-            }
-            InstantValue::Timestamp => {
-                windows::instant_timestamps(&self.samples, self.data, lookback, &mut column);
-                for v in &mut column.values {
-                    *v /= 1000.0;
-                }
-            }
-            InstantValue::StartTimestamp if ev.options.features.use_start_timestamps => {
-                windows::instant_start_timestamps(&self.samples, self.data, lookback, &mut column);
-                for v in &mut column.values {
-                    *v /= 1000.0;
-                }
-            }
-            InstantValue::StartTimestamp => {}
-            InstantValue::TimestampMs => {
-                windows::instant_values(&self.samples, self.data, lookback, &mut column);
-                if !column.histograms.is_empty() {
-                    let labels = ev.symbols.labels(self.source.labels(i));
-                    return Err(QueryError::execution(format!(
-                        "this should be an info metric, with float samples: {labels}"
-                    )));
-                }
-                windows::instant_timestamps(&self.samples, self.data, lookback, &mut column);
-            }
+        if out.histograms_where_none_are_allowed {
+            let labels = ev.symbols.labels(self.source.labels(i));
+            return Err(QueryError::execution(format!(
+                "this should be an info metric, with float samples: {labels}"
+            )));
         }
-        if column.is_dense() {
-            self.total += column.steps() as i64;
-            for (total, read) in self.stats.total.iter_mut().zip(&mut self.stats.read) {
-                *total += 1;
-                *read += 1;
-            }
-        } else {
-            for k in column.float_steps() {
-                self.stats.total[k] += 1;
-                self.stats.read[k] += 1;
-                self.total += 1;
-            }
-            for (k, h) in &column.histograms {
-                let n = histogram_samples(h);
-                self.stats.total[*k as usize] += n;
-                self.stats.read[*k as usize] += n;
-                self.total += n;
-            }
-        }
+        self.source.read.add(&out.read);
+        self.count(&out.column);
         super::check_samples(self.total, ev)?;
-        Ok(Some(column))
+        Ok(Some(out.column))
     }
 
     fn grid(&self) -> StepGrid {
@@ -321,28 +263,10 @@ impl Operator for InstantSelector {
     }
 }
 
-/// Takes from the budget what a reused sample buffer has grown by since last time.
-///
-/// # Errors
-/// If the budget does not have it.
-pub fn hold_growth(ev: &Eval, samples: &SampleColumns, held: &mut usize) -> Result<(), QueryError> {
-    let bytes = samples.bytes();
-    if bytes > *held {
-        ev.hold("decoded samples", bytes - *held)?;
-        *held = bytes;
-    }
-    Ok(())
-}
-
 /// Name and type label of a series, for annotations.
-pub fn series_names(ev: &Eval, labels: &SymLabels) -> (String, String) {
-    (
-        ev.symbols.resolve(label_value(labels, NAME)).to_owned(),
-        ev.symbols.resolve(label_value(labels, TYPE)).to_owned(),
-    )
-}
-
-/// A shared, already opened set, as a boxed one.
-pub fn boxed(set: Arc<dyn SeriesSet>) -> Box<dyn SeriesSet> {
-    Box::new(set)
+pub fn series_names(ev: &Eval, labels: &SymLabels) -> SeriesNames {
+    SeriesNames {
+        metric_name: ev.shared_text(label_value(labels, NAME)),
+        type_label: ev.shared_text(label_value(labels, TYPE)),
+    }
 }
