@@ -117,6 +117,15 @@ impl StepStats {
         Self { total: vec![0; steps], read: vec![0; steps] }
     }
 
+    /// No samples at `steps` steps, the bytes taken from the budget.
+    ///
+    /// # Errors
+    /// If the budget does not have them.
+    pub fn held(steps: usize, ev: &super::operator::Eval) -> Result<Self, super::error::QueryError> {
+        ev.hold("sample counts per step", steps.saturating_mul(16))?;
+        Ok(Self::new(steps))
+    }
+
     /// Adds the counts of another node on the same grid.
     pub fn add(&mut self, other: &Self) {
         for (a, b) in self.total.iter_mut().zip(&other.total) {

@@ -130,7 +130,7 @@ pub enum Work {
 }
 
 /// Name and type label of a series, for annotations.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct SeriesNames {
     /// `__name__`.
     pub metric_name: Arc<str>,
@@ -280,11 +280,8 @@ pub fn clip(samples: &mut SampleColumns, mint: i64, maxt: i64) {
     keep(&mut h.st, from, to);
 }
 
-/// Series a thread takes at a time.
-const BATCH: usize = 32;
-/// A second thread is worth its start above this much estimated work.
-const WORTH_A_THREAD_SECONDS: f64 = 0.02;
-
+/// Steps a thread takes at a time, over all series of a batch.
+const BATCH_STEPS: usize = 16 << 10;
 type Batch = Vec<Result<LeafOutput, QueryError>>;
 
 struct Job {
@@ -347,6 +344,9 @@ pub struct Leaf {
     helper: Option<Helper>,
     started: Option<Instant>,
     alone: bool,
+    /// Series a thread takes at a time.
+    batch: usize,
+    needs_names: bool,
 }
 
 impl Leaf {
@@ -362,6 +362,11 @@ impl Leaf {
     ) -> Self {
         let len = set.len();
         let control = ev.control.clone();
+        let batch = (BATCH_STEPS / steps.max(1)).clamp(16, 512);
+        let needs_names = match &work {
+            Work::Range(_) => true,
+            Work::Instant(work) => work.smoothed,
+        };
         Self {
             shared: Arc::new(Shared { set, filter, bounds, stats_only, work, control, steps }),
             len,
@@ -371,6 +376,8 @@ impl Leaf {
             helper: None,
             started: None,
             alone: ev.options.threads < 2,
+            batch,
+            needs_names,
         }
     }
 
@@ -387,6 +394,9 @@ impl Leaf {
             return Ok(None);
         }
         ev.poll()?;
+        let nobody = SeriesNames::default();
+        let needed = self.needs_names;
+        let names = |ev: &Eval, i: usize| if needed { names(ev, i) } else { nobody.clone() };
         if !self.alone {
             self.consider_helper(ev, &names)?;
         }
@@ -407,16 +417,16 @@ impl Leaf {
         ev: &mut Eval,
         names: &impl Fn(&Eval, usize) -> SeriesNames,
     ) -> Result<(), QueryError> {
-        let i = self.position;
-        if i % BATCH != 0 {
+        let (i, batch) = (self.position, self.batch);
+        if i % batch != 0 {
             return Ok(());
         }
         if self.helper.is_none() {
             match self.started {
                 None => self.started = Some(Instant::now()),
-                Some(start) if i >= BATCH => {
+                Some(start) if i >= batch => {
                     let per_series = start.elapsed().as_secs_f64() / i as f64;
-                    if per_series * (self.len - i) as f64 >= WORTH_A_THREAD_SECONDS {
+                    if per_series * (self.len - i) as f64 >= ev.options.second_thread_above_seconds {
                         self.helper = Helper::start(&self.shared);
                     }
                     self.alone = self.helper.is_none();
@@ -437,11 +447,11 @@ impl Leaf {
         }
         // The next batch is this thread's own (or has just arrived); the one behind goes to the helper.
         if helper.batch.is_none() {
-            let first = if self.ready.is_empty() { i + BATCH } else { i + 2 * BATCH };
-            let end = (first + BATCH).min(self.len);
+            let first = if self.ready.is_empty() { i + batch } else { i + 2 * batch };
+            let end = (first + batch).min(self.len);
             if first < end {
                 let mut job =
-                    Job { first, names: Vec::with_capacity(BATCH), columns: Vec::with_capacity(BATCH) };
+                    Job { first, names: Vec::with_capacity(batch), columns: Vec::with_capacity(batch) };
                 for n in first..end {
                     job.names.push(names(ev, n));
                     job.columns.push(ev.column(self.shared.steps)?);

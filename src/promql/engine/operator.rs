@@ -135,7 +135,7 @@ impl<'q> Eval<'q> {
     /// Gives a column back.
     pub fn recycle(&mut self, column: Column) {
         self.control.budget.give(fixed_bytes(column.steps()));
-        if self.pool.len() < 32 {
+        if self.pool.len() < POOLED && (self.pool.len() < 32 || column.steps() < 64) {
             self.pool.push(column);
         }
     }
@@ -179,6 +179,9 @@ impl<'q> Eval<'q> {
         self.annotations.add(rank, annotation);
     }
 }
+
+/// Columns kept for reuse; of long ones a few are enough.
+const POOLED: usize = 1200;
 
 fn fixed_bytes(steps: usize) -> usize {
     steps * 8 + steps.div_ceil(64) * 8

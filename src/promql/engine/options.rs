@@ -55,6 +55,9 @@ pub struct QueryOptions {
     pub default_subquery_step: i64,
     /// Worker threads; 1 evaluates on the calling thread alone.
     pub threads: usize,
+    /// A second thread is started when the first has measured that more than this much work is left, in
+    /// seconds: below, its start and hand-overs cost more CPU than they save time.
+    pub second_thread_above_seconds: f64,
     /// Count samples per step (`stats=all`).
     pub per_step_stats: bool,
     /// Feature switches.
@@ -68,6 +71,7 @@ impl Default for QueryOptions {
             max_samples: 50_000_000,
             default_subquery_step: 60_000,
             threads: 2,
+            second_thread_above_seconds: 0.02,
             per_step_stats: false,
             features: Features::default(),
         }

@@ -50,6 +50,9 @@ const UNSAFE_WITH_AT: [&str; 15] = [
     "timestamp",
 ];
 
+/// Most steps of a query or subquery; a column of them takes 1.1 GB.
+pub const MAX_STEPS: usize = 1 << 27;
+
 /// When and how often a part of the expression is evaluated.
 #[derive(Clone, Copy, Debug)]
 pub struct Scope {
@@ -733,6 +736,7 @@ impl<'a> Planner<'a> {
         }
         let empty = end < start || grid.steps == 0;
         let steps = if empty { 0 } else { ((end - start) / step + 1) as usize };
+        check_steps(steps, s.span)?;
         let inner_scope =
             Scope { grid: StepGrid { start, step, steps }, is_range: start != end, in_param: scope.in_param };
         let outer = Outer::Subquery { offset: s.time.offset, range: s.range, at };
@@ -797,6 +801,18 @@ impl<'a> Planner<'a> {
         let lookback = self.options.lookback_delta;
         self.selections.push((selector, (start - lookback + 1 - offset, end - offset)));
     }
+}
+
+/// Refuses grids that nobody can have meant.
+fn check_steps(steps: usize, span: Span) -> Result<(), QueryError> {
+    if steps <= MAX_STEPS {
+        return Ok(());
+    }
+    Err(QueryError {
+        hint: Some("lengthen the step or shorten the range".to_string()),
+        ..QueryError::execution(format!("{steps} evaluation steps are more than the {MAX_STEPS} allowed"))
+            .at(span)
+    })
 }
 
 /// Whether a label can have the name that a string literal holds: any UTF-8 but the empty text.

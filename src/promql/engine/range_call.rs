@@ -249,7 +249,7 @@ impl RangeCall {
 
 impl Operator for RangeCall {
     fn open(&mut self, ev: &mut Eval) -> Result<SeriesList, QueryError> {
-        self.state.stats = StepStats::new(self.grid.steps);
+        self.state.stats = StepStats::held(self.grid.steps, ev)?;
         let delayed = ev.options.features.delayed_name_removal;
         let mut list = SeriesList::new();
         let mut stripped: Vec<(Sym, Sym)> = Vec::new();

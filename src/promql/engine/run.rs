@@ -13,7 +13,7 @@ use super::error::{ErrorKind, QueryError};
 use super::merge_labels::LabelMerger;
 use super::operator::{Eval, Operator, SeriesList, drain, without_metadata};
 use super::options::{QueryOptions, QueryTime, StepGrid};
-use super::plan::{Planner, Scope, prepare};
+use super::plan::{MAX_STEPS, Planner, Scope, prepare};
 use super::range_call::Subquery;
 use super::result::{
     MatrixSeries, OperatorStats, Points, QueryResult, Sample, SampleStats, Timings, Value, VectorElement,
@@ -105,6 +105,13 @@ fn parsed(text: &str, time: QueryTime, options: &QueryOptions) -> Result<Expr, Q
                 "zero or negative query resolution step widths are not accepted. Try a positive integer",
             ));
         }
+    }
+    if let QueryTime::Range { start, end, step } = time
+        && (end.saturating_sub(start)) / step >= MAX_STEPS as i64
+    {
+        return Err(QueryError::bad_data(format!(
+            "a range of more than {MAX_STEPS} steps; lengthen the step or shorten the range"
+        )));
     }
     prepare(&mut expr, time)?;
     Ok(expr)

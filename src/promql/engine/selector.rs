@@ -184,6 +184,7 @@ impl InstantSelector {
 impl Operator for InstantSelector {
     fn open(&mut self, ev: &mut Eval) -> Result<SeriesList, QueryError> {
         self.source.open(ev)?;
+        self.stats = StepStats::held(self.grid.steps, ev)?;
         let mut list = SeriesList::new();
         let drops = self.value == InstantValue::Timestamp || self.value == InstantValue::StartTimestamp;
         let mut stripped = Vec::new();
