@@ -17,7 +17,7 @@ use tsdbctl_storage::StorageError;
 use tsdbctl_wal::cursor::Cursor;
 use tsdbctl_wal::page::crc32c;
 
-use crate::loss::Losses;
+use crate::loss::{Losses, cut_short};
 
 const MAGIC: u32 = 0x0130_BC91;
 const FILE_HEADER: usize = 8;
@@ -119,16 +119,33 @@ impl MappedChunks {
                             each(series, out_of_order, chunk);
                         }
                     }
+                    Ok(None) if map.has_faulted() => return Err(cut_short(&entry.path)),
                     Ok(None) => break,
-                    Err(_) if is_last && scan.nothing_behind(at) => return Ok(found),
                     Err(reason) => {
-                        losses.at(&entry.path, at as u64, reason)?;
+                        let torn = is_last && scan.nothing_behind(at);
+                        if map.has_faulted() {
+                            return Err(cut_short(&entry.path));
+                        }
+                        if !torn {
+                            losses.at(&entry.path, at as u64, reason)?;
+                        }
                         return Ok(found);
                     }
                 }
             }
         }
         Ok(found)
+    }
+
+    /// Asks whether what was read of the files can be trusted.
+    ///
+    /// # Errors
+    /// If a file was cut short under its map and a read met the missing part.
+    pub fn check_intact(&self) -> Result<(), StorageError> {
+        match self.files.iter().find(|f| f.has_faulted()) {
+            Some(file) => Err(cut_short(file.path())),
+            None => Ok(()),
+        }
     }
 }
 

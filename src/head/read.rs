@@ -10,6 +10,7 @@ use tsdbctl_model::labels::Labels;
 use tsdbctl_model::sample::Exemplar;
 use tsdbctl_model::symbols::{EMPTY, SymLabels};
 use tsdbctl_model::{Matcher, Sym, SymbolTable};
+use tsdbctl_platform::file;
 use tsdbctl_storage::querier::SeriesExemplars;
 use tsdbctl_storage::{
     Budget, Control, LabelNeeds, Loss, Querier, ReadStats, SelectHints, SeriesSet, StorageError, TimeFilter,
@@ -17,6 +18,7 @@ use tsdbctl_storage::{
 use tsdbctl_wal::cursor::Cursor;
 use tsdbctl_wal::record::EncodedLabels;
 
+use crate::loss::damaged;
 use crate::merge::{Stream, merge};
 use crate::replay::{HeadOptions, Metadata, Replayed, replay};
 use crate::series::{OutOfOrderChunk, OutOfOrderHead, Series, float_columns, locate};
@@ -61,11 +63,17 @@ impl ReadHead {
         let (mut attempt, mut use_snapshot) = (1, true);
         let data = loop {
             let tried = use_snapshot;
+            let before = file_names(dir);
             match replay(dir, options, control, &mut use_snapshot) {
                 Ok(Some(data)) => break data,
                 Ok(None) => return Ok(None),
                 Err(StorageError::File(e)) if e.is_not_found() && attempt < ATTEMPTS => attempt += 1,
                 Err(_) if tried && !use_snapshot => {}
+                // A gap or a file that was cut short may come from a running server that removes what it no longer
+                // needs.
+                Err(StorageError::Corrupt(_)) if attempt < ATTEMPTS && file_names(dir) != before => {
+                    attempt += 1
+                }
                 Err(e) => return Err(e),
             }
         };
@@ -118,6 +126,15 @@ impl ReadHead {
     pub fn times(&self) -> Option<(i64, i64)> {
         self.inner.times
     }
+}
+
+/// The names of the files that replay reads.
+fn file_names(dir: &Path) -> Vec<String> {
+    ["wal", "wbl", "chunks_head"]
+        .iter()
+        .flat_map(|part| file::read_dir(&dir.join(part)).unwrap_or_default())
+        .map(|entry| entry.name)
+        .collect()
 }
 
 fn series(data: &Replayed, slot: u32) -> &Series {
@@ -274,10 +291,10 @@ impl Inner {
         for map in &self.data.mapped.files {
             let start = map.bytes().as_ptr() as usize;
             if (start..start + map.bytes().len()).contains(&bytes) {
-                return Loss { file: map.path().to_owned(), offset: (bytes - start) as u64, reason }.into();
+                return damaged(Loss { file: map.path().to_owned(), offset: (bytes - start) as u64, reason });
             }
         }
-        Loss { file: self.wal.clone(), offset: 0, reason }.into()
+        damaged(Loss { file: self.wal.clone(), offset: 0, reason })
     }
 
     fn decode(
@@ -287,7 +304,10 @@ impl Inner {
         out: &mut SampleColumns,
         stats: &mut ReadStats,
     ) -> Result<(), StorageError> {
-        let failed = |e: tsdbctl_chunk::ChunkError| self.corrupt(&piece.data, e.to_string());
+        let failed = |e: tsdbctl_chunk::ChunkError| match self.data.mapped.check_intact() {
+            Ok(()) => self.corrupt(&piece.data, e.to_string()),
+            Err(cut) => cut,
+        };
         let mut one = |encoding, bytes: &[u8], out: &mut SampleColumns| {
             stats.chunks += 1;
             stats.bytes += bytes.len() as u64;
@@ -362,6 +382,9 @@ impl Inner {
             }
             group.clear();
             group_end = i64::MIN;
+        }
+        if !s.mapped.is_empty() || !s.out_of_order.is_empty() {
+            self.data.mapped.check_intact()?;
         }
         Ok(())
     }

@@ -648,7 +648,7 @@ fn route(
         control.check("head replay")?;
         let source = &sources[batch.source];
         if let Some(e) = batch.failed.take() {
-            return Err(e.into());
+            return Err(e);
         }
         router.role = source.role;
         let mut start = 0;

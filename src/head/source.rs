@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 
-use tsdbctl_platform::file::FileError;
 use tsdbctl_platform::map::Map;
+use tsdbctl_storage::StorageError;
 use tsdbctl_wal::{BadRecord, SegmentReader};
+
+use crate::loss::cut_short;
 
 /// Bytes of records in one batch.
 const BATCH_BYTES: usize = 512 * 1024;
@@ -47,7 +49,7 @@ pub struct Batch {
     /// Damage behind these records.
     pub bad: Option<BadRecord>,
     /// The file could not be read.
-    pub failed: Option<FileError>,
+    pub failed: Option<StorageError>,
 }
 
 /// Reads all sources and sends their records, until the other side hangs up or `stop` is set. Batches come
@@ -64,7 +66,7 @@ pub fn read(sources: &[Source], out: &SyncSender<Batch>, empties: &Receiver<Batc
         let map = match Map::open(&source.path) {
             Ok(map) => map,
             Err(e) => {
-                let _ = out.send(Batch { source: i, failed: Some(e), ..Batch::default() });
+                let _ = out.send(Batch { source: i, failed: Some(e.into()), ..Batch::default() });
                 return;
             }
         };
@@ -83,6 +85,10 @@ pub fn read(sources: &[Source], out: &SyncSender<Batch>, empties: &Receiver<Batc
                     }
                 }
             }
+            // Zeros of a missing page look like the end, or like damage.
+            if batch.bad.is_some() && map.has_faulted() {
+                break;
+            }
             if batch.bytes.len() >= BATCH_BYTES || batch.bad.is_some() {
                 if stop.load(Ordering::Relaxed) || out.send(batch).is_err() {
                     return;
@@ -90,8 +96,55 @@ pub fn read(sources: &[Source], out: &SyncSender<Batch>, empties: &Receiver<Batc
                 batch = next_batch(i);
             }
         }
+        if map.has_faulted() {
+            batch.failed = Some(cut_short(&source.path));
+            let _ = out.send(batch);
+            return;
+        }
         if (!batch.records.is_empty() || batch.bad.is_some()) && out.send(batch).is_err() {
             return;
+        }
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use tsdbctl_wal::{Compression, PageWriter};
+
+    use super::*;
+
+    #[test]
+    fn a_log_cut_short_while_it_is_read_is_an_error_and_no_end() {
+        let mut writer = PageWriter::new(Compression::None, 0);
+        (0..4000u32).for_each(|i| writer.append(&[i as u8; 2000]));
+        let bytes = writer.take();
+        for cut in [None, Some(4 << 20)] {
+            let path = std::env::temp_dir().join(format!("tsdbctl-source-{}", std::process::id()));
+            std::fs::write(&path, &bytes).unwrap();
+            let sources = [Source { path: path.clone(), role: Role::Log, start: 0, is_last: true }];
+            let ((out, batches), (_back, empties)) = (sync_channel(0), sync_channel(1));
+            let stop = AtomicBool::new(false);
+            let (records, failed) = std::thread::scope(|scope| {
+                let (sources, stop) = (&sources, &stop);
+                scope.spawn(move || read(sources, &out, &empties, stop));
+                let mut found = batches.recv().unwrap().records.len();
+                if let Some(len) = cut {
+                    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(len).unwrap();
+                }
+                let mut failed = None;
+                for batch in batches {
+                    found += batch.records.len();
+                    failed = failed.or(batch.failed);
+                }
+                (found, failed)
+            });
+            std::fs::remove_file(&path).unwrap();
+            match cut {
+                None => assert!(records == 4000 && failed.is_none()),
+                Some(_) => assert!(failed.is_some_and(|e| e.to_string().contains("cut short"))),
+            }
         }
     }
 }

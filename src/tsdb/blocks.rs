@@ -70,6 +70,8 @@ pub(crate) struct Listing {
     pub(crate) superseded: Vec<BlockEntry>,
     /// Those whose meta cannot be read.
     pub(crate) losses: Vec<Loss>,
+    /// Names of all directories that were looked at.
+    pub(crate) seen: HashSet<String>,
 }
 
 /// Whether `dir` is itself a block.
@@ -83,6 +85,7 @@ impl Listing {
         let mut listing = Self::default();
         let mut all = Vec::new();
         for entry in file::read_dir(dir)?.into_iter().filter(|e| e.is_dir && is_ulid(&e.name)) {
+            listing.seen.insert(entry.name.clone());
             match BlockEntry::read(&entry.path) {
                 Ok(block) => all.push(block),
                 // An empty directory, or one that a running server has just removed.
@@ -107,6 +110,27 @@ impl Listing {
         }
         sort(&mut listing.live);
         Ok(listing)
+    }
+
+    /// Whether a block came since the directory was listed that holds what none of the blocks `seen` then had: a
+    /// running server made it of the head, and may have removed that from the head since. A block that was compacted
+    /// from seen ones brings nothing new.
+    pub(crate) fn is_outdated(dir: &Path, seen: &HashSet<String>) -> Result<bool, StorageError> {
+        for entry in file::read_dir(dir)?.into_iter().filter(|e| e.is_dir && is_ulid(&e.name)) {
+            if seen.contains(&entry.name) {
+                continue;
+            }
+            // One that is damaged will be met when it is listed.
+            let parents = match BlockEntry::read(&entry.path) {
+                Err(StorageError::File(e)) if e.is_not_found() => continue,
+                Err(_) => return Ok(true),
+                Ok(block) => block.meta.compaction.parents,
+            };
+            if parents.is_empty() || parents.iter().any(|p| !seen.contains(&p.ulid)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The end of what in-order blocks hold; the head's earlier samples are theirs.
@@ -165,4 +189,76 @@ pub(crate) fn gaps(blocks: &[BlockEntry], tolerance_ms: i64) -> Vec<(i64, i64)> 
         end = end.max(Some(block.meta.max_time));
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IDS: [&str; 4] = [
+        "01BKGTZQ1SYQJTR4PB43C8PD90",
+        "01BKGTZQ1SYQJTR4PB43C8PD91",
+        "01BKGTZQ1SYQJTR4PB43C8PD92",
+        "01BKGTZQ1SYQJTR4PB43C8PD93",
+    ];
+
+    fn put(dir: &Path, id: &str, range: (i64, i64), compaction: &serde_json::Value) {
+        let json = serde_json::json!({
+            "ulid": id, "minTime": range.0, "maxTime": range.1, "version": 1, "compaction": compaction
+        });
+        std::fs::create_dir_all(dir.join(id)).unwrap();
+        std::fs::write(dir.join(id).join(META), json.to_string()).unwrap();
+    }
+
+    #[test]
+    fn blocks_of_late_stale_or_chosen_series_do_not_end_the_head() {
+        let end = |hints: &[&str], deletable: bool| {
+            let dir = tsdbctl_testkit::scratch();
+            put(dir.path(), IDS[0], (0, 100), &serde_json::json!({}));
+            // Overlaps: the newest block by start need not be the one that ends last.
+            put(dir.path(), IDS[1], (50, 80), &serde_json::json!({}));
+            put(
+                dir.path(),
+                IDS[2],
+                (100, 200),
+                &serde_json::json!({ "hints": hints, "deletable": deletable }),
+            );
+            Listing::of(dir.path(), false).unwrap().in_order_end()
+        };
+        for (hints, want) in [
+            (&[][..], 200),
+            (&["from-out-of-order"], 100),
+            (&["from-stale-series"], 100),
+            (&["from-selected-series"], 100),
+            (&["x", "from-out-of-order"], 100),
+            (&["x"], 200),
+        ] {
+            assert_eq!(end(hints, false), want, "{hints:?}");
+        }
+        assert_eq!(end(&[], true), 100);
+        assert_eq!(Listing::default().in_order_end(), i64::MIN);
+    }
+
+    #[test]
+    fn only_blocks_with_something_new_outdate_a_listing() {
+        let dir = tsdbctl_testkit::scratch();
+        let parents = |ids: &[&str]| {
+            let ids: Vec<_> = ids.iter().map(|id| serde_json::json!({ "ulid": id })).collect();
+            serde_json::json!({ "parents": ids })
+        };
+        put(dir.path(), IDS[0], (0, 100), &serde_json::json!({}));
+        put(dir.path(), IDS[1], (100, 200), &serde_json::json!({}));
+        let seen = Listing::of(dir.path(), false).unwrap().seen;
+        let outdated = || Listing::is_outdated(dir.path(), &seen).unwrap();
+        assert!(!outdated());
+        put(dir.path(), IDS[3], (0, 200), &parents(&IDS[..2]));
+        std::fs::remove_dir_all(dir.path().join(IDS[0])).unwrap();
+        assert!(!outdated());
+        put(dir.path(), IDS[3], (0, 300), &parents(&IDS[..3]));
+        assert!(outdated());
+        put(dir.path(), IDS[3], (200, 300), &serde_json::json!({}));
+        assert!(outdated());
+        std::fs::remove_file(dir.path().join(IDS[3]).join(META)).unwrap();
+        assert!(!outdated());
+    }
 }

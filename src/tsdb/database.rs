@@ -1,5 +1,6 @@
 //! Data directories and single blocks, opened read-only as one thing to query. No lock is taken.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use tsdbctl_head::{HeadOptions, ReadHead};
@@ -33,6 +34,8 @@ struct HeadDir {
     dir: PathBuf,
     /// In-order samples before this are in blocks.
     min_valid_time: i64,
+    /// Names of the block directories when it was listed.
+    seen: HashSet<String>,
 }
 
 impl HeadDir {
@@ -44,8 +47,8 @@ impl HeadDir {
     }
 }
 
-/// How often a directory is listed anew because a running server removed a block meanwhile.
-const ATTEMPTS: usize = 3;
+/// How often directories are listed anew because a running server made or removed blocks meanwhile.
+const ATTEMPTS: usize = 4;
 
 impl Database {
     /// Lists what is in `dirs`: each one a data directory, or a single block. Only the blocks' metas are read.
@@ -68,13 +71,10 @@ impl Database {
             }
             let listing = Listing::of(dir, options.tolerant)?;
             if listing.live.is_empty() && listing.superseded.is_empty() && !is_data_dir(dir) {
-                return Err(StorageError::Unsupported {
-                    file: dir.clone(),
-                    reason: "not a Prometheus data directory and not a block: there are no blocks and no wal directory in it"
-                        .to_string(),
-                });
+                return Err(StorageError::Unsupported { file: dir.clone(), reason: what_it_is(dir) });
             }
-            db.heads.push(HeadDir { dir: dir.clone(), min_valid_time: listing.in_order_end() });
+            let min_valid_time = listing.in_order_end();
+            db.heads.push(HeadDir { dir: dir.clone(), min_valid_time, seen: listing.seen });
             db.blocks.extend(listing.live);
             db.superseded.extend(listing.superseded);
             db.losses.extend(listing.losses);
@@ -115,12 +115,56 @@ impl Database {
         gaps(&self.blocks, tolerance_ms)
     }
 
-    /// Time of the newest sample, Unix ms, without replaying a log: by the logs, and by the index of a block that may
-    /// have a later one.
+    /// Time of the newest sample, Unix ms, without replaying a log: by the times in the logs and head chunks, and by
+    /// the index of a block that may have a later one.
     ///
     /// # Errors
     /// If a log or an index cannot be read.
     pub fn newest_sample_time(&self, control: &Control) -> Result<Option<i64>, StorageError> {
+        self.current(|db| db.find_newest_sample_time(control))
+    }
+
+    /// What `read` finds in a listing of which a running server took nothing away meanwhile: if a block vanished, or
+    /// one was cut off the head, directories are listed and read anew.
+    fn current<T>(&self, read: impl Fn(&Self) -> Result<T, StorageError>) -> Result<T, StorageError> {
+        let mut relisted: Option<Self> = None;
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let db = relisted.as_ref().unwrap_or(self);
+            let found = read(db);
+            let outdated = match &found {
+                Ok(_) => db.outdated()?,
+                Err(e) if has_vanished(e) => Some(self.paths.first().cloned().unwrap_or_default()),
+                Err(StorageError::Corrupt(_)) => db.outdated()?,
+                Err(_) => None,
+            };
+            match outdated {
+                None => return found,
+                Some(_) if attempt < ATTEMPTS => {}
+                Some(_) if found.is_err() => return found,
+                Some(file) => {
+                    let reason = format!(
+                        "a running server made new blocks each of the {ATTEMPTS} times it was read; run the command again"
+                    );
+                    return Err(StorageError::Unsupported { file, reason });
+                }
+            }
+            relisted = Some(Self::open(&self.paths, self.options)?);
+        }
+    }
+
+    /// The first data directory that got a block that is not listed.
+    fn outdated(&self) -> Result<Option<PathBuf>, StorageError> {
+        for head in &self.heads {
+            if Listing::is_outdated(&head.dir, &head.seen)? {
+                return Ok(Some(head.dir.clone()));
+            }
+        }
+        Ok(None)
+    }
+
+    fn find_newest_sample_time(&self, control: &Control) -> Result<Option<i64>, StorageError> {
         let mut newest = None;
         for head in &self.heads {
             newest = newest.max(tsdbctl_head::newest_sample_time(&head.dir, control)?);
@@ -176,6 +220,42 @@ fn is_data_dir(dir: &Path) -> bool {
     file::is_dir(&dir.join("wal")) || file::is_dir(&dir.join("chunks_head"))
 }
 
+/// Why a directory is no data directory, and what to give instead.
+fn what_it_is(dir: &Path) -> String {
+    let entries = file::read_dir(dir).unwrap_or_default();
+    let has = |test: &dyn Fn(&file::Entry) -> bool| entries.iter().find(|e| test(e)).map(|e| e.name.clone());
+    let is_segment = |e: &file::Entry| e.name.len() == 8 && e.name.bytes().all(|b| b.is_ascii_digit());
+    let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".."));
+    if has(&|e| e.name.starts_with("checkpoint.") || (!e.is_dir && is_segment(e))).is_some() {
+        return format!(
+            "this is a write-ahead log, not a data directory; give the directory that contains it: -d {}",
+            parent.display()
+        );
+    }
+    if has(&|e| e.name == "meta.json").is_some() {
+        return "a block without its index, which nothing can be read without; restore the file".to_string();
+    }
+    if has(&|e| e.name == "index").is_some() {
+        return "a block without its meta.json, which tells its range; give the data directory it came from, or \
+                restore the file"
+            .to_string();
+    }
+    let inner = has(&|e| e.is_dir && (is_data_dir(&e.path) || has_block(&e.path)));
+    let hint = match inner {
+        Some(name) => format!("did you mean -d {}?", dir.join(name).display()),
+        None => "give the directory that Prometheus has as --storage.tsdb.path or --storage.agent.path, or a block's"
+            .to_string(),
+    };
+    format!(
+        "neither a data directory (no blocks and no wal directory in it) nor a block (no meta.json in it); {hint}"
+    )
+}
+
+/// Whether there is a block in a directory.
+fn has_block(dir: &Path) -> bool {
+    file::read_dir(dir).is_ok_and(|entries| entries.iter().any(|e| e.is_dir && is_block(&e.path)))
+}
+
 fn has_vanished(error: &StorageError) -> bool {
     matches!(error, StorageError::File(e) if e.is_not_found())
 }
@@ -188,13 +268,8 @@ impl Queryable for Database {
         selections: &[Vec<Matcher>],
         control: &Control,
     ) -> Result<Box<dyn Querier>, StorageError> {
-        let mut found = self.sources(mint, maxt, selections, control);
-        for _ in 1..ATTEMPTS {
-            if !found.as_ref().is_err_and(has_vanished) {
-                break;
-            }
-            found = Self::open(&self.paths, self.options)?.sources(mint, maxt, selections, control);
-        }
-        Ok(Box::new(MergedQuerier::new(found?).with_losses(self.losses.clone())))
+        let (found, losses) =
+            self.current(|db| Ok((db.sources(mint, maxt, selections, control)?, db.losses.clone())))?;
+        Ok(Box::new(MergedQuerier::new(found).with_losses(losses)))
     }
 }

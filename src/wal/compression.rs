@@ -19,6 +19,22 @@ const MAX_RECORD_BYTES: usize = 1 << 30;
 /// Snappy's densest element: 3 bytes for 64.
 const SNAPPY_MAX_RATIO: usize = 22;
 
+/// The first byte of a packed record, which is its type, where it can be told without unpacking: a snappy block
+/// begins with its length and a literal.
+pub fn first_byte(how: Compression, packed: &[u8]) -> Option<u8> {
+    match how {
+        Compression::None => packed.first().copied(),
+        Compression::Snappy => {
+            let tag = packed.iter().position(|b| *b < 0x80)? + 1;
+            let literal = *packed.get(tag)?;
+            // The length of a literal of more than 60 bytes takes 1 to 4 bytes more.
+            let length_bytes = usize::from(literal >> 2).saturating_sub(59);
+            (literal & 3 == 0).then(|| packed.get(tag + 1 + length_bytes).copied())?
+        }
+        Compression::Zstd => None,
+    }
+}
+
 /// Unpacks records; keeps its buffers between them.
 pub struct Unpacker {
     snappy: snap::raw::Decoder,
@@ -155,6 +171,7 @@ mod tests {
         {
             let (mut packed, mut back) = (Vec::new(), b"before".to_vec());
             assert_eq!(Packer::default().pack(how, record, &mut packed), how);
+            assert_eq!(first_byte(how, &packed), (how != Compression::Zstd).then_some(record[0]));
             assert!(how == Compression::None || packed.len() < record.len() / 4);
             let mut unpacker = Unpacker::new();
             for _ in 0..2 {
@@ -169,6 +186,19 @@ mod tests {
         let mut packed = Vec::new();
         assert_eq!(Packer::default().pack(Compression::Snappy, b"abc", &mut packed), Compression::None);
         assert_eq!(packed, b"abc");
+    }
+
+    #[test]
+    fn the_first_byte_is_told_whatever_the_length_of_its_literal() {
+        for n in [1, 2, 59, 60, 61, 62, 255, 256, 257, 65_535, 65_536, 70_000u32] {
+            let record: Vec<u8> =
+                (0..n).map(|i| (i.wrapping_add(7).wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+            let packed = snap::raw::Encoder::new().compress_vec(&record).unwrap();
+            assert_eq!(first_byte(Compression::Snappy, &packed), Some(record[0]), "{n}");
+        }
+        for packed in [&b""[..], b"\x80", b"\x05", b"\x05\x01", b"\x05\x00", b"\xff\x0f\xfc\x01"] {
+            assert_eq!(first_byte(Compression::Snappy, packed), None, "{packed:?}");
+        }
     }
 
     #[test]

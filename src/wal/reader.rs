@@ -1,6 +1,6 @@
 //! Records of one segment, in order.
 
-use crate::compression::{Compression, Unpacker};
+use crate::compression::{Compression, Unpacker, first_byte};
 use crate::page::{FragmentKind, PAGE_BYTES, Place, read_place};
 
 /// A record that cannot be read.
@@ -47,6 +47,15 @@ impl<'a> SegmentReader<'a> {
     /// # Errors
     /// If there is damage; [`SegmentReader::resync`] goes on behind it. `out` is as before then.
     pub fn next_into(&mut self, out: &mut Vec<u8>) -> Result<bool, BadRecord> {
+        self.next_where(|_| true, out)
+    }
+
+    /// As [`SegmentReader::next_into`], but passes over records whose first byte is known and not wanted; they are
+    /// not unpacked. A record whose first byte shows only when it is unpacked is given in any case.
+    ///
+    /// # Errors
+    /// As [`SegmentReader::next_into`].
+    pub fn next_where(&mut self, wants: impl Fn(u8) -> bool, out: &mut Vec<u8>) -> Result<bool, BadRecord> {
         self.parts.clear();
         let mut open = false;
         loop {
@@ -80,6 +89,9 @@ impl<'a> SegmentReader<'a> {
             match fragment.kind {
                 FragmentKind::Full => {
                     self.record_offset = at;
+                    if first_byte(fragment.compression, fragment.data).is_some_and(|b| !wants(b)) {
+                        continue;
+                    }
                     return self.finish(fragment.compression, Some(fragment.data), out);
                 }
                 FragmentKind::First => {
@@ -90,6 +102,11 @@ impl<'a> SegmentReader<'a> {
                 FragmentKind::Middle => self.parts.extend_from_slice(fragment.data),
                 FragmentKind::Last => {
                     self.parts.extend_from_slice(fragment.data);
+                    if first_byte(fragment.compression, &self.parts).is_some_and(|b| !wants(b)) {
+                        self.parts.clear();
+                        open = false;
+                        continue;
+                    }
                     return self.finish(fragment.compression, None, out);
                 }
             }

@@ -117,10 +117,10 @@ impl Log {
                 self.gaps.push(Damage {
                     file: dir.join(segment_name(expected)),
                     offset: 0,
-                    reason: if missing == 1 {
-                        "this segment is missing".to_string()
-                    } else {
-                        format!("this and the {} segments behind it are missing", missing - 1)
+                    reason: match missing {
+                        1 => "this segment is missing".to_string(),
+                        2 => "this segment and the one behind it are missing".to_string(),
+                        n => format!("this segment and the {} behind it are missing", n - 1),
                     },
                 });
             }
@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(log.segments.iter().map(|s| s.index).collect::<Vec<_>>(), [13, 14, 17]);
         assert_eq!(log.gaps.len(), 1);
         assert_eq!(log.gaps[0].file, at("00000015"));
-        assert!(log.gaps[0].reason.contains("the 1 segments"), "{}", log.gaps[0].reason);
+        assert!(log.gaps[0].reason.contains("the one behind it"), "{}", log.gaps[0].reason);
         assert_eq!(Log::list(&at("nothing")).unwrap(), None);
     }
 

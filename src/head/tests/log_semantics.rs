@@ -597,3 +597,136 @@ fn limits_hold_and_memory_is_given_back() {
         Err(StorageError::Control(_))
     ));
 }
+
+#[test]
+fn the_newest_time_is_found_wherever_it_is() {
+    let of = |files: &[(&str, &[Vec<u8>])]| {
+        let dir = tempfile::tempdir().unwrap();
+        put(dir.path(), "wal/00000009", &segment(&[series(&[(1, "a")]), samples(&[(1, 50, 1.0)])]));
+        files.iter().for_each(|(name, records)| put(dir.path(), name, &segment(records)));
+        newest_sample_time(dir.path(), &Control::default()).unwrap()
+    };
+    let at = |t: i64| samples(&[(1, t, 1.0), (1, t - 9, 1.0)]);
+    let (mut whole, mut float, mut second) = (Vec::new(), Vec::new(), Vec::new());
+    encode::histograms(&mut whole, &[entry(1, 70, Histogram::default())]);
+    encode::float_histograms(&mut float, &[entry(1, 71, FloatHistogram::default())]);
+    encode::samples_v2(&mut second, &[entry(1, 60, 1.0), entry(1, 72, 1.0), entry(1, 65, 1.0)]);
+    for (files, want) in [
+        (&[][..], 50),
+        // A time in the future, in a segment that is not the last.
+        (&[("wal/00000008", &[at(90), at(40)][..])], 90),
+        (&[("wal/checkpoint.00000008/00000000", &[at(90)])], 90),
+        // In front of the checkpoint nothing counts.
+        (&[("wal/checkpoint.00000008/00000000", &[at(60)]), ("wal/00000008", &[at(90)])], 60),
+        (&[("wbl/00000000", &[at(90)])], 90),
+        (&[("wal/00000010", &[whole.clone()])], 70),
+        (&[("wal/00000010", &[float.clone()])], 71),
+        (&[("wal/00000010", &[second.clone()])], 72),
+        (&[("wal/00000010", &[tombstone(1, 0, 99), marker(1, 99)])], 50),
+    ] {
+        assert_eq!(of(files), Some(want), "{files:?}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_chunk_file_cut_short_under_a_loaded_head_is_an_error_and_no_zeros() {
+    let mut late: Vec<LateOrNot<'_>> = Vec::new();
+    let many: Vec<(i64, f64)> = (0..120).map(|i| (i * 10, (i * i) as f64 * 0.1)).collect();
+    for i in 0..40 {
+        late.push((i + 1, false, &many));
+    }
+    let (file, _) = chunk_file(&late);
+    assert!(file.len() > 3 * 4096);
+    let names: Vec<(u64, String)> = (0..40).map(|i| (i + 1, format!("s{i:02}"))).collect();
+    let refs: Vec<(u64, &str)> = names.iter().map(|(r, n)| (*r, n.as_str())).collect();
+    let dir = log(&[series(&refs)], &[]);
+    put(dir.path(), "chunks_head/000001", &file);
+    let head = open(dir.path(), &HeadOptions::default()).unwrap();
+    assert_eq!(read(&head, 0, 9999).len(), 40);
+    let path = dir.path().join("chunks_head/000001");
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(4096).unwrap();
+    let control = Control::default();
+    let hints = SelectHints { start: 0, end: 9999, ..Default::default() };
+    let set = head.select(&hints, &[], &mut SymbolTable::new(), &control).unwrap();
+    let filter = TimeFilter::all_between(0, 9999);
+    let read = |i| set.read(i, &filter, &mut SampleColumns::default(), &mut ReadStats::default());
+    read(0).unwrap();
+    let Err(StorageError::Corrupt(loss)) = read(39) else { panic!("no error") };
+    assert_eq!((loss.file, loss.offset), (path, 0));
+    assert_eq!(loss.reason, "the file was cut short while it was read; run the command again");
+}
+
+#[test]
+fn errors_about_damage_name_the_place_and_what_to_do() {
+    const LOG: &str = "; this release does not read around it, a later one will: query the blocks alone, each given \
+                       with -d, or start Prometheus on a copy of the directory: it drops what the log has from here on";
+    let good = segment(&[series(&[(1, "a")]), samples(&[(1, 10, 1.0)]), samples(&[(1, 20, 1.0)])]);
+    let mut bad = good.clone();
+    bad[10] ^= 1;
+    let mut chunks = chunk_file(&[(1, false, &[(3, 1.0)]), (1, false, &[(5, 1.0)])]).0;
+    chunks[40] ^= 1;
+    let stored = |bytes: &[u8]| {
+        let sum = |b: &[u8]| b.iter().map(|x| format!("{x:02x}")).collect::<String>();
+        (sum(&bytes[3..7]), sum(&tsdbctl_wal::page::crc32c(&bytes[7..]).to_be_bytes()))
+    };
+    let first = 7 + usize::from(u16::from_be_bytes([bad[1], bad[2]]));
+    let (was, is) = stored(&bad[..first]);
+    let (chunk_was, chunk_is) = {
+        let body = &chunks[8..];
+        let end = 25 + 1 + usize::from(body[25]);
+        let is = tsdbctl_wal::page::crc32c(&body[..end]);
+        (u32::from_be_bytes(body[end..end + 4].try_into().unwrap()), is)
+    };
+    for (name, bytes, want) in [
+        ("wal/00000001", &bad, format!("at byte 0: checksum mismatch: stored {was}, computed {is}{LOG}")),
+        ("wbl/00000000", &bad, format!("at byte 0: checksum mismatch: stored {was}, computed {is}{LOG}")),
+        ("wal/00000003", &good, "at byte 0: this segment is missing".to_string() + LOG),
+        (
+            "wal/checkpoint.00000001/00000000",
+            &bad,
+            format!(
+                "at byte 0: checksum mismatch: stored {was}, computed {is}; this release does not read around it, a \
+                 later one will: query the blocks alone, each given with -d; Prometheus does not start with this \
+                 checkpoint either"
+            ),
+        ),
+        (
+            "chunks_head/000001",
+            &chunks,
+            format!(
+                "at byte 8: checksum mismatch: stored {chunk_was:08x}, computed {chunk_is:08x}; this release does not \
+                 read around it, a later one will: query a copy of the directory without chunks_head, whose samples \
+                 are in wal and wbl too"
+            ),
+        ),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        if name.contains("checkpoint") {
+            put(dir.path(), "wal/00000002", &good);
+        } else {
+            put(dir.path(), "wal/00000001", &good);
+            put(dir.path(), "wbl/00000001", &good);
+        }
+        put(dir.path(), name, bytes);
+        if name != "wal/00000003" && !name.contains("checkpoint") && name.starts_with("wal") {
+            put(dir.path(), "wal/00000002", &good);
+        }
+        let error = open(dir.path(), &HeadOptions::default()).err().map(|e| e.to_string());
+        let file = dir.path().join(if name == "wal/00000003" { "wal/00000002" } else { name });
+        assert_eq!(error, Some(format!("{}: {want}", file.display())));
+    }
+}
+
+#[test]
+fn a_log_without_anything_else_is_read_as_an_agent_leaves_it() {
+    let dir = tempfile::tempdir().unwrap();
+    put(dir.path(), "wal/checkpoint.00000003/00000000", &segment(&[series(&[(1, "a"), (2, "b")])]));
+    put(dir.path(), "wal/00000004", &segment(&[samples(&[(1, 10, 1.0), (2, 10, 2.0)])]));
+    put(dir.path(), "wal/00000005", &segment(&[series(&[(3, "c")]), samples(&[(1, 20, 3.0), (3, 20, 4.0)])]));
+    assert_eq!(
+        everything(dir.path()),
+        found(&[("a", &[(10, 1.0), (20, 3.0)]), ("b", &[(10, 2.0)]), ("c", &[(20, 4.0)])])
+    );
+    assert_eq!(newest_sample_time(dir.path(), &Control::default()).unwrap(), Some(20));
+}

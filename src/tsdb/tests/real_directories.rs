@@ -197,3 +197,79 @@ fn instant_reads_over_blocks_and_head_end_with_the_sample_that_whole_reads_end_w
     }
     assert!(little.chunks < much.chunks, "{little:?} {much:?}");
 }
+
+#[test]
+fn a_block_that_is_cut_between_listing_and_reading_is_not_missed() {
+    let Some((_dir, top)) = testkit::unpack_directory("data/prometheus-2.42-crashed.tar.zst") else { return };
+    let up = [Matcher::equal("__name__", "up")];
+    let whole = read(&open(std::slice::from_ref(&top)), i64::MIN, i64::MAX, &up);
+    let aside = testkit::scratch();
+    // The oldest stands for one that was just made: the log has its samples no more either.
+    let cut = block_dirs(&top).remove(0);
+    let away = aside.path().join(cut.file_name().unwrap());
+    std::fs::rename(&cut, &away).unwrap();
+    let db = open(std::slice::from_ref(&top));
+    let before = read(&db, i64::MIN, i64::MAX, &up);
+    assert!(before.len() < whole.len());
+    std::fs::rename(&away, &cut).unwrap();
+    assert!(read(&db, i64::MIN, i64::MAX, &up) == whole);
+    // A block that vanished is not asked for again.
+    let db = open(std::slice::from_ref(&top));
+    std::fs::rename(&cut, &away).unwrap();
+    assert!(read(&db, i64::MIN, i64::MAX, &up) == before);
+    assert!(db.newest_sample_time(&Control::default()).unwrap().is_some());
+}
+
+#[test]
+fn what_is_no_data_directory_is_told_with_what_to_give_instead() {
+    let dir = testkit::scratch();
+    let at = |name: &str| dir.path().join(name);
+    for name in [
+        "empty",
+        "agent/wal",
+        "outer/data/wal",
+        "log",
+        "log2/checkpoint.00000007",
+        "half",
+        "half2",
+        "file-dir",
+    ] {
+        std::fs::create_dir_all(at(name)).unwrap();
+    }
+    for name in ["agent/wal/00000000", "log/00000003", "half/index", "half2/meta.json", "file"] {
+        std::fs::write(at(name), "").unwrap();
+    }
+    let message = |name: &str| match Database::open(&[at(name)], OpenOptions::default()) {
+        Ok(_) => String::new(),
+        Err(e) => e.to_string().replace(&dir.path().display().to_string(), "D"),
+    };
+    for (name, want) in [
+        ("agent", ""),
+        ("outer/data", ""),
+        (
+            "outer",
+            "D/outer: neither a data directory (no blocks and no wal directory in it) nor a block (no meta.json in it); did you mean -d D/outer/data?",
+        ),
+        (
+            "empty",
+            "D/empty: neither a data directory (no blocks and no wal directory in it) nor a block (no meta.json in it); give the directory that Prometheus has as --storage.tsdb.path or --storage.agent.path, or a block's",
+        ),
+        (
+            "log",
+            "D/log: this is a write-ahead log, not a data directory; give the directory that contains it: -d D",
+        ),
+        (
+            "log2",
+            "D/log2: this is a write-ahead log, not a data directory; give the directory that contains it: -d D",
+        ),
+        (
+            "half",
+            "D/half: a block without its meta.json, which tells its range; give the data directory it came from, or restore the file",
+        ),
+        ("half2", "D/half2: a block without its index, which nothing can be read without; restore the file"),
+        ("nothing", "D/nothing: cannot list directory: No such file or directory (os error 2)"),
+        ("file", "D/file: cannot list directory: Not a directory (os error 20)"),
+    ] {
+        assert_eq!(message(name), want, "{name}");
+    }
+}

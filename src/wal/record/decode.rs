@@ -40,6 +40,51 @@ pub fn decode(record: &[u8], visitor: &mut impl Visitor) -> Result<(), RecordErr
     done.map_err(|source| RecordError { record_type, source })
 }
 
+/// Whether records of this type hold samples.
+pub fn has_samples(first_byte: u8) -> bool {
+    matches!(first_byte, 2 | 7..=13)
+}
+
+/// Gives the time of every sample in a record to `each`, without reading values. Other records have none.
+///
+/// # Errors
+/// As [`decode`].
+pub fn timestamps(record: &[u8], mut each: impl FnMut(i64)) -> Result<(), RecordError> {
+    let Some(record_type) = RecordType::of(record).filter(|t| has_samples(*t as u8)) else { return Ok(()) };
+    let mut c = Cursor::new(&record[1..]);
+    let mut see = |head: Head| each(head.t);
+    let done = match record_type {
+        RecordType::Samples => v1(&mut c, |head, c| {
+            see(head);
+            c.take(8).map(drop)
+        }),
+        RecordType::SamplesV2 => v2(&mut c, |head, c| {
+            see(head);
+            c.take(8).map(drop)
+        }),
+        RecordType::HistogramSamples | RecordType::CustomBucketsHistogramSamples => v1(&mut c, |head, c| {
+            see(head);
+            skip_histogram(c, false)
+        }),
+        RecordType::FloatHistogramSamples | RecordType::CustomBucketsFloatHistogramSamples => {
+            v1(&mut c, |head, c| {
+                see(head);
+                skip_histogram(c, true)
+            })
+        }
+        RecordType::HistogramSamplesV2 => v2(&mut c, |head, c| {
+            see(head);
+            skip_histogram(c, false)
+        }),
+        RecordType::FloatHistogramSamplesV2 => v2(&mut c, |head, c| {
+            see(head);
+            skip_histogram(c, true)
+        }),
+        _ => Ok(()),
+    };
+    done.map_err(|source| RecordError { record_type, source })
+}
+
 /// A sample but for its value.
 #[derive(Clone, Copy)]
 struct Head {

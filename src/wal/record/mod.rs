@@ -29,7 +29,7 @@ use tsdbctl_model::{FloatHistogram, Histogram};
 
 use crate::cursor::{Cursor, ShortRecord};
 
-pub use decode::decode;
+pub use decode::{decode, has_samples, timestamps};
 
 /// The first byte of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
