@@ -55,7 +55,9 @@ impl SymbolTable {
             index: HashTable::new(),
             hasher: FixedState::with_seed(0x5eed),
         };
-        for s in ["", crate::labels::METRIC_NAME, crate::labels::METRIC_TYPE, crate::labels::METRIC_UNIT, "le"] {
+        for s in
+            ["", crate::labels::METRIC_NAME, crate::labels::METRIC_TYPE, crate::labels::METRIC_UNIT, "le"]
+        {
             table.intern(s);
         }
         table

@@ -48,7 +48,14 @@ impl Detail {
         match (self, newer) {
             (
                 Self::Monotonicity { min_ts, max_ts, min_bucket, max_bucket, max_diff, count },
-                Self::Monotonicity { min_ts: t0, max_ts: t1, min_bucket: b0, max_bucket: b1, max_diff: d, count: n },
+                Self::Monotonicity {
+                    min_ts: t0,
+                    max_ts: t1,
+                    min_bucket: b0,
+                    max_bucket: b1,
+                    max_diff: d,
+                    count: n,
+                },
             ) => Self::Monotonicity {
                 min_ts: min_ts.min(t0),
                 max_ts: max_ts.max(t1),
@@ -106,12 +113,22 @@ fn with_metric_name(text: String, metric_name: &str) -> String {
 impl Annotation {
     /// A warning; `text` goes behind `PromQL warning: `.
     pub fn warning(text: impl AsRef<str>, span: Span) -> Self {
-        Self { level: Level::Warning, text: format!("PromQL warning: {}", text.as_ref()), span, detail: Detail::None }
+        Self {
+            level: Level::Warning,
+            text: format!("PromQL warning: {}", text.as_ref()),
+            span,
+            detail: Detail::None,
+        }
     }
 
     /// An info; `text` goes behind `PromQL info: `.
     pub fn info(text: impl AsRef<str>, span: Span) -> Self {
-        Self { level: Level::Info, text: format!("PromQL info: {}", text.as_ref()), span, detail: Detail::None }
+        Self {
+            level: Level::Info,
+            text: format!("PromQL info: {}", text.as_ref()),
+            span,
+            detail: Detail::None,
+        }
     }
 
     /// A quantile outside 0 to 1, or NaN.
@@ -122,7 +139,11 @@ impl Annotation {
     /// A ratio outside −1 to 1, or NaN.
     pub fn invalid_ratio(q: f64, to: f64, span: Span) -> Self {
         Self::warning(
-            format!("ratio value should be between -1 and 1, got {}, capping to {}", format_g(q), format_g(to)),
+            format!(
+                "ratio value should be between -1 and 1, got {}, capping to {}",
+                format_g(q),
+                format_g(to)
+            ),
             span,
         )
     }
@@ -152,7 +173,10 @@ impl Annotation {
 
     /// A counter function over gauge histograms.
     pub fn native_histogram_not_counter(metric_name: &str, span: Span) -> Self {
-        Self::warning(format!("this native histogram metric is not a counter: {}", go_quote(metric_name)), span)
+        Self::warning(
+            format!("this native histogram metric is not a counter: {}", go_quote(metric_name)),
+            span,
+        )
     }
 
     /// A gauge function over counter histograms.
@@ -164,7 +188,9 @@ impl Annotation {
     pub fn mixed_exponential_custom_histograms(metric_name: &str, span: Span) -> Self {
         let name = go_quote(metric_name);
         Self::warning(
-            format!("vector contains a mix of histograms with exponential and custom buckets schemas for metric name {name}"),
+            format!(
+                "vector contains a mix of histograms with exponential and custom buckets schemas for metric name {name}"
+            ),
             span,
         )
     }
@@ -176,7 +202,10 @@ impl Annotation {
 
     /// `sort` in a range query.
     pub fn sort_in_range_query(span: Span) -> Self {
-        Self::warning("sort is ineffective for range queries since results are always ordered by labels", span)
+        Self::warning(
+            "sort is ineffective for range queries since results are always ordered by labels",
+            span,
+        )
     }
 
     /// `rate` and kin over something not named like a counter.
@@ -211,7 +240,8 @@ impl Annotation {
     ) -> Self {
         let text = "input to histogram_quantile needed to be fixed for monotonicity (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)".to_string();
         let mut it = Self::info(with_metric_name(text, metric_name), span);
-        it.detail = Detail::Monotonicity { min_ts: ts, max_ts: ts, min_bucket, max_bucket, max_diff, count: 0 };
+        it.detail =
+            Detail::Monotonicity { min_ts: ts, max_ts: ts, min_bucket, max_bucket, max_diff, count: 0 };
         it
     }
 
@@ -233,7 +263,9 @@ impl Annotation {
     pub fn histogram_ignored_in_mixed_range(metric_name: &str, span: Span) -> Self {
         let name = go_quote(metric_name);
         Self::info(
-            format!("ignored histograms in a range containing both floats and histograms for metric name {name}"),
+            format!(
+                "ignored histograms in a range containing both floats and histograms for metric name {name}"
+            ),
             span,
         )
     }
@@ -252,8 +284,8 @@ impl Annotation {
 
     /// NaN observations belong to no fraction.
     pub fn native_histogram_fraction_nans(metric_name: &str, span: Span) -> Self {
-        let text =
-            "input to histogram_fraction has NaN observations, which are excluded from all fractions".to_string();
+        let text = "input to histogram_fraction has NaN observations, which are excluded from all fractions"
+            .to_string();
         Self::info(with_metric_name(text, metric_name), span)
     }
 
@@ -347,7 +379,8 @@ impl Annotations {
     /// Warnings and infos as the API shows them: at most `max` of each (0: all), then how many more.
     pub fn render(&self, query: &str, max: usize) -> (Vec<String>, Vec<String>) {
         let side = |level: Level, word: &str| {
-            let mut texts: Vec<String> = self.iter().filter(|a| a.level == level).map(|a| a.render(query)).collect();
+            let mut texts: Vec<String> =
+                self.iter().filter(|a| a.level == level).map(|a| a.render(query)).collect();
             if max > 0 && texts.len() > max {
                 let more = texts.len() - max;
                 texts.truncate(max);

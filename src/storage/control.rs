@@ -20,7 +20,9 @@ pub enum ControlError {
         stage: &'static str,
     },
     /// The memory budget does not suffice.
-    #[error("query needs more memory than allowed: {what} asks for {asked} bytes, {used} of {limit} bytes are in use; raise --memory-budget, or narrow the selectors or the time range")]
+    #[error(
+        "query needs more memory than allowed: {what} asks for {asked} bytes, {used} of {limit} bytes are in use; raise --memory-budget, or narrow the selectors or the time range"
+    )]
     Memory {
         /// What wanted the memory.
         what: &'static str,
@@ -153,7 +155,10 @@ mod tests {
     fn a_budget_refuses_the_byte_above_its_limit() {
         let b = Budget::new(10);
         b.take("columns", 10).unwrap();
-        assert!(matches!(b.take("columns", 1), Err(ControlError::Memory { asked: 1, used: 10, limit: 10, .. })));
+        assert!(matches!(
+            b.take("columns", 1),
+            Err(ControlError::Memory { asked: 1, used: 10, limit: 10, .. })
+        ));
         b.give(4);
         b.take("columns", 4).unwrap();
         assert_eq!(b.peak(), 10);

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use tsdbctl_chunk::SampleColumns;
+use tsdbctl_model::Matcher;
 use tsdbctl_model::labels::Labels;
 use tsdbctl_model::sample::Exemplar;
 use tsdbctl_model::symbols::{SymLabels, SymbolTable};
-use tsdbctl_model::Matcher;
 
 use crate::control::Control;
 use crate::error::{Loss, StorageError};
@@ -59,7 +59,14 @@ impl TimeFilter {
     pub fn all_between(mint: i64, maxt: i64) -> Self {
         let mint = mint.max(i64::MIN / 4);
         let maxt = maxt.min(i64::MAX / 4);
-        Self { first: maxt, step: 0, steps: 1, before: maxt.saturating_sub(mint).saturating_add(1), after: 0, newest_only: false }
+        Self {
+            first: maxt,
+            step: 0,
+            steps: 1,
+            before: maxt.saturating_sub(mint).saturating_add(1),
+            after: 0,
+            newest_only: false,
+        }
     }
 
     /// Earliest sample time of interest (inclusive).
@@ -158,7 +165,12 @@ pub trait Querier: Send + Sync {
     ///
     /// # Errors
     /// As [`Querier::select`].
-    fn label_values(&self, name: &str, matchers: &[Matcher], control: &Control) -> Result<Vec<String>, StorageError>;
+    fn label_values(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+        control: &Control,
+    ) -> Result<Vec<String>, StorageError>;
 
     /// Exemplars with `start <= t <= end` of series that satisfy any of the matcher lists, by series labels.
     ///
@@ -223,7 +235,13 @@ impl SeriesSet for Arc<dyn SeriesSet> {
     fn labels(&self, i: usize) -> &SymLabels {
         (**self).labels(i)
     }
-    fn read(&self, i: usize, filter: &TimeFilter, out: &mut SampleColumns, stats: &mut ReadStats) -> Result<(), StorageError> {
+    fn read(
+        &self,
+        i: usize,
+        filter: &TimeFilter,
+        out: &mut SampleColumns,
+        stats: &mut ReadStats,
+    ) -> Result<(), StorageError> {
         (**self).read(i, filter, out, stats)
     }
     fn cost(&self, i: usize, filter: &TimeFilter) -> ReadStats {
