@@ -7,7 +7,7 @@ use super::account::{RangeEvalCounts, StepStats};
 use super::column::Column;
 use super::error::QueryError;
 use super::merge_labels::LabelMerger;
-use super::operator::{Eval, Operator, Report, SeriesList, drain_scalar, without_metadata};
+use super::operator::{Eval, Operator, Report, SeriesList, constant_as_one, drain_scalar, without_metadata};
 use super::options::StepGrid;
 use crate::functions::ScalarArg;
 use crate::functions::binary::{BinaryKernel, StepIssues};
@@ -100,7 +100,7 @@ impl Element {
 
     fn drain_scalars(&mut self, ev: &mut Eval) -> Result<(), QueryError> {
         for scalar in &mut self.scalars {
-            self.args.push(drain_scalar(scalar.as_mut(), ev)?);
+            self.args.push(constant_as_one(drain_scalar(scalar.as_mut(), ev)?));
         }
         Ok(())
     }
@@ -141,20 +141,19 @@ fn transform(
     order: u32,
     issues: &mut StepIssues,
 ) {
-    let scalars: Vec<ScalarArg> = args.iter().map(|a| ScalarArg::PerStep(a)).collect();
+    let scalars: Vec<ScalarArg> = args
+        .iter()
+        .map(|a| match a.as_slice() {
+            [one] => ScalarArg::Constant(*one),
+            many => ScalarArg::PerStep(many),
+        })
+        .collect();
     match kind {
         ElementKind::Function(f) => math::apply(*f, column, &scalars),
         ElementKind::Negate => math::apply(ElementFunction::Negate, column, &[]),
         ElementKind::VectorScalar(kernel) => kernel.with_scalar(column, scalars[0], false, order, issues),
         ElementKind::ScalarVector(kernel) => kernel.with_scalar(column, scalars[0], true, order, issues),
-        ElementKind::EvaluationTime => {
-            for k in 0..grid.steps {
-                if column.has_float(k) || column.histogram(k).is_some() {
-                    column.set_float(k, grid.time(k) as f64 / 1000.0);
-                }
-            }
-            column.histograms.clear();
-        }
+        ElementKind::EvaluationTime => math::step_timestamps(column, grid.start, grid.step),
         ElementKind::Nothing => column.reset(grid.steps),
     }
 }

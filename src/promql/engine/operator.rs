@@ -257,6 +257,14 @@ pub fn drain_scalar(op: &mut dyn Operator, ev: &mut Eval) -> Result<Vec<f64>, Qu
     Ok(values)
 }
 
+/// One value where all are the same bits: kernels are faster for constants.
+pub fn constant_as_one(mut values: Vec<f64>) -> Vec<f64> {
+    if values.windows(2).all(|w| w[0].to_bits() == w[1].to_bits()) {
+        values.truncate(1);
+    }
+    values
+}
+
 /// Evaluates an input to the end and keeps its columns.
 ///
 /// # Errors

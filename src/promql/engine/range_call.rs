@@ -14,7 +14,7 @@ use super::column::Column;
 use super::error::QueryError;
 use super::leaf::{Leaf, RangeWork, Work};
 use super::merge_labels::SAME_LABELSET;
-use super::operator::{Eval, Operator, Report, SeriesList, drain_scalar, without_metadata};
+use super::operator::{Eval, Operator, Report, SeriesList, constant_as_one, drain_scalar, without_metadata};
 use super::options::StepGrid;
 use super::selector::{Source, series_names};
 use crate::functions::windows::{RangeFunction, Scratch, SeriesInfo, WindowStats};
@@ -271,11 +271,7 @@ impl Operator for RangeCall {
             self.state.series = inner;
         }
         for scalar in &mut self.scalars {
-            let mut values = drain_scalar(scalar.as_mut(), ev)?;
-            if values.windows(2).all(|w| w[0].to_bits() == w[1].to_bits()) {
-                values.truncate(1);
-            }
-            self.state.args.push(values);
+            self.state.args.push(constant_as_one(drain_scalar(scalar.as_mut(), ev)?));
         }
         let modifier = if self.anchored { "anchored" } else { "smoothed" };
         let allowed: &[&str] = if self.anchored {

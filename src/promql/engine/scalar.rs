@@ -1,5 +1,7 @@
 //! Scalars: numbers, time, `scalar()`, `vector()`, operators between scalars.
 
+use tsdbctl_model::go_math;
+
 use super::account::{RangeEvalCounts, StepStats};
 use super::column::Column;
 use super::error::QueryError;
@@ -65,36 +67,6 @@ impl Scalar {
     }
 }
 
-/// Go's `math.Max`.
-fn go_max(a: f64, b: f64) -> f64 {
-    if a == f64::INFINITY || b == f64::INFINITY {
-        f64::INFINITY
-    } else if a.is_nan() || b.is_nan() {
-        f64::from_bits(tsdbctl_model::sample::NORMAL_NAN_BITS)
-    } else if a == 0.0 && a == b {
-        if a.is_sign_negative() { b } else { a }
-    } else if a > b {
-        a
-    } else {
-        b
-    }
-}
-
-/// Go's `math.Min`.
-fn go_min(a: f64, b: f64) -> f64 {
-    if a == f64::NEG_INFINITY || b == f64::NEG_INFINITY {
-        f64::NEG_INFINITY
-    } else if a.is_nan() || b.is_nan() {
-        f64::from_bits(tsdbctl_model::sample::NORMAL_NAN_BITS)
-    } else if a == 0.0 && a == b {
-        if a.is_sign_negative() { a } else { b }
-    } else if a < b {
-        a
-    } else {
-        b
-    }
-}
-
 impl Operator for Scalar {
     fn open(&mut self, _: &mut Eval) -> Result<SeriesList, QueryError> {
         Ok(SeriesList::scalar())
@@ -135,8 +107,8 @@ impl Operator for Scalar {
                 let op = *op;
                 pair(ev, &mut self.inputs, &mut self.counts, &mut out, &|a, b| scalar_op(op, a, b))?;
             }
-            ScalarKind::MaxOf => pair(ev, &mut self.inputs, &mut self.counts, &mut out, &go_max)?,
-            ScalarKind::MinOf => pair(ev, &mut self.inputs, &mut self.counts, &mut out, &go_min)?,
+            ScalarKind::MaxOf => pair(ev, &mut self.inputs, &mut self.counts, &mut out, &go_math::max)?,
+            ScalarKind::MinOf => pair(ev, &mut self.inputs, &mut self.counts, &mut out, &go_math::min)?,
             ScalarKind::OfVector => self.of_vector(ev, &mut out)?,
             ScalarKind::ToVector => {
                 let values = drain_scalar(self.inputs[0].as_mut(), ev)?;
@@ -262,17 +234,5 @@ impl Operator for StepInvariant {
 
     fn inputs_mut(&mut self) -> Vec<&mut Box<dyn Operator>> {
         vec![&mut self.inner]
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn extremes_are_gos() {
-        assert!(go_max(f64::NAN, f64::INFINITY).is_infinite());
-        assert!(go_max(f64::NAN, 1.0).is_nan() && go_min(1.0, f64::NAN).is_nan());
-        assert!(go_max(-0.0, 0.0).is_sign_positive() && go_min(0.0, -0.0).is_sign_negative());
     }
 }
