@@ -5,8 +5,17 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub mod completions;
+pub mod data;
+pub mod diagnostic;
 pub mod exit;
+pub mod export;
+pub mod inspect;
+pub mod man;
+pub mod promql;
 pub mod query;
+pub mod sizes;
+pub mod table;
 pub mod times;
 pub mod ui;
 
@@ -14,6 +23,10 @@ use exit::ExitStatus;
 use ui::Ui;
 
 /// The Prometheus world in one binary.
+///
+/// Results go to stdout, everything else to stderr. Exit status: 0 done, 1 the check failed or the work did,
+/// 2 wrong usage or an environment that does not allow the work, 3 lint findings where they are fatal, 4 done in
+/// part.
 #[derive(Debug, Parser)]
 #[command(name = "tsdbctl", version, max_term_width = 100)]
 pub struct Cli {
@@ -27,9 +40,14 @@ pub struct Cli {
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
+#[allow(missing_docs, reason = "the help is written at each command's Args")]
 pub enum Command {
-    /// Evaluate PromQL over data directories, with no server.
     Query(query::Args),
+    Inspect(inspect::Args),
+    Export(export::Args),
+    Promql(promql::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 /// Runs the command line and says how it ended.
@@ -42,8 +60,13 @@ pub fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let mut ui = Ui::stdio(cli.verbose);
-    let status = match cli.command {
-        Command::Query(args) => query::run(&args, &mut ui),
+    let status = match &cli.command {
+        Command::Query(args) => query::run(args, &mut ui),
+        Command::Inspect(args) => inspect::run(args, &mut ui),
+        Command::Export(args) => export::run(args, &mut ui),
+        Command::Promql(args) => promql::run(args, &mut ui),
+        Command::Completions(args) => completions::run(args, &mut ui),
+        Command::Man(args) => man::run(args, &mut ui),
     };
     let status = status.and_then(|s| {
         ui.flush()?;
@@ -53,7 +76,9 @@ pub fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(status) => status.into(),
         Err(e) if is_broken_pipe(&e) => ExitStatus::Success.into(),
         Err(e) => {
-            ui.say(format!("error: {e:#}"));
+            // What was written before the failure is still data.
+            let _ = ui.flush();
+            ui.error(format!("{e:#}"));
             ExitStatus::Usage.into()
         }
     }
@@ -64,4 +89,14 @@ fn is_broken_pipe(e: &anyhow::Error) -> bool {
     e.chain().any(|c| {
         c.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_do_not_contradict_each_other() {
+        super::Cli::command().debug_assert();
+    }
 }

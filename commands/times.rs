@@ -25,8 +25,36 @@ pub fn parse_time(text: &str, now_ms: i64) -> anyhow::Result<i64> {
         return Ok((seconds * 1000.0).round() as i64);
     }
     parse_rfc3339_ms(text).with_context(|| {
-        format!("{text:?} is no time; write RFC 3339 (2026-01-31T12:00:00Z), Unix seconds, now-1h or -1h")
+        format!("{text:?} is no time; write RFC 3339 (2026-01-31T12:00:00Z), Unix seconds, now-1h, -1h or newest-1h")
     })
+}
+
+/// What relative times are relative to.
+pub struct Reference<F: Fn() -> anyhow::Result<Option<i64>>> {
+    now_ms: i64,
+    newest: F,
+}
+
+impl<F: Fn() -> anyhow::Result<Option<i64>>> Reference<F> {
+    /// `newest` finds the newest sample's time; it is asked only where a time begins with `newest`.
+    pub fn new(now_ms: i64, newest: F) -> Self {
+        Self { now_ms, newest }
+    }
+
+    /// Parses a time: the forms of [`parse_time`], and `newest`, `newest-1h`.
+    ///
+    /// # Errors
+    /// If the text is none of the forms, or there is no sample.
+    pub fn parse(&self, text: &str) -> anyhow::Result<i64> {
+        match text.strip_prefix("newest") {
+            Some(rest) => {
+                let newest = (self.newest)()?.context("the directories hold no samples")?;
+                parse_time(&format!("now{rest}"), newest)
+                    .map_err(|_| anyhow::anyhow!("{text:?} is no time; write newest, newest-1h or newest+5m"))
+            }
+            None => parse_time(text, self.now_ms),
+        }
+    }
 }
 
 /// Parses a step or duration to milliseconds: `15s`, `1h30m` or seconds.
@@ -66,6 +94,16 @@ mod tests {
             assert_eq!(parse_time(text, now).unwrap(), want, "{text}");
         }
         assert!(parse_time("yesterday", now).is_err());
+    }
+
+    #[test]
+    fn times_relative_to_the_newest_sample() {
+        let reference = Reference::new(1, || Ok(Some(3_600_000)));
+        assert_eq!(reference.parse("newest-30m").unwrap(), 1_800_000);
+        assert_eq!(reference.parse("newest").unwrap(), 3_600_000);
+        assert_eq!(reference.parse("now").unwrap(), 1);
+        assert!(reference.parse("newest~1").is_err());
+        assert!(Reference::new(1, || Ok(None)).parse("newest").is_err());
     }
 
     #[test]

@@ -273,6 +273,20 @@ pub fn write_result(
     query: &str,
     stats: StatsLevel,
 ) -> io::Result<()> {
+    write_result_with(sink, result, query, stats, &[])
+}
+
+/// As [`write_result`], with warnings that are not about the expression.
+///
+/// # Errors
+/// If `sink` fails.
+pub fn write_result_with(
+    sink: &mut dyn Write,
+    result: &QueryResult,
+    query: &str,
+    stats: StatsLevel,
+    more_warnings: &[String],
+) -> io::Result<()> {
     let mut out = Vec::with_capacity(FLUSH_BYTES + (16 << 10));
     let symbols = &result.symbols;
     out.extend_from_slice(b"{\"status\":\"success\",\"data\":{\"resultType\":\"");
@@ -319,10 +333,52 @@ pub fn write_result(
     }
     write_stats(&mut out, result, stats);
     out.push(b'}');
-    let (warnings, infos) = result.annotations.render(query, 10);
+    let (mut warnings, infos) = result.annotations.render(query, 10);
+    warnings.extend_from_slice(more_warnings);
     write_texts(&mut out, "warnings", &warnings);
     write_texts(&mut out, "infos", &infos);
     out.push(b'}');
+    sink.write_all(&out)
+}
+
+/// Writes the elements of a result one a line, each as the API writes it; scalars and strings have no labels.
+///
+/// # Errors
+/// If `sink` fails.
+pub fn write_lines(sink: &mut dyn Write, result: &QueryResult) -> io::Result<()> {
+    let mut out = Vec::with_capacity(FLUSH_BYTES + (16 << 10));
+    let symbols = &result.symbols;
+    match &result.value {
+        Value::Scalar { t, v } => {
+            out.extend_from_slice(b"{\"metric\":{},\"value\":[");
+            write_json_timestamp(&mut out, *t);
+            out.push(b',');
+            write_quoted_float(&mut out, *v);
+            out.extend_from_slice(b"]}\n");
+        }
+        Value::String { t, v } => {
+            out.extend_from_slice(b"{\"metric\":{},\"value\":[");
+            write_json_timestamp(&mut out, *t);
+            out.push(b',');
+            write_string(&mut out, v, false);
+            out.extend_from_slice(b"]}\n");
+        }
+        Value::Vector(elements) => {
+            for element in elements {
+                write_element(&mut out, symbols, element);
+                out.push(b'\n');
+                flush_full(sink, &mut out)?;
+            }
+        }
+        Value::Matrix { grid, series } => {
+            let steps = StepTexts::new(*grid);
+            for series in series {
+                write_series(&mut out, symbols, series, &steps);
+                out.push(b'\n');
+                flush_full(sink, &mut out)?;
+            }
+        }
+    }
     sink.write_all(&out)
 }
 

@@ -1,0 +1,116 @@
+//! Errors in an expression, shown with a caret under the place.
+
+use tsdbctl_model::Span;
+use tsdbctl_promql::engine::{ErrorKind, QueryError};
+use tsdbctl_promql::parser::ParseError;
+
+use crate::ui::{Tone, Ui};
+
+/// Characters of an expression's line that are shown around the place.
+const SHOWN: usize = 100;
+
+/// Shows a query that failed.
+pub fn show_query_error(ui: &mut Ui, text: &str, error: &QueryError) {
+    let kind = match error.kind {
+        ErrorKind::BadData | ErrorKind::Execution => "",
+        ErrorKind::Timeout => " (timeout)",
+        ErrorKind::Canceled => " (canceled)",
+        ErrorKind::Internal => " (storage)",
+    };
+    ui.error(format!("{}{kind}", error.message));
+    show_place(ui, text, error.span, error.hint.as_deref());
+}
+
+/// Shows a text that is no expression.
+pub fn show_parse_error(ui: &mut Ui, text: &str, error: &ParseError) {
+    ui.error(error.api_message(text));
+    show_place(ui, text, Some(error.span), error.hint.as_deref());
+}
+
+fn show_place(ui: &mut Ui, text: &str, span: Option<Span>, hint: Option<&str>) {
+    if let Some(span) = span {
+        for (i, line) in place(text, span).into_iter().enumerate() {
+            let (gutter, rest) = line.split_at(line.find('|').map_or(0, |p| p + 1));
+            let tone = if i == 2 { Tone::Red } else { Tone::Bold };
+            let rest = if i == 2 { ui.paint(tone, rest) } else { rest.to_string() };
+            let gutter = ui.paint(Tone::Blue, gutter);
+            ui.say(format!("{gutter}{rest}"));
+        }
+    }
+    if let Some(hint) = hint {
+        let word = ui.paint(Tone::Green, "hint");
+        ui.say(format!("  = {word}: {hint}"));
+    }
+}
+
+/// The line that holds the start of `span`, with carets under it; nothing where the span lies outside of `text`.
+pub fn place(text: &str, span: Span) -> Vec<String> {
+    let floor = |mut at: usize| {
+        while !text.is_char_boundary(at) {
+            at -= 1;
+        }
+        at
+    };
+    let start = span.start as usize;
+    if start > text.len() || text.is_empty() {
+        return Vec::new();
+    }
+    let (start, end) = (floor(start), floor((span.end as usize).clamp(start, text.len())));
+    let line_start = text[..start].rfind('\n').map_or(0, |p| p + 1);
+    let line_end = text[start..].find('\n').map_or(text.len(), |p| start + p);
+    let number = text[..start].matches('\n').count() + 1;
+    let chars = |s: &str| s.chars().count();
+    let (before, marked) =
+        (chars(&text[line_start..start]), chars(&text[start..end.min(line_end).max(start)]).max(1));
+    // Of a long line only the part around the place.
+    let skip = if before + marked > SHOWN { before.saturating_sub(SHOWN / 3) } else { 0 };
+    let line: Vec<char> = text[line_start..line_end].chars().collect();
+    let mut shown: String =
+        line.iter().skip(skip).take(SHOWN).map(|c| if c.is_control() { ' ' } else { *c }).collect();
+    if line.len() > skip + SHOWN {
+        shown.push('…');
+    }
+    let lead = if skip > 0 { "…" } else { "" };
+    let gutter = " ".repeat(number.to_string().len());
+    let carets = marked.min(SHOWN - (before - skip).min(SHOWN - 1));
+    vec![
+        format!("{gutter} |"),
+        format!("{number} | {lead}{shown}"),
+        format!("{gutter} | {}{}", " ".repeat(before - skip + chars(lead)), "^".repeat(carets)),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn carets_stand_under_the_place() {
+        let shown = |text: &str, start, end| place(text, Span::new(start, end)).join("\n");
+        assert_eq!(shown("up{", 3, 3), "  |\n1 | up{\n  |    ^");
+        assert_eq!(shown("rate(up)", 5, 7), "  |\n1 | rate(up)\n  |      ^^");
+        assert_eq!(shown("a +\n  é é b", 9, 11), "  |\n2 |   é é b\n  |     ^");
+        assert_eq!(shown("up", 9, 9), "");
+        assert_eq!(shown("", 0, 0), "");
+    }
+
+    #[test]
+    fn long_lines_are_cut_around_the_place() {
+        let text = format!("{} + foo bar", "x".repeat(500));
+        let lines = place(&text, Span::new(507, 510));
+        let at = lines[2].chars().position(|c| c == '^').unwrap();
+        let found: String = lines[1].chars().skip(at).take(3).collect();
+        assert_eq!(found, "bar");
+        assert!(lines.iter().all(|l| l.chars().count() < 130));
+    }
+
+    #[test]
+    fn every_place_of_every_text_can_be_shown() {
+        let text = "sum(é)\n+ \"\u{1F600}\" by";
+        for start in 0..=text.len() + 2 {
+            for end in start..=text.len() + 2 {
+                place(text, Span::new(start, end));
+            }
+        }
+    }
+}
