@@ -173,8 +173,8 @@ impl Operator for Info {
         };
         let mut by_signature: HashMap<(Sym, Sym, Sym), Vec<usize>> = HashMap::new();
         let mut info_names: Vec<Sym> = Vec::new();
-        for i in 0..info.len() {
-            if info_columns[i].is_empty() {
+        for (i, column) in info_columns.iter().enumerate() {
+            if column.is_empty() {
                 continue;
             }
             let name = label_value(info.labels(i), NAME);
@@ -202,8 +202,8 @@ impl Operator for Info {
             }
             // The newest info series of each signature; the conflict is an error even if nothing uses it.
             let mut newest: HashMap<(Sym, Sym, Sym), usize> = HashMap::new();
-            for i in 0..info.len() {
-                let Some(t) = info_columns[i].float(k) else { continue };
+            for (i, column) in info_columns.iter().enumerate() {
+                let Some(t) = column.float(k) else { continue };
                 let key = signature(info.labels(i), label_value(info.labels(i), NAME));
                 match newest.get(&key).copied() {
                     None => {

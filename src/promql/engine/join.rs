@@ -55,7 +55,7 @@ impl MatchIds {
     }
 
     /// Number of ids given out.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.index.len()
     }
 }
@@ -343,7 +343,7 @@ impl Operator for Join {
         }
         let many_ids = ids.of_all(&many_list);
         let mut one_ids = ids.of_all(&one_list);
-        let n = ids.len();
+        let n = ids.count();
         // Series without samples on the kept side take no part.
         for (id, column) in one_ids.iter_mut().zip(&one_columns) {
             if column.is_empty() {

@@ -19,10 +19,15 @@ pub struct Features {
     pub type_and_unit_labels: bool,
 }
 
+/// A feature that Prometheus does not have, or that is not about queries.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown feature {0:?}")]
+pub struct UnknownFeature(pub String);
+
 impl Features {
     /// Switches on one feature by upstream's name. `Ok(false)` for the ones that are accepted and do
     /// nothing here, `Err` for names nobody knows.
-    pub fn enable(&mut self, name: &str) -> Result<bool, ()> {
+    pub fn enable(&mut self, name: &str) -> Result<bool, UnknownFeature> {
         let slot = match name {
             "promql-experimental-functions" => &mut self.experimental_functions,
             "promql-extended-range-selectors" => &mut self.extended_range_selectors,
@@ -37,7 +42,7 @@ impl Features {
             | "promql-negative-offset" => {
                 return Ok(false);
             }
-            _ => return Err(()),
+            _ => return Err(UnknownFeature(name.to_string())),
         };
         *slot = true;
         Ok(true)

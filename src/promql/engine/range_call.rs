@@ -289,7 +289,7 @@ impl Operator for RangeCall {
         }
         if let RangeInput::Selector(source) = &mut self.input {
             source.open(ev)?;
-            for i in 0..source.len() {
+            for i in 0..source.series_count() {
                 push(&mut list, source.labels(i), false);
             }
             let work = Work::Range(Box::new(self.work(ev)));
@@ -370,7 +370,7 @@ impl Operator for RangeCall {
 
     fn report(&self) -> Report {
         let (series, read) = match &self.input {
-            RangeInput::Selector(source) => (source.len(), source.read),
+            RangeInput::Selector(source) => (source.series_count(), source.read),
             RangeInput::Subquery(_) => (self.count_series(), Default::default()),
         };
         let over = match &self.input {

@@ -170,7 +170,7 @@ impl Root {
                 ));
                 (stats[0].chunks, stats[0].samples, stats[0].bytes) =
                     (source.read.chunks, source.read.samples, source.read.bytes);
-                stats[0].series = source.len() as u64;
+                stats[0].series = source.series_count() as u64;
                 stats
             }
             _ => self.operator().map(analyze::describe).unwrap_or_default(),
@@ -415,7 +415,7 @@ fn samples(
     let mut series = Vec::new();
     let mut steps = StepStats::new(1);
     let mut peak = 0i64;
-    for i in 0..source.len() {
+    for i in 0..source.series_count() {
         ev.poll()?;
         let mut samples = SampleColumns::default();
         source.read(i, &filter, &mut samples)?;

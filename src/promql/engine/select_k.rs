@@ -139,8 +139,19 @@ impl SelectK {
         Ok(out)
     }
 
-    /// One heap per group and step.
-    fn top(&mut self, ev: &mut Eval) -> Result<Vec<Vec<Vec<(f64, u32)>>>, QueryError> {
+    /// The order in which an instant's elements leave: upstream keeps them in a heap of values per group,
+    /// histograms counting as 0, and does not sort it.
+    fn heap_order(&self, columns: &[Column]) -> Vec<usize> {
+        let mut heaps: Vec<Vec<(f64, u32)>> = vec![Vec::new(); self.groups.series.len()];
+        for (i, column) in columns.iter().enumerate().filter(|(_, c)| !c.is_empty()) {
+            let heap = &mut heaps[self.groups.of_series[i] as usize];
+            Heap::new(heap, HeapOrder::SmallestFirst).push((column.float(0).unwrap_or(0.0), i as u32));
+        }
+        heaps.into_iter().flatten().map(|(_, i)| i as usize).collect()
+    }
+
+    /// One heap per group and step, sorted; group by group, step by step.
+    fn top(&mut self, ev: &mut Eval) -> Result<Vec<Vec<(f64, u32)>>, QueryError> {
         let steps = self.grid().steps;
         let order =
             if self.op == AggregateOp::TopK { HeapOrder::SmallestFirst } else { HeapOrder::LargestFirst };
@@ -198,7 +209,7 @@ impl SelectK {
         for heap in &mut heaps {
             sort_heap(heap, order);
         }
-        Ok(heaps.chunks(steps.max(1)).map(<[_]>::to_vec).collect())
+        Ok(heaps)
     }
 }
 
@@ -227,8 +238,7 @@ impl Operator for SelectK {
             let mut order: Vec<usize> = (0..columns.len()).collect();
             if !self.is_range {
                 // Groups leave one after the other, members in upstream's heap order.
-                order.sort_by_key(|i| self.groups.of_series[*i]);
-                order.retain(|i| !columns[*i].is_empty());
+                order = self.heap_order(&columns);
             }
             let mut out = SeriesList::new();
             let mut sorted = Vec::with_capacity(order.len());
@@ -246,7 +256,7 @@ impl Operator for SelectK {
         let mut out = SeriesList::new();
         let mut columns: Vec<Column> = Vec::new();
         if !self.is_range {
-            for (v, i) in picked.iter().flat_map(|steps| steps.first()).flatten() {
+            for (v, i) in picked.iter().step_by(steps.max(1)).flatten() {
                 out.push(self.series.labels(*i as usize), self.series.drop_name(*i as usize));
                 let mut column = ev.column(1)?;
                 column.set_float(0, *v);
@@ -254,8 +264,8 @@ impl Operator for SelectK {
             }
         } else {
             let mut slot: Vec<Option<usize>> = vec![None; self.series.len()];
-            for steps_of_group in &picked {
-                for (k, heap) in steps_of_group.iter().enumerate() {
+            for of_group in picked.chunks(steps.max(1)) {
+                for (k, heap) in of_group.iter().enumerate() {
                     for (v, i) in heap {
                         let at = match slot[*i as usize] {
                             Some(at) => at,

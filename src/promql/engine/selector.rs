@@ -62,7 +62,7 @@ impl Source {
     }
 
     /// Number of series.
-    pub fn len(&self) -> usize {
+    pub fn series_count(&self) -> usize {
         self.set.as_ref().map_or(0, |s| s.len())
     }
 
@@ -188,7 +188,7 @@ impl Operator for InstantSelector {
         let mut list = SeriesList::new();
         let drops = self.value == InstantValue::Timestamp || self.value == InstantValue::StartTimestamp;
         let mut stripped = Vec::new();
-        for i in 0..self.source.len() {
+        for i in 0..self.source.series_count() {
             let labels = self.source.labels(i);
             if drops && !ev.options.features.delayed_name_removal {
                 without_metadata(labels, &mut stripped);
@@ -250,7 +250,7 @@ impl Operator for InstantSelector {
                 "{what} {}",
                 crate::parser::ast::Expr::Vector(Box::new(self.source.selector.clone()))
             ),
-            series: self.source.len() as u64,
+            series: self.source.series_count() as u64,
             read: self.source.read,
         }
     }

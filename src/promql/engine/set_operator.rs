@@ -84,7 +84,7 @@ impl Operator for SetOperator {
         self.lhs_ids = ids.of_all(&left);
         self.rhs_ids = ids.of_all(&right);
         self.words = self.grid().steps.div_ceil(64);
-        self.present = vec![0; ids.len() * self.words];
+        self.present = vec![0; ids.count() * self.words];
         ev.hold("match ids of a set operator", self.present.len() * 8)?;
         if self.op == BinaryOp::Or {
             let mut list = left;
