@@ -1,0 +1,2 @@
+//! The binary, run as a user runs it.
+fn main() {}
