@@ -5,26 +5,25 @@ use std::path::{Path, PathBuf};
 
 /// An operation on a path that failed.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: cannot {operation}: {source}", path.display())]
+#[error("{}: cannot {operation}: {cause}", path.display())]
 pub struct FileError {
     /// What was tried.
     pub operation: &'static str,
     /// On which file or directory.
     pub path: PathBuf,
     /// What the system said.
-    #[source]
-    pub source: io::Error,
+    pub cause: io::Error,
 }
 
 impl FileError {
     /// Wraps what the system said about `path`.
     pub fn new(operation: &'static str, path: &Path, source: io::Error) -> Self {
-        Self { operation, path: path.to_owned(), source }
+        Self { operation, path: path.to_owned(), cause: source }
     }
 
     /// Whether the file or directory does not exist.
     pub fn is_not_found(&self) -> bool {
-        self.source.kind() == io::ErrorKind::NotFound
+        self.cause.kind() == io::ErrorKind::NotFound
     }
 }
 
