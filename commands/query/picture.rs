@@ -313,7 +313,7 @@ mod tests {
     fn ticks_are_round() {
         assert_eq!(chart(0.0, 0.35, 1).value_ticks(5), [0.0, 0.1, 0.2, 0.3]);
         assert_eq!(chart(-3.0, 7.0, 1).value_ticks(5), [-2.0, 0.0, 2.0, 4.0, 6.0]);
-        assert_eq!(chart(f64::MIN, f64::MAX, 1).value_ticks(5).is_empty(), false);
+        assert!(!chart(f64::MIN, f64::MAX, 1).value_ticks(5).is_empty());
         let texts = |end| chart(0.0, 1.0, end).time_ticks(6).into_iter().map(|(_, t)| t).collect::<Vec<_>>();
         assert_eq!(texts(3_600_000), ["00:00", "00:10", "00:20", "00:30", "00:40", "00:50", "01:00"]);
         assert_eq!(texts(20_000), ["00:00:00", "00:00:05", "00:00:10", "00:00:15", "00:00:20"]);

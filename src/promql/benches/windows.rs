@@ -14,6 +14,9 @@ use tsdbctl_promql::functions::windows::{
 
 const SCRAPES: i64 = 5760;
 
+/// A name, the function, and the value of the nth scrape.
+type Case<'a> = (&'a str, RangeFunction, &'a dyn Fn(i64) -> f64);
+
 fn series(value: impl Fn(i64) -> f64) -> SampleColumns {
     let mut c = SampleColumns::default();
     for i in 0..SCRAPES {
@@ -32,7 +35,7 @@ fn kernels(c: &mut Criterion) {
     use RangeFunction as F;
     let mut group = c.benchmark_group("windows of 20");
     group.throughput(Throughput::Elements(grid.steps as u64));
-    let cases: [(&str, F, &dyn Fn(i64) -> f64); 14] = [
+    let cases: [Case<'_>; 14] = [
         ("rate", F::Rate, &counter),
         ("rate with resets", F::Rate, &gauge),
         ("delta", F::Delta, &gauge),

@@ -1,6 +1,7 @@
 //! PromQL's conformance scripts.
 
 #![allow(clippy::disallowed_methods, reason = "tests make and read their own files")]
+#![allow(clippy::print_stderr, reason = "what is left out, and how much was run, has to be said")]
 
 use std::path::{Path, PathBuf};
 
