@@ -96,21 +96,19 @@ fn is_for_tests(path: &str) -> bool {
         || path.starts_with("src/testkit/")
 }
 
-/// The lines of a file that are in the product: no comments, no test module at the foot.
+/// What stands before a module of tests.
+const TEST_ONLY: [&str; 2] = ["#[cfg(test)]", "#[cfg(all(test, unix))]"];
+
+/// The lines of a file that are in the product, with their numbers: no comments, no test module at the foot.
 fn product_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let mut lines = text.lines().enumerate().peekable();
-    std::iter::from_fn(move || {
-        loop {
-            let (n, line) = lines.next()?;
-            let inline_module = |next: &str| next.contains("mod ") && next.trim_end().ends_with('{');
-            if line.trim() == "#[cfg(test)]" && lines.peek().is_some_and(|(_, next)| inline_module(next)) {
-                return None;
-            }
-            if !line.trim_start().starts_with("//") {
-                return Some((n + 1, line));
-            }
-        }
-    })
+    let lines: Vec<&str> = text.lines().collect();
+    let opens_module = |from: usize| {
+        let item = lines[from..].iter().find(|l| !l.trim_start().starts_with("#["));
+        item.is_some_and(|l| l.contains("mod ") && l.trim_end().ends_with('{'))
+    };
+    let foot = (0..lines.len()).find(|&n| TEST_ONLY.contains(&lines[n].trim()) && opens_module(n));
+    let product = lines.into_iter().enumerate().take(foot.unwrap_or(usize::MAX));
+    product.filter(|(_, line)| !line.trim_start().starts_with("//")).map(|(n, line)| (n + 1, line))
 }
 
 /// Whether `word` occurs with no identifier character before or after it.
@@ -273,7 +271,7 @@ fn what_this_test_reads_it_reads_right() {
 
     assert!(mentions("use std::fs::File;", "std::fs"));
     assert!(!mentions("use operand;", "rand"));
-    let text = "a\n// b\n#[cfg(test)]\nmod tests;\nc\n#[cfg(test)]\nmod tests {\nd\n";
+    let text = "a\n// b\n#[cfg(test)]\nmod tests;\nc\n#[cfg(test)]\n#[allow(x)]\nmod tests {\nd\n";
     let kept: Vec<&str> = product_lines(text).map(|(_, line)| line).collect();
     assert_eq!(kept, ["a", "#[cfg(test)]", "mod tests;", "c"]);
 }
