@@ -187,6 +187,31 @@ fn versions_stand_in_the_root_manifest() {
     }
 }
 
+#[test]
+fn the_core_is_synchronous() {
+    const NETWORK: [&str; 10] = [
+        "tokio",
+        "async-std",
+        "futures",
+        "hyper",
+        "axum",
+        "tonic",
+        "reqwest",
+        "kube",
+        "rustls",
+        "object_store",
+    ];
+    // Where the network edges will be; today there are none.
+    const EDGES: [&str; 8] =
+        ["http", "scrape", "discovery", "remote", "objstore", "alertmanager", "pushgateway", "server"];
+    for name in crates().iter().filter(|name| !EDGES.contains(&name.as_str())) {
+        let manifest = read(&root().join("src").join(name).join("Cargo.toml"));
+        for (dependency, _) in dependencies(&manifest, "dependencies") {
+            assert!(!NETWORK.contains(&dependency.as_str()), "{name} must not depend on {dependency}");
+        }
+    }
+}
+
 fn manifests() -> Vec<PathBuf> {
     let mut all: Vec<PathBuf> =
         crates().iter().map(|c| root().join("src").join(c).join("Cargo.toml")).collect();
