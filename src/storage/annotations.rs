@@ -32,7 +32,7 @@ pub enum Detail {
         max_bucket: f64,
         /// Largest repair.
         max_diff: f64,
-        /// Upstream's count (see [`Detail::merged`]), one less than what is shown.
+        /// Upstream's count (see `Detail::merged`), one less than what is shown.
         count: i64,
     },
     /// Start timestamps overlap earlier samples.

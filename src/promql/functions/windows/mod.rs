@@ -1,7 +1,7 @@
 //! Functions over range vectors and instant selection: kernels that turn the raw samples of one series into
 //! a column of one value per step.
 //!
-//! A window is `t − range < T ≤ t`. Bounds are found once per column by two pointers ([`bounds`]); kernels
+//! A window is `t − range < T ≤ t`. Bounds are found once per column by two pointers (`bounds`); kernels
 //! then work on index ranges. Every result has the bits of the plain loop over the window: sums are never
 //! slid by adding the newcomer and subtracting the leaver, only facts that are exact are shared between
 //! windows (positions, counts, extremes, integer sums).
