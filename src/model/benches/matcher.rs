@@ -6,16 +6,23 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tsdbctl_model::regexp::Regexp;
 
 fn expressions() -> Vec<(&'static str, String)> {
-    let hosts: Vec<String> = (0..50_000).map(|i| format!("node-{i}-example")).collect();
+    let alternatives = |make: &dyn Fn(u32) -> String| (0..50_000).map(make).collect::<Vec<_>>().join("|");
     vec![
         ("literal", "node-7-example".to_string()),
         ("few_alternatives", "node-(1|2|3)-example".to_string()),
-        ("50000_alternatives", hosts.join("|")),
+        ("50000_alternatives", alternatives(&|i| format!("node-{i}-example"))),
         ("prefix", "node-1.*".to_string()),
         ("contains", ".*-77.*".to_string()),
         ("contains_one_of", ".*-77.*|.*-88.*|.*99-ex.*".to_string()),
         ("any_case", "(?i:NODE-1).*".to_string()),
-        ("automaton", "node-[0-9]+7-exam.le".to_string()),
+        ("class_gap", "node-[0-9]+7-exam.le".to_string()),
+        ("50000_dotted", alternatives(&|i| format!("node-{i}.example"))),
+        ("50000_addresses", alternatives(&|i| format!("10.{}.{}.{}", i / 65536, i / 256 % 256, i % 256))),
+        ("50000_prefixes", alternatives(&|i| format!("node-{i}-.*"))),
+        ("50000_suffixes", alternatives(&|i| format!(".*-{i}-exam.le"))),
+        ("50000_contained", alternatives(&|i| format!(".*e-{i}-x.*"))),
+        ("automaton", "node-([0-9][13579])*.*7-exam.le".to_string()),
+        ("large_automaton", "(?:node|host)(?:-[0-9]+|-\\pL{1,20})+-(?:exam.le|.*x\\b.*)".to_string()),
     ]
 }
 

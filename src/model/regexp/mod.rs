@@ -1,7 +1,13 @@
 //! Regular expressions with RE2's (Go's) syntax and meaning, anchored at both ends, with string fast paths.
 
+mod automaton;
 mod class;
+#[cfg(test)]
+mod equality;
+mod index;
+mod items;
 mod parse;
+mod pattern;
 mod strings;
 mod template;
 
@@ -9,13 +15,15 @@ use std::sync::{Arc, OnceLock};
 
 use regex_automata::meta;
 use regex_automata::{Anchored, Input};
-use regex_syntax::hir::{Hir, Look};
+use regex_syntax::hir::Hir;
 
+use automaton::{Automaton, MAX_AUTOMATON_BYTES};
+use items::{sequences, sequences_of_source};
 use parse::{Code, Parsed, message, parse};
-use strings::{Required, StringTest, plain_alternatives};
+use strings::StringTest;
 
-/// Bytes that a compiled expression may take, about what Go allows.
-const MAX_AUTOMATON_BYTES: usize = 128 << 20;
+/// So much of an expression is shown where it is refused for its size.
+const SHOWN_BYTES: usize = 200;
 
 /// Why an expression was refused; the text is Go's (`error parsing regexp: …`).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,8 +51,8 @@ struct Inner {
 
 #[derive(Debug)]
 enum Test {
-    Strings(StringTest),
-    Automaton { required: Required, regex: Box<meta::Regex> },
+    Strings(Box<StringTest>),
+    Automaton(Box<Automaton>),
 }
 
 /// The expression with its capture groups.
@@ -60,8 +68,9 @@ impl Regexp {
     /// # Errors
     /// If Go's `regexp/syntax` would refuse it, or its automaton would be too large.
     pub fn new(source: &str) -> Result<Self, RegexpError> {
-        let test = match plain_alternatives(source) {
-            Some(values) => Test::Strings(StringTest::of_values(values)),
+        let simple = sequences_of_source(source).and_then(StringTest::new);
+        let test = match simple {
+            Some(test) => Test::Strings(Box::new(test)),
             None => {
                 let Parsed { hir, .. } =
                     parse(source, true, false).map_err(|message| RegexpError { message })?;
@@ -80,7 +89,7 @@ impl Regexp {
         let wrapped = wrap(source);
         let Parsed { hir, names } =
             parse(&wrapped, false, true).map_err(|message| RegexpError { message })?;
-        let regex = compile(&hir).ok_or_else(|| too_large(&wrapped))?;
+        let regex = automaton::with_groups(&hir).ok_or_else(|| too_large(&wrapped))?;
         let this = Self::with_test(source, Test::new(source, hir)?, true);
         this.inner.groups.get_or_init(|| Some(Groups { regex, names }));
         Ok(this)
@@ -101,9 +110,7 @@ impl Regexp {
     pub fn is_match(&self, value: &str) -> bool {
         match &self.inner.test {
             Test::Strings(test) => test.is_match(value),
-            Test::Automaton { required, regex } => {
-                required.allows(value) && regex.is_match(Input::new(value).anchored(Anchored::Yes))
-            }
+            Test::Automaton(automaton) => automaton.is_match(value),
         }
     }
 
@@ -111,7 +118,7 @@ impl Regexp {
     pub fn set_matches(&self) -> Option<&[String]> {
         match &self.inner.test {
             Test::Strings(test) => test.values(),
-            Test::Automaton { .. } => None,
+            Test::Automaton(_) => None,
         }
     }
 
@@ -119,7 +126,7 @@ impl Regexp {
     pub fn prefix(&self) -> &str {
         match &self.inner.test {
             Test::Strings(test) => test.prefix(),
-            Test::Automaton { required, .. } => &required.prefix,
+            Test::Automaton(automaton) => automaton.prefix(),
         }
     }
 
@@ -149,18 +156,19 @@ impl Regexp {
             parse(source, true, true)
         };
         let Parsed { hir, names } = parsed.ok()?;
-        Some(Groups { regex: compile(&hir)?, names })
+        Some(Groups { regex: automaton::with_groups(&hir)?, names })
     }
 }
 
 impl Test {
     fn new(source: &str, hir: Hir) -> Result<Self, RegexpError> {
-        if let Some(test) = StringTest::of_expression(&hir) {
-            return Ok(Self::Strings(test));
+        match sequences(&hir).and_then(StringTest::new) {
+            Some(test) => Ok(Self::Strings(Box::new(test))),
+            None => {
+                let automaton = Automaton::new(&hir).ok_or_else(|| too_large(source))?;
+                Ok(Self::Automaton(Box::new(automaton)))
+            }
         }
-        let required = Required::of_expression(&hir);
-        let regex = Box::new(compile(&hir).ok_or_else(|| too_large(source))?);
-        Ok(Self::Automaton { required, regex })
     }
 }
 
@@ -168,17 +176,17 @@ fn wrap(source: &str) -> String {
     format!("^(?s:{source})$")
 }
 
+/// For what Go would take, with hundreds of megabytes. What Go refuses, the parser has refused.
 fn too_large(source: &str) -> RegexpError {
-    RegexpError { message: message(Code::Large, source) }
-}
-
-/// Builds the automaton of the anchored expression; `None` if it would be too large.
-fn compile(hir: &Hir) -> Option<meta::Regex> {
-    let anchored = Hir::concat(vec![Hir::look(Look::Start), hir.clone(), Hir::look(Look::End)]);
-    meta::Builder::new()
-        .configure(meta::Config::new().nfa_size_limit(Some(MAX_AUTOMATON_BYTES)))
-        .build_from_hir(&anchored)
-        .ok()
+    let shown = &source[..source.floor_char_boundary(SHOWN_BYTES)];
+    let more = if shown.len() < source.len() { "…" } else { "" };
+    RegexpError {
+        message: format!(
+            "{}: it would take more than {} MiB; use smaller repetition counts or fewer alternatives, or split it over several matchers",
+            message(Code::Large, &format!("{shown}{more}")),
+            MAX_AUTOMATON_BYTES >> 20
+        ),
+    }
 }
 
 #[cfg(test)]
@@ -206,6 +214,22 @@ mod tests {
         ("(?i:foo|bar)x", &["FOOx", "barx"], &["fooX"]),
         ("foo(-[ab])?\\.x", &["foo.x", "foo-a.x"], &["foo-.x", "foo-axx"]),
         ("(a|b)c", &["ac", "bc"], &["c"]),
+        ("a.c|b.d", &["axc", "aéc", "b\nd"], &["ac", "axxc", "axd"]),
+        (".*a.b.*", &["aab", "xa€b!", "aaabb"], &["ab", "abab", "aéé b"]),
+        (".*a.(?i:b)c.*", &["aaxbc", "axBcx"], &["abc", "axbxc"]),
+        ("node-[0-9]+", &["node-1", "node-0123"], &["node-", "node-1x", "node-٣"]),
+        ("[0-9]+7", &["07", "777"], &["7", "70"]),
+        ("[a-z]+-[0-9]+", &["ab-12"], &["ab-", "-12", "ab-cd-12"]),
+        ("10\\.[0-9]{1,3}\\.[0-9]{1,3}", &["10.1.255"], &["10.1.2555", "10..1", "10.1"]),
+        (".*-[0-9]+", &["-1", "a-b-12"], &["a-", "a1", "a-1x"]),
+        ("[^/]+/.*/x", &["a/b/x", "a//x"], &["a/x", "/b/x"]),
+        ("[ab]+[0-9]+[ab]*", &["a1", "ab12ba"], &["1a", "a", "a1a1"]),
+        (".*a[0-9]+b.*", &["aa1b", "axa1b", "a1a2b"], &["a1", "ab"]),
+        (".{2,3}", &["ab", "éé€"], &["a", "abcd"]),
+        ("(ab){2,3}", &["abab", "ababab"], &["ab", "abababab"]),
+        ("(?:a|b)*c", &["c", "abac"], &["ab"]),
+        ("^a|b$", &["a", "b"], &["ab"]),
+        ("[^\\x00-\\x{10FFFF}]a|b", &["b"], &["a", ""]),
         ("^foo$", &["foo"], &["^foo$"]),
         ("a^b", &[], &["ab", "a^b"]),
         ("(?m)a$\n^b", &["a\nb"], &["ab"]),
@@ -218,6 +242,8 @@ mod tests {
         ("a{,5}", &["a{,5}"], &["aaa"]),
         ("a{", &["a{"], &["a"]),
         ("a{1", &["a{1"], &["a"]),
+        ("foo(?i)?", &["foo", "fo"], &["", "FOO"]),
+        ("foo\\Q\\E*", &["foooo", "fo"], &["", "foofoo"]),
         ("{", &["{"], &[""]),
         ("[\\d-z]", &["1", "-", "z"], &["y"]),
         ("\\p{^Greek}", &["a"], &["λ"]),
@@ -295,9 +321,25 @@ mod tests {
             "{}",
             &error[..60]
         );
-        let large = format!("(?:{}){{1000}}", "[^a]\\pL".repeat(100));
-        let error = Regexp::new(&large).expect_err("too large").to_string();
-        assert_eq!(error, format!("error parsing regexp: expression too large: `{large}`"));
+        // What Go refuses, by its text.
+        for (source, want) in [
+            ("(a{1000}){1000}".to_string(), "invalid repeat count: `{1000}`"),
+            ("((a{100}){100}){10}".to_string(), "invalid repeat count: `{100}`"),
+            ("(((a{10}){10}){10}){10}".to_string(), "invalid repeat count: `{10}`"),
+            (format!("(?:{}){{1000}}", "[ab]".repeat(4000)), "expression too large: `("),
+        ] {
+            let error = Regexp::new(&source).expect_err("too large").to_string();
+            assert!(error.starts_with(&format!("error parsing regexp: {want}")), "{error:.200}");
+        }
+        // What Go takes.
+        assert!(Regexp::new("((a{10}){10}){10}").is_ok_and(|re| re.is_match(&"a".repeat(1000))));
+        assert!(Regexp::new(&format!("(?:{}){{1000}}", "ab".repeat(1000))).is_ok_and(|re| !re.is_match("a")));
+        let large = format!("(?:{}){{1000}}", "(?:[^a]\\pL)*".repeat(100));
+        for error in [Regexp::new(&large), Regexp::with_groups(&large)] {
+            let error = error.expect_err("too large").to_string();
+            assert!(error.starts_with("error parsing regexp: expression too large: `"), "{error}");
+            assert!(error.contains("…`: it would take more than 32 MiB; use smaller repetition"), "{error}");
+        }
     }
 
     #[test]
@@ -312,10 +354,17 @@ mod tests {
             "(?i:foo|bar).*",
             "a\\.b\\.c",
             "^(a|bc?)$",
+            "a+",
+            "[0-9]+",
+            "a.b",
+            "node-[0-9]+7-exam.le",
+            "(a|b)*",
+            "\\d{1,3}\\.\\d{1,3}:[^:]+",
+            "^a$|^b.*$",
         ] {
             assert!(Regexp::new(source).is_ok_and(|re| re.is_simple()), "{source}");
         }
-        for source in ["a+", "[0-9]+", "a.b", "a\\b", "(a|b)*"] {
+        for source in ["a\\b", "(a|bc)*", "(ab)+", ".*a[0-9]+b.*", "a^b"] {
             assert!(Regexp::new(source).is_ok_and(|re| !re.is_simple()), "{source}");
         }
     }
@@ -336,6 +385,15 @@ mod tests {
             ("ab[0-9]+", None, "ab"),
             ("éa|éb", Some(&["éa", "éb"]), "é"),
             ("é|è", Some(&["è", "é"]), ""),
+            ("(a|b)c", Some(&["ac", "bc"]), ""),
+            ("[ab]c", Some(&["ac", "bc"]), ""),
+            ("[a-c]{2}|x", Some(&["aa", "ab", "ac", "ba", "bb", "bc", "ca", "cb", "cc", "x"]), ""),
+            ("(?i)a7", Some(&["A7", "a7"]), ""),
+            ("[0-9]{3}", None, ""),
+            ("foo(ba.*|bc[0-9]|b)", None, "foob"),
+            ("foo(?:ba(cd)*|bc)x\\b", None, "foob"),
+            ("(foo)+", None, "foo"),
+            ("(ab|ac)+x", None, "a"),
         ];
         for (source, set, prefix) in cases {
             let re = Regexp::new(source).expect(source);
@@ -357,6 +415,37 @@ mod tests {
                 && re.is_match("host-19999")
                 && !re.is_match("host-7ax")
         );
+    }
+
+    #[test]
+    fn many_alternatives_with_gaps_are_indexed() {
+        let join = |make: &dyn Fn(u32) -> String| (0..20_000).map(make).collect::<Vec<_>>().join("|");
+        type Case<'a> = (String, &'a [&'a str], &'a [&'a str]);
+        let cases: &[Case<'_>] = &[
+            (
+                join(&|i| format!("node-{i}.example")),
+                &["node-19999-example", "node-0éexample"],
+                &["node-20000-example", "node-7example", "node-7--example"],
+            ),
+            (
+                join(&|i| format!("10.0.{}.{}", i / 256, i % 256)),
+                &["10.0.3.77", "10a0b3c77", "10.0.0.255"],
+                &["10.0.3.256", "10.0.3", "10.0.3.77."],
+            ),
+            (join(&|i| format!("{i}-.*")), &["7-", "19999-x"], &["7", "20000-x"]),
+            (join(&|i| format!(".+-{i}")), &["x-7", "--19999"], &["-7", "x-20000"]),
+            (join(&|i| format!(".*<{i}>.*")), &["<7>", "x<19999>y<"], &["<20000>", "7"]),
+            (join(&|i| format!("a.*b{i}")), &["ab7", "axb19999"], &["b7", "ab20000"]),
+            (join(&|i| format!("(?i:x){i}[^y]")), &["x7z", "X19999é"], &["x7y", "x20000z"]),
+            (format!("pre-({})-post", join(&|i| format!("{i}.x"))), &["pre-7.x-post"], &["pre-7x-post"]),
+        ];
+        for (source, matching, other) in cases {
+            let re = Regexp::new(source).expect("sound");
+            let start = &source[..20];
+            assert!(re.is_simple(), "{start}");
+            matching.iter().for_each(|v| assert!(re.is_match(v), "{start} on {v:?}"));
+            other.iter().for_each(|v| assert!(!re.is_match(v), "{start} on {v:?}"));
+        }
     }
 
     #[test]

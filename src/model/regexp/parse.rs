@@ -60,6 +60,8 @@ pub(super) struct Parsed {
 
 /// Go's limits on a repetition count, also of nested ones multiplied.
 const MAX_REPEAT: u64 = 1000;
+/// Go's limit on the instructions of a program, by its estimate.
+const MAX_SIZE: u64 = (128 << 20) / 40;
 /// Go's limit on the height of the syntax tree.
 const MAX_HEIGHT: u32 = 1000;
 
@@ -78,11 +80,13 @@ struct Node {
     height: u32,
     /// Product of the counts of the nested `{n}` below.
     repeats: u64,
+    /// Go's estimate of the instructions it takes.
+    size: u64,
 }
 
 impl Node {
     fn leaf(hir: Hir) -> Self {
-        Self { hir, height: 1, repeats: 1 }
+        Self { hir, height: 1, repeats: 1, size: 1 }
     }
 }
 
@@ -120,6 +124,17 @@ pub(super) fn parse(source: &str, dot_matches_newline: bool, keep_captures: bool
 /// The part of `from` in front of its tail `rest`.
 fn until<'a>(from: &'a str, rest: &str) -> &'a str {
     &from[..from.len() - rest.len()]
+}
+
+/// The characters at the start of `t` that stand for themselves, without the last if it might be repeated, as
+/// also in `ab(?i)*` and `ab\Q\E*`.
+fn plain_run(t: &str) -> (&str, &str) {
+    let is_operator = |c: char| r"\.+*?()|[]{}^$".contains(c);
+    let end = t.find(is_operator).unwrap_or(t.len());
+    let run = &t[..end];
+    let is_repeated = t[end..].starts_with(['*', '+', '?', '{', '(', '\\']);
+    let last = if is_repeated { run.chars().next_back().map_or(0, char::len_utf8) } else { 0 };
+    t.split_at(end - last)
 }
 
 fn take_char(t: &str) -> Option<(char, &str)> {
@@ -234,9 +249,17 @@ impl<'a> Parser<'a> {
                 },
                 b'\\' => t = self.backslash(t)?,
                 _ => {
-                    let Some((c, rest)) = take_char(t) else { break };
-                    self.push_literal(c);
-                    t = rest;
+                    let (run, rest) = plain_run(t);
+                    if run.len() > 1 && !self.flags.fold_case {
+                        let size = run.chars().count() as u64;
+                        let node = Node { size, ..Node::leaf(Hir::literal(run.as_bytes())) };
+                        self.frame().sequence.push(node);
+                        t = rest;
+                    } else {
+                        let Some((c, rest)) = take_char(t) else { break };
+                        self.push_literal(c);
+                        t = rest;
+                    }
                 }
             }
             last_repeat = repeat;
@@ -248,13 +271,16 @@ impl<'a> Parser<'a> {
     }
 
     fn checked(&self, node: Node) -> Result<Node, Failure> {
+        if node.size > MAX_SIZE {
+            return fail(Code::Large, self.source);
+        }
         if node.height > MAX_HEIGHT { fail(Code::NestingDepth, self.source) } else { Ok(node) }
     }
 
     fn end_alternative(&mut self) -> Result<(), Failure> {
         let mut nodes = std::mem::take(&mut self.frame().sequence);
         let node =
-            if nodes.len() == 1 { nodes.remove(0) } else { self.checked(combine(nodes, Hir::concat))? };
+            if nodes.len() == 1 { nodes.remove(0) } else { self.checked(combine(nodes, 0, Hir::concat))? };
         self.frame().alternatives.push(node);
         Ok(())
     }
@@ -262,7 +288,7 @@ impl<'a> Parser<'a> {
     fn finish_frame(&mut self) -> Result<Node, Failure> {
         self.end_alternative()?;
         let mut nodes = std::mem::take(&mut self.frame().alternatives);
-        if nodes.len() == 1 { Ok(nodes.remove(0)) } else { self.checked(combine(nodes, Hir::alternation)) }
+        if nodes.len() == 1 { Ok(nodes.remove(0)) } else { self.checked(combine(nodes, 1, Hir::alternation)) }
     }
 
     fn close_group(&mut self) -> Result<(), Failure> {
@@ -271,6 +297,7 @@ impl<'a> Parser<'a> {
         self.flags = frame.flags_outside;
         if let Some(index) = frame.capture {
             node.height += 1;
+            node.size = node.size.saturating_add(2);
             if self.keep_captures {
                 node.hir = Hir::capture(Capture { index, name: None, sub: Box::new(node.hir) });
             }
@@ -308,8 +335,10 @@ impl<'a> Parser<'a> {
             }
         }
         node.height += 1;
+        node.size = repeated_size(node.size, min, max);
+        // Before the form is built, which may take long.
+        let mut node = self.checked(node)?;
         node.hir = Hir::repetition(Repetition { min, max, greedy: !lazy, sub: Box::new(node.hir) });
-        let node = self.checked(node)?;
         self.frame().sequence.push(node);
         Ok(after)
     }
@@ -489,10 +518,23 @@ impl<'a> Parser<'a> {
     }
 }
 
-fn combine(nodes: Vec<Node>, make: impl FnOnce(Vec<Hir>) -> Hir) -> Node {
+/// Go's `calcSize` of a repetition.
+fn repeated_size(size: u64, min: u32, max: Option<u32>) -> u64 {
+    let (low, high) = (u64::from(min), u64::from(max.unwrap_or(0)));
+    let size = match (min, max) {
+        (0, None) => size.saturating_add(2),
+        (_, None) => size.saturating_mul(low).saturating_add(1),
+        _ => size.saturating_mul(high).saturating_add(high - low),
+    };
+    size.max(1)
+}
+
+fn combine(nodes: Vec<Node>, joints: u64, make: impl FnOnce(Vec<Hir>) -> Hir) -> Node {
     let height = 1 + nodes.iter().map(|n| n.height).max().unwrap_or(0);
     let repeats = nodes.iter().map(|n| n.repeats).max().unwrap_or(1);
-    Node { hir: make(nodes.into_iter().map(|n| n.hir).collect()), height, repeats }
+    let size = nodes.iter().fold(0, |sum: u64, n| sum.saturating_add(n.size));
+    let size = size.saturating_add(joints * nodes.len().saturating_sub(1) as u64).max(1);
+    Node { hir: make(nodes.into_iter().map(|n| n.hir).collect()), height, repeats, size }
 }
 
 fn class_char<'a>(t: &'a str, whole: &str) -> Result<(char, &'a str), Failure> {

@@ -1,184 +1,27 @@
-//! String tests in place of an automaton: sets of values, prefixes, suffixes, and texts in order with gaps.
-//!
-//! An expression is expanded into the list of the simple sequences it stands for, each made of literals,
-//! case-insensitive literals and gaps (`.*`, `.+`). Most matchers of dashboards and alerts are such a list.
+//! String tests in place of an automaton: a set of values, and sequences with gaps.
+
+use std::hash::BuildHasher;
 
 use foldhash::fast::RandomState;
-use hashbrown::HashSet;
-use memchr::memmem;
-use regex_syntax::hir::{Class, ClassUnicode, ClassUnicodeRange, Hir, HirKind, Look, Repetition};
+use hashbrown::HashTable;
 
-/// Values multiplied out of classes and groups (`a[0-9]b[0-9]`) beyond this are left to the automaton.
-const MAX_PRODUCT: usize = 256;
-/// Alternatives beyond this are left to the automaton.
-const MAX_ALTERNATIVES: usize = 500_000;
-/// Sequences with gaps or folded case are tried one by one; beyond this an automaton is faster.
+use super::index::Index;
+use super::items::{Item, Sequence, finite_values};
+use super::pattern::Pattern;
+
+/// Values multiplied out of classes (`a[0-9]b[0-9]`) beyond this stay sequences.
+const MAX_VALUES: usize = 256;
+/// The same where case is of no account; looking up so many spellings costs more than comparing.
+const MAX_SPELLINGS: usize = 32;
+/// Sequences are tried one by one; more than this are indexed.
 const MAX_PATTERNS: usize = 32;
 /// Sets up to this size are searched one by one.
 const SMALL_SET: usize = 4;
 
-/// A character in all its cases. Unused places repeat the first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Orbit([char; 4]);
-
-impl Orbit {
-    fn contains(self, c: char) -> bool {
-        self.0.contains(&c)
-    }
-
-    /// The orbit a class consists of, if it is one of more than one character.
-    fn of_class(class: &ClassUnicode) -> Option<Self> {
-        let mut chars = class.iter().flat_map(|r| r.start()..=r.end());
-        let first = chars.next()?;
-        let mut orbit = [first; 4];
-        let mut len = 1;
-        for c in chars {
-            *orbit.get_mut(len)? = c;
-            len += 1;
-        }
-        let mut closed = ClassUnicode::new([ClassUnicodeRange::new(first, first)]);
-        closed.try_case_fold_simple().ok()?;
-        (len > 1 && closed == *class).then_some(Self(orbit))
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Item {
-    Literal(String),
-    Folded(Vec<Orbit>),
-    /// At least so many arbitrary characters.
-    Gap(u32),
-}
-
-type Sequence = Vec<Item>;
-
-/// A literal or folded text to be found in a value.
 #[derive(Clone, Debug)]
-enum Needle {
-    Exact(Box<memmem::Finder<'static>>),
-    Folded(Vec<Orbit>),
-}
-
-impl Needle {
-    fn new(item: &Item) -> Option<Self> {
-        match item {
-            Item::Literal(s) => Some(Self::Exact(Box::new(memmem::Finder::new(s).into_owned()))),
-            Item::Folded(orbits) => Some(Self::Folded(orbits.clone())),
-            Item::Gap(_) => None,
-        }
-    }
-
-    /// The rest behind this text, if `value` starts with it.
-    fn strip_front<'v>(&self, value: &'v str) -> Option<&'v str> {
-        match self {
-            Self::Exact(finder) => {
-                let len = finder.needle().len();
-                value.as_bytes().starts_with(finder.needle()).then(|| &value[len..])
-            }
-            Self::Folded(orbits) => {
-                let mut chars = value.chars();
-                orbits.iter().all(|o| chars.next().is_some_and(|c| o.contains(c))).then_some(chars.as_str())
-            }
-        }
-    }
-
-    /// The rest in front of this text, if `value` ends with it.
-    fn strip_back<'v>(&self, value: &'v str) -> Option<&'v str> {
-        match self {
-            Self::Exact(finder) => {
-                let needle = finder.needle();
-                value.as_bytes().ends_with(needle).then(|| &value[..value.len() - needle.len()])
-            }
-            Self::Folded(orbits) => {
-                let mut chars = value.chars();
-                orbits
-                    .iter()
-                    .rev()
-                    .all(|o| chars.next_back().is_some_and(|c| o.contains(c)))
-                    .then_some(chars.as_str())
-            }
-        }
-    }
-
-    /// The rest behind the first occurrence.
-    fn find<'v>(&self, value: &'v str) -> Option<&'v str> {
-        match self {
-            Self::Exact(finder) => {
-                finder.find(value.as_bytes()).map(|at| &value[at + finder.needle().len()..])
-            }
-            Self::Folded(_) => value
-                .char_indices()
-                .map(|(i, _)| &value[i..])
-                .chain([""])
-                .find_map(|rest| self.strip_front(rest)),
-        }
-    }
-}
-
-fn skip_chars(value: &str, count: u32) -> Option<&str> {
-    let mut chars = value.chars();
-    for _ in 0..count {
-        chars.next()?;
-    }
-    Some(chars.as_str())
-}
-
-/// One sequence, ready to be compared: a fixed beginning, texts behind gaps, a fixed end.
-#[derive(Clone, Debug)]
-struct Pattern {
-    front: Vec<Needle>,
-    /// Each text with the least number of characters in front of it. Empty and without a tail: no gap at all.
-    middle: Vec<(u32, Vec<Needle>)>,
-    /// The least number of characters of the last gap; `None` if there is none.
-    last_gap: Option<u32>,
-    back: Vec<Needle>,
-}
-
-impl Pattern {
-    /// `None` if a text between gaps mixes literal and folded parts, which a plain search cannot find.
-    fn new(sequence: &Sequence) -> Option<Self> {
-        let mut parts: Vec<(u32, Vec<Needle>)> = vec![(0, Vec::new())];
-        let mut gaps = 0;
-        for item in sequence {
-            match (item, parts.last_mut()) {
-                (Item::Gap(least), _) => {
-                    gaps += 1;
-                    parts.push((*least, Vec::new()));
-                }
-                (item, Some((_, needles))) => needles.extend(Needle::new(item)),
-                _ => return None,
-            }
-        }
-        let mut parts = parts.into_iter();
-        let (_, front) = parts.next()?;
-        let mut middle: Vec<_> = parts.collect();
-        let (last_gap, back) = match middle.pop() {
-            Some((least, needles)) => (Some(least), needles),
-            None => (None, Vec::new()),
-        };
-        debug_assert_eq!(gaps == 0, last_gap.is_none());
-        middle.iter().all(|(_, needles)| needles.len() == 1).then_some(Self { front, middle, last_gap, back })
-    }
-
-    fn matches(&self, value: &str) -> bool {
-        let mut rest = value;
-        for needle in &self.front {
-            let Some(tail) = needle.strip_front(rest) else { return false };
-            rest = tail;
-        }
-        let Some(last_gap) = self.last_gap else { return rest.is_empty() };
-        for needle in self.back.iter().rev() {
-            let Some(head) = needle.strip_back(rest) else { return false };
-            rest = head;
-        }
-        // The leftmost occurrence leaves the most room for what follows.
-        for (least, needles) in &self.middle {
-            let Some(tail) = skip_chars(rest, *least) else { return false };
-            let Some(tail) = needles[0].find(tail) else { return false };
-            rest = tail;
-        }
-        last_gap == 0 || skip_chars(rest, last_gap).is_some()
-    }
+enum Patterns {
+    Few(Vec<Pattern>),
+    Many(Box<Index>),
 }
 
 /// A test that needs no automaton.
@@ -186,64 +29,73 @@ impl Pattern {
 pub(super) struct StringTest {
     /// The values that match exactly, sorted.
     values: Vec<String>,
-    index: Option<HashSet<String, RandomState>>,
-    patterns: Vec<Pattern>,
+    /// Places in `values`; empty for small sets.
+    table: HashTable<u32>,
+    state: RandomState,
+    patterns: Patterns,
     /// What every match starts with.
     prefix: String,
 }
 
 impl StringTest {
-    /// A test for exactly these values.
-    pub(super) fn of_values(mut values: Vec<String>) -> Self {
+    /// The test for the values of which each is like one of the sequences, if it is simple enough.
+    pub(super) fn new(sequences: Vec<Sequence>) -> Option<Self> {
+        let (mut values, mut others) = (Vec::new(), Vec::new());
+        let mut prefix: Option<String> = None;
+        for mut sequence in sequences {
+            match sequence.as_mut_slice() {
+                [] => values.push(String::new()),
+                [Item::Literal(text)] => values.push(std::mem::take(text)),
+                items => match finite_values(items, MAX_VALUES, MAX_SPELLINGS) {
+                    Some(spelled) => values.extend(spelled),
+                    None => {
+                        let front = match items.first() {
+                            Some(Item::Literal(text)) => text.as_str(),
+                            _ => "",
+                        };
+                        let common = prefix.as_deref().map_or(front, |p| common_prefix(p, front));
+                        prefix = Some(common.to_string());
+                        others.push(sequence);
+                    }
+                },
+            }
+        }
         values.sort_unstable();
         values.dedup();
-        let index = (values.len() > SMALL_SET).then(|| values.iter().cloned().collect());
         // Of a sorted list the first and the last value share what all share.
-        let prefix = match (values.first(), values.last()) {
-            (Some(first), Some(last)) => common_prefix(first, last).to_string(),
-            _ => String::new(),
+        if let (Some(first), Some(last)) = (values.first(), values.last()) {
+            let shared = common_prefix(first, last);
+            prefix = Some(prefix.map_or(shared, |p| common_prefix(shared, &p)).to_string());
+        }
+        let patterns = if others.len() <= MAX_PATTERNS {
+            Patterns::Few(others.iter().map(|s| Pattern::new(s)).collect::<Option<_>>()?)
+        } else {
+            Patterns::Many(Box::new(Index::new(&others)?))
         };
-        Self { values, index, patterns: Vec::new(), prefix }
-    }
-
-    /// The test that decides like the expression, if it is simple enough.
-    pub(super) fn of_expression(hir: &Hir) -> Option<Self> {
-        let sequences = expand(trim_anchors(hir).as_slice())?;
-        let (mut values, mut patterns, mut fronts) = (Vec::new(), Vec::new(), Vec::new());
-        for sequence in sequences {
-            match merge(sequence).as_mut_slice() {
-                [] => values.push(String::new()),
-                [Item::Literal(s)] => values.push(std::mem::take(s)),
-                items => {
-                    if patterns.len() == MAX_PATTERNS {
-                        return None;
-                    }
-                    fronts.push(match &items[0] {
-                        Item::Literal(s) => s.clone(),
-                        _ => String::new(),
-                    });
-                    patterns.push(Pattern::new(&items.to_vec())?);
-                }
+        let state = RandomState::default();
+        let mut table = HashTable::new();
+        if values.len() > SMALL_SET {
+            table.reserve(values.len(), |_| 0);
+            for (place, value) in (0u32..).zip(&values) {
+                let rehash = |at: &u32| state.hash_one(values[*at as usize].as_str());
+                table.insert_unique(state.hash_one(value.as_str()), place, rehash);
             }
         }
-        let mut test = Self::of_values(values);
-        if !patterns.is_empty() {
-            if !test.values.is_empty() {
-                fronts.push(std::mem::take(&mut test.prefix));
-            }
-            let first = fronts.first().cloned().unwrap_or_default();
-            test.prefix = fronts.iter().fold(first, |p, front| common_prefix(&p, front).to_string());
-        }
-        test.patterns = patterns;
-        Some(test)
+        Some(Self { values, table, state, patterns, prefix: prefix.unwrap_or_default() })
     }
 
     pub(super) fn is_match(&self, value: &str) -> bool {
-        let listed = match &self.index {
-            Some(index) => index.contains(value),
-            None => self.values.iter().any(|v| v == value),
+        let listed = if self.values.len() <= SMALL_SET {
+            self.values.iter().any(|v| v == value)
+        } else {
+            let is_same = |at: &u32| self.values.get(*at as usize).is_some_and(|v| v == value);
+            self.table.find(self.state.hash_one(value), is_same).is_some()
         };
-        listed || self.patterns.iter().any(|p| p.matches(value))
+        listed
+            || match &self.patterns {
+                Patterns::Few(patterns) => patterns.iter().any(|p| p.matches(value)),
+                Patterns::Many(index) => index.matches(value),
+            }
     }
 
     /// What every match starts with.
@@ -253,155 +105,15 @@ impl StringTest {
 
     /// All values that match, if they are finitely many.
     pub(super) fn values(&self) -> Option<&[String]> {
-        self.patterns.is_empty().then_some(self.values.as_slice())
+        matches!(&self.patterns, Patterns::Few(list) if list.is_empty()).then_some(self.values.as_slice())
     }
 }
 
-fn common_prefix<'a>(a: &'a str, b: &str) -> &'a str {
+pub(super) fn common_prefix<'a>(a: &'a str, b: &str) -> &'a str {
     let end = a
         .char_indices()
         .zip(b.chars())
         .find(|((_, x), y)| x != y)
         .map_or(a.len().min(b.len()), |((i, _), _)| i);
     &a[..end]
-}
-
-/// The parts of a top-level sequence without `^` in front and `$` behind, which change nothing because the
-/// whole value has to match anyway.
-fn trim_anchors(hir: &Hir) -> Vec<&Hir> {
-    let parts: Vec<&Hir> = match hir.kind() {
-        HirKind::Concat(parts) => parts.iter().collect(),
-        _ => vec![hir],
-    };
-    let is = |part: &&&Hir, look: Look| *part.kind() == HirKind::Look(look);
-    let front = parts.iter().take_while(|p| is(p, Look::Start)).count();
-    let back = parts[front..].iter().rev().take_while(|p| is(p, Look::End)).count();
-    parts[front..parts.len() - back].to_vec()
-}
-
-fn expand(parts: &[&Hir]) -> Option<Vec<Sequence>> {
-    let mut sequences: Vec<Sequence> = vec![Vec::new()];
-    for part in parts {
-        let choices = expand_one(part)?;
-        if sequences.len() > 1 && choices.len() > 1 && sequences.len() * choices.len() > MAX_PRODUCT {
-            return None;
-        }
-        sequences = match choices.as_slice() {
-            [] => return Some(Vec::new()),
-            [only] => {
-                sequences.iter_mut().for_each(|s| s.extend(only.iter().cloned()));
-                sequences
-            }
-            _ => sequences.iter().flat_map(|s| choices.iter().map(|c| [s.as_slice(), c].concat())).collect(),
-        };
-    }
-    Some(sequences)
-}
-
-fn expand_one(hir: &Hir) -> Option<Vec<Sequence>> {
-    match hir.kind() {
-        HirKind::Empty => Some(vec![Vec::new()]),
-        HirKind::Literal(literal) => {
-            Some(vec![vec![Item::Literal(std::str::from_utf8(&literal.0).ok()?.to_string())]])
-        }
-        HirKind::Class(Class::Unicode(class)) => {
-            if let Some(orbit) = Orbit::of_class(class) {
-                return Some(vec![vec![Item::Folded(vec![orbit])]]);
-            }
-            if class.iter().map(ClassUnicodeRange::len).sum::<usize>() > MAX_PRODUCT {
-                return None;
-            }
-            let chars = class.iter().flat_map(|r| r.start()..=r.end());
-            Some(chars.map(|c| vec![Item::Literal(c.to_string())]).collect())
-        }
-        HirKind::Repetition(Repetition { min, max: None, sub, .. }) if is_any_char(sub) => {
-            Some(vec![vec![Item::Gap(*min)]])
-        }
-        HirKind::Repetition(Repetition { min: 0, max: Some(1), sub, .. }) => {
-            let mut sequences = expand_one(sub)?;
-            sequences.push(Vec::new());
-            Some(sequences)
-        }
-        HirKind::Capture(capture) => expand_one(&capture.sub),
-        HirKind::Concat(parts) => expand(&parts.iter().collect::<Vec<_>>()),
-        HirKind::Alternation(parts) => {
-            let mut sequences = Vec::new();
-            for part in parts {
-                sequences.extend(expand_one(part)?);
-                if sequences.len() > MAX_ALTERNATIVES {
-                    return None;
-                }
-            }
-            Some(sequences)
-        }
-        _ => None,
-    }
-}
-
-fn is_any_char(hir: &Hir) -> bool {
-    matches!(hir.kind(), HirKind::Class(Class::Unicode(class))
-        if matches!(class.ranges(), [all] if all.start() == '\0' && all.end() == char::MAX))
-}
-
-/// Joins neighbours of one kind.
-fn merge(sequence: Sequence) -> Sequence {
-    let mut merged: Sequence = Vec::with_capacity(sequence.len());
-    for item in sequence {
-        match (merged.last_mut(), item) {
-            (Some(Item::Literal(a)), Item::Literal(b)) => a.push_str(&b),
-            (Some(Item::Folded(a)), Item::Folded(b)) => a.extend(b),
-            (Some(Item::Gap(a)), Item::Gap(b)) => *a = a.saturating_add(b),
-            (_, item) => merged.push(item),
-        }
-    }
-    merged
-}
-
-/// Literals that every match of an expression has: cheap reasons to say no before the automaton is asked.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Required {
-    pub(super) prefix: String,
-    suffix: String,
-    inner: Vec<memmem::Finder<'static>>,
-}
-
-impl Required {
-    pub(super) fn of_expression(hir: &Hir) -> Self {
-        let parts = trim_anchors(hir);
-        let literal = |hir: &Hir| match hir.kind() {
-            HirKind::Literal(l) => std::str::from_utf8(&l.0).map(str::to_string).unwrap_or_default(),
-            _ => String::new(),
-        };
-        let mut required = Self::default();
-        for (i, part) in parts.iter().enumerate() {
-            let text = literal(part);
-            if i == 0 {
-                required.prefix = text;
-            } else if i + 1 == parts.len() {
-                required.suffix = text;
-            } else if !text.is_empty() {
-                required.inner.push(memmem::Finder::new(&text).into_owned());
-            }
-        }
-        required
-    }
-
-    pub(super) fn allows(&self, value: &str) -> bool {
-        let Some(rest) = value.strip_prefix(&self.prefix) else { return false };
-        let Some(rest) = rest.strip_suffix(&self.suffix) else { return false };
-        let mut rest = rest.as_bytes();
-        self.inner.iter().all(|finder| match finder.find(rest) {
-            Some(at) => {
-                rest = &rest[at + finder.needle().len()..];
-                true
-            }
-            None => false,
-        })
-    }
-}
-
-/// Whether an expression is literals and `|` only, and so needs no parsing.
-pub(super) fn plain_alternatives(source: &str) -> Option<Vec<String>> {
-    let plain = source.bytes().all(|b| !br"\.+*?()[]{}^$".contains(&b));
-    plain.then(|| source.split('|').map(str::to_string).collect())
 }

@@ -1,0 +1,302 @@
+//! Many sequences as trees over the characters they begin or end with, so that a value is compared with few.
+
+use smallvec::{SmallVec, smallvec};
+
+use super::items::{Item, Orbit, Sequence, Set, push_item};
+use super::pattern::Pattern;
+
+/// More sequences than this that no character tells apart are left to the automaton.
+const MAX_TAILS: usize = 32;
+/// Free gaps of more different least lengths than this in front are left to the automaton.
+const MAX_SEARCHES: usize = 8;
+/// Characters of all sequences beyond this are left to the automaton.
+const MAX_UNITS: usize = 16 << 20;
+
+/// What one character has to be.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Unit {
+    Char(char),
+    Folded(Orbit),
+    One(Set),
+}
+
+impl Unit {
+    fn contains(&self, c: char) -> bool {
+        match self {
+            Self::Char(own) => *own == c,
+            Self::Folded(orbit) => orbit.contains(c),
+            Self::One(set) => set.contains(c),
+        }
+    }
+
+    fn item(&self) -> Item {
+        match self {
+            Self::Char(c) => Item::Literal(c.to_string()),
+            Self::Folded(orbit) => Item::Folded(vec![*orbit]),
+            Self::One(set) => Item::Exactly(set.clone(), 1),
+        }
+    }
+}
+
+/// From which end a tree reads values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Direction {
+    Forward,
+    Backward,
+}
+
+impl Direction {
+    #[inline]
+    fn take(self, value: &str) -> Option<(char, &str)> {
+        let mut chars = value.chars();
+        let c = match self {
+            Self::Forward => chars.next(),
+            Self::Backward => chars.next_back(),
+        }?;
+        Some((c, chars.as_str()))
+    }
+}
+
+/// A sequence in the order a tree reads it: characters up to the first gap, and the items from there on.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    units: Vec<Unit>,
+    /// In the order of the sequence, whatever the direction.
+    others: Sequence,
+}
+
+impl Entry {
+    fn new(mut sequence: Sequence, direction: Direction) -> Self {
+        let is_gap = |item: &Item| matches!(item, Item::Gap(_));
+        let (fixed, others) = match direction {
+            Direction::Forward => {
+                let at = sequence.iter().position(is_gap).unwrap_or(sequence.len());
+                let others = sequence.split_off(at);
+                (sequence, others)
+            }
+            Direction::Backward => {
+                let at = sequence.iter().rposition(is_gap).map_or(0, |i| i + 1);
+                let fixed = sequence.split_off(at);
+                (fixed, sequence)
+            }
+        };
+        let mut units = Vec::new();
+        for item in fixed {
+            match item {
+                Item::Literal(text) => units.extend(text.chars().map(Unit::Char)),
+                Item::Folded(orbits) => units.extend(orbits.into_iter().map(Unit::Folded)),
+                Item::Exactly(set, count) => {
+                    units.extend(std::iter::repeat_n(Unit::One(set), count as usize));
+                }
+                Item::Gap(_) | Item::Start | Item::End => {}
+            }
+        }
+        if direction == Direction::Backward {
+            units.reverse();
+        }
+        Self { units, others }
+    }
+
+    /// What is left of the sequence behind `depth` characters.
+    fn tail(&self, depth: usize, direction: Direction) -> Sequence {
+        let units = &self.units[depth..];
+        let mut items = Sequence::new();
+        match direction {
+            Direction::Forward => {
+                units.iter().for_each(|u| push_item(&mut items, u.item()));
+                items.extend(self.others.iter().cloned());
+            }
+            Direction::Backward => {
+                items.extend(self.others.iter().cloned());
+                units.iter().rev().for_each(|u| push_item(&mut items, u.item()));
+            }
+        }
+        items
+    }
+}
+
+/// Ranges into the lists of a tree.
+#[derive(Clone, Copy, Debug, Default)]
+struct Node {
+    chars: (u32, u32),
+    others: (u32, u32),
+    tails: (u32, u32),
+    /// Whether a sequence ends here.
+    accepts: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Tree {
+    direction: Direction,
+    nodes: Vec<Node>,
+    /// Children by character, sorted for each node.
+    chars: Vec<(char, u32)>,
+    /// Children by sets of characters.
+    others: Vec<(Unit, u32)>,
+    /// What to compare the rest of a value with.
+    tails: Vec<Pattern>,
+}
+
+fn slice<T>(list: &[T], (from, to): (u32, u32)) -> &[T] {
+    list.get(from as usize..to as usize).unwrap_or_default()
+}
+
+impl Tree {
+    fn new(sequences: Vec<Sequence>, direction: Direction) -> Option<Self> {
+        let length = |item: &Item| match item {
+            Item::Literal(text) => text.len(),
+            Item::Folded(orbits) => orbits.len(),
+            Item::Exactly(_, count) => *count as usize,
+            _ => 1,
+        };
+        if sequences.iter().flatten().map(length).sum::<usize>() > MAX_UNITS {
+            return None;
+        }
+        let mut entries: Vec<Entry> = sequences.into_iter().map(|s| Entry::new(s, direction)).collect();
+        entries.sort_unstable();
+        entries.dedup();
+        let mut tree = Self {
+            direction,
+            nodes: vec![Node::default()],
+            chars: Vec::new(),
+            others: Vec::new(),
+            tails: Vec::new(),
+        };
+        let mut work = vec![(0, entries.as_slice(), 0)];
+        while let Some((at, entries, depth)) = work.pop() {
+            let mut node = Node::default();
+            let chars_from = tree.chars.len();
+            let others_from = tree.others.len();
+            let tails_from = tree.tails.len();
+            // Shorter sequences come first.
+            let ending = entries.iter().take_while(|e| e.units.len() == depth).count();
+            let (ending, mut going_on) =
+                if entries.len() == 1 { (entries, &[][..]) } else { entries.split_at(ending) };
+            if ending.len() > MAX_TAILS {
+                return None;
+            }
+            for entry in ending {
+                match entry.tail(depth, direction).as_slice() {
+                    [] => node.accepts = true,
+                    items => tree.tails.push(Pattern::new(items)?),
+                }
+            }
+            while let Some(first) = going_on.first() {
+                let unit = &first.units[depth];
+                let same = going_on.partition_point(|e| e.units[depth] == *unit);
+                let (group, others) = going_on.split_at(same);
+                going_on = others;
+                let child = tree.nodes.len() as u32;
+                tree.nodes.push(Node::default());
+                match unit {
+                    Unit::Char(c) => tree.chars.push((*c, child)),
+                    unit => tree.others.push((unit.clone(), child)),
+                }
+                work.push((child as usize, group, depth + 1));
+            }
+            node.chars = (chars_from as u32, tree.chars.len() as u32);
+            node.others = (others_from as u32, tree.others.len() as u32);
+            node.tails = (tails_from as u32, tree.tails.len() as u32);
+            tree.nodes[at] = node;
+        }
+        Some(tree)
+    }
+
+    fn matches(&self, value: &str) -> bool {
+        // At one node with one rest at most once, because a node's depth is the number of characters read.
+        let mut open: SmallVec<[(u32, &str); 8]> = smallvec![(0, value)];
+        while let Some((mut at, mut rest)) = open.pop() {
+            loop {
+                let node = &self.nodes[at as usize];
+                if (node.accepts && rest.is_empty())
+                    || slice(&self.tails, node.tails).iter().any(|tail| tail.matches(rest))
+                {
+                    return true;
+                }
+                let Some((c, after)) = self.direction.take(rest) else { break };
+                for (unit, child) in slice(&self.others, node.others) {
+                    if unit.contains(c) {
+                        open.push((*child, after));
+                    }
+                }
+                let chars = slice(&self.chars, node.chars);
+                let Ok(found) = chars.binary_search_by_key(&c, |(c, _)| *c) else { break };
+                (at, rest) = (chars[found].1, after);
+            }
+        }
+        false
+    }
+}
+
+/// Trees for sequences that begin with characters, that end with characters, and that do neither.
+#[derive(Clone, Debug)]
+pub(super) struct Index {
+    trees: Vec<Tree>,
+    /// For what follows a free gap of at least so many characters.
+    searches: Vec<(u32, Tree)>,
+}
+
+impl Index {
+    /// `None` if too many sequences cannot be told apart by what they begin or end with.
+    pub(super) fn new(sequences: &[Sequence]) -> Option<Self> {
+        let fixed = |items: &mut dyn Iterator<Item = &Item>| -> usize {
+            items
+                .map_while(|item| match item {
+                    Item::Literal(text) => Some(text.len()),
+                    Item::Folded(orbits) => Some(orbits.len()),
+                    Item::Exactly(Set::Of(_), count) => Some(*count as usize),
+                    Item::Exactly(Set::Any, _) => Some(0),
+                    _ => None,
+                })
+                .sum()
+        };
+        type IsBackward<'a> = &'a dyn Fn(&Sequence) -> bool;
+        let longer: IsBackward<'_> = &|s| fixed(&mut s.iter().rev()) > fixed(&mut s.iter());
+        let choices: [IsBackward<'_>; 3] = [longer, &|_| false, &|_| true];
+        choices.iter().find_map(|is_backward| Self::with_directions(sequences, is_backward))
+    }
+
+    fn with_directions(sequences: &[Sequence], is_backward: &dyn Fn(&Sequence) -> bool) -> Option<Self> {
+        let (mut forward, mut backward) = (Vec::new(), Vec::new());
+        let mut searched: Vec<(u32, Vec<Sequence>)> = Vec::new();
+        for sequence in sequences {
+            match sequence.as_slice() {
+                [Item::Gap(gap), others @ .., Item::Gap(_)] if gap.is_free() => {
+                    let others = [others, &sequence[sequence.len() - 1..]].concat();
+                    match searched.iter_mut().find(|(least, _)| *least == gap.min) {
+                        Some((_, list)) => list.push(others),
+                        None => searched.push((gap.min, vec![others])),
+                    }
+                    if searched.len() > MAX_SEARCHES {
+                        return None;
+                    }
+                }
+                [.., Item::Gap(_)] => forward.push(sequence.clone()),
+                [Item::Gap(_), ..] => backward.push(sequence.clone()),
+                items if !items.iter().any(|i| matches!(i, Item::Gap(_))) => forward.push(sequence.clone()),
+                _ if is_backward(sequence) => backward.push(sequence.clone()),
+                _ => forward.push(sequence.clone()),
+            }
+        }
+        let mut trees = Vec::new();
+        for (list, direction) in [(forward, Direction::Forward), (backward, Direction::Backward)] {
+            if !list.is_empty() {
+                trees.push(Tree::new(list, direction)?);
+            }
+        }
+        let searches = searched
+            .into_iter()
+            .map(|(least, list)| Some((least, Tree::new(list, Direction::Forward)?)))
+            .collect::<Option<_>>()?;
+        Some(Self { trees, searches })
+    }
+
+    pub(super) fn matches(&self, value: &str) -> bool {
+        let at_any_place = |least: u32, tree: &Tree| {
+            let starts = value.char_indices().map(|(i, _)| i).chain([value.len()]);
+            starts.skip(least as usize).any(|i| tree.matches(&value[i..]))
+        };
+        self.trees.iter().any(|tree| tree.matches(value))
+            || self.searches.iter().any(|(least, tree)| at_any_place(*least, tree))
+    }
+}
