@@ -96,6 +96,11 @@ impl Exemplars {
         list.insert(at, Stored { number, t, value, hash, labels });
     }
 
+    /// About the bytes held, without counting them.
+    pub fn estimated_bytes(&self) -> usize {
+        self.arrivals.len() * (size_of::<(Owner, u64)>() + size_of::<Stored>() + 48)
+    }
+
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         let stored = self.series.values().flatten().map(|e| e.labels.len()).sum::<usize>();

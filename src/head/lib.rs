@@ -1,6 +1,8 @@
 //! The head of a data directory, read: what is not in blocks yet, from the write-ahead log, the log of
 //! out-of-order samples, mapped chunks and chunk snapshots.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make and read their own files"))]
+
 mod exemplars;
 mod loss;
 pub mod mapped;

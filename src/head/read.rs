@@ -78,7 +78,14 @@ impl ReadHead {
             }
         };
         let mut taken: usize = data.shards.iter().map(|s| s.taken).sum();
-        let others = data.directory.bytes() + data.exemplars.bytes();
+        let ranges = data.tombstones.values().map(|r| r.capacity() * size_of::<(i64, i64)>() + 32);
+        let metadata =
+            data.metadata.values().map(|m| m.unit.len() + m.help.len() + size_of::<(u32, Metadata)>());
+        let others = data.directory.bytes()
+            + data.exemplars.bytes()
+            + ranges.sum::<usize>()
+            + metadata.sum::<usize>()
+            + data.directory.slots.len() * size_of::<u32>();
         if let Err(e) = control.budget.take("head", others) {
             control.budget.give(taken);
             return Err(e.into());
@@ -249,8 +256,7 @@ impl Inner {
         if spans(s).any(hit) {
             return true;
         }
-        // Samples that were not kept hide the bounds of their chunks; those around the range share one, mostly.
-        s.skipped.is_some() && times(s).is_some_and(|(first, last)| first <= end && last >= start)
+        s.straddles && times(s).is_some_and(|(first, last)| first <= end && last >= start)
     }
 
     /// Live series that satisfy all matchers.
@@ -280,7 +286,7 @@ impl Inner {
     }
 
     fn in_range(&self) -> bool {
-        self.times.is_some_and(|(first, last)| first <= self.range.1 && last >= self.range.0)
+        self.data.times.is_some_and(|(first, last)| first <= self.range.1 && last >= self.range.0)
     }
 
     fn corrupt(&self, data: &Data<'_>, reason: String) -> StorageError {

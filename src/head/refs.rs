@@ -42,6 +42,13 @@ impl RefTable {
         (slot != NONE).then_some(slot)
     }
 
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.cells.capacity() * size_of::<[u32; PAGE]>()
+            + self.pages.capacity() * 9
+            + self.sparse.capacity() * 17
+    }
+
     /// Gives a reference a slot.
     pub fn set(&mut self, series: u64, slot: u32) {
         if series >= DENSE_LIMIT {
@@ -74,6 +81,8 @@ mod tests {
         for (slot, r) in refs.iter().enumerate() {
             assert_eq!(t.get(*r), Some(slot as u32));
         }
+        let bytes = t.bytes();
+        assert!((4 * PAGE * 4..10 * PAGE * 4).contains(&bytes), "{bytes}");
         t.set(4096, 77);
         assert_eq!((t.get(4096), t.get(4097)), (Some(77), None));
     }

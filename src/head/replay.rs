@@ -27,7 +27,7 @@ use crate::mapped::{MappedChunk, MappedChunks};
 use crate::refs::RefTable;
 use crate::series::{FloatItem, Kind, Shard, Value, ValueItem, Work, locate};
 use crate::snapshot::{Entry, Snapshot, read_record};
-use crate::source::{Batch, Role, Source, read};
+use crate::source::{BATCHES_BYTES, Batch, Role, Source, WAITING, read};
 
 /// Floats that go to a worker at once.
 const FLOATS: usize = 2048;
@@ -85,6 +85,17 @@ fn metric_type(number: u8) -> MetricType {
 struct Taken<'a>(&'a Control, usize);
 
 impl<'a> Taken<'a> {
+    /// Takes or gives back what is missing to `bytes`.
+    fn set(&mut self, bytes: usize) -> Result<(), ControlError> {
+        if bytes > self.1 {
+            self.0.budget.take("head", bytes - self.1)?;
+        } else {
+            self.0.budget.give(self.1 - bytes);
+        }
+        self.1 = bytes;
+        Ok(())
+    }
+
     fn new(control: &'a Control, bytes: usize) -> Result<Self, ControlError> {
         control.budget.take("head", bytes)?;
         Ok(Self(control, bytes))
@@ -284,6 +295,8 @@ struct Router<'a> {
     outboxes: Vec<Outbox>,
     /// A snapshot is read and its record of tombstones, the one behind all series, was met.
     snapshot_complete: bool,
+    /// Times of all series' samples, wanted or not.
+    times: (i64, i64),
     // What is being read.
     role: Role,
     v2: bool,
@@ -291,6 +304,24 @@ struct Router<'a> {
 }
 
 impl Router<'_> {
+    /// Bytes held, but for the samples.
+    fn bytes(&self) -> usize {
+        let ranges: usize = self.tombstones.values().map(|r| r.capacity() * size_of::<(i64, i64)>()).sum();
+        let pending: usize = self.outboxes.iter().map(|o| o.floats.capacity() * size_of::<FloatItem>()).sum();
+        self.directory.bytes()
+            + self.refs.bytes()
+            + self.exemplars.estimated_bytes()
+            + self.metadata.capacity() * (size_of::<(u32, Metadata)>() + 64)
+            + self.tombstones.capacity() * (size_of::<(u32, Vec<(i64, i64)>)>() + 1)
+            + ranges
+            + pending
+    }
+
+    #[inline]
+    fn see(&mut self, t: i64) {
+        self.times = (self.times.0.min(t), self.times.1.max(t));
+    }
+
     /// The error for a snapshot that is not to be used, not even its sound part.
     fn unusable(&mut self, source: &Source, offset: u64, reason: String) -> StorageError {
         self.snapshot_complete = false;
@@ -306,6 +337,9 @@ impl Router<'_> {
                 list.into_iter().for_each(|e| self.tombstone(e));
             }
             Entry::Series(entry, chunk) => {
+                if let Some(chunk) = &chunk {
+                    self.see(chunk.maxt);
+                }
                 // Its open chunk first: mapped chunks may have replaced it.
                 if let Some(chunk) = chunk.filter(|c| c.maxt >= self.options.min_valid_time)
                     && wanted(self.options.selections, entry.labels)
@@ -373,11 +407,13 @@ impl Visitor for Router<'_> {
     fn sample(&mut self, entry: SampleEntry<f64>) {
         let (t, st) = (entry.timestamp_ms, entry.start_timestamp_ms);
         if self.role == Role::OutOfOrder {
+            self.see(t);
             return self.value(entry.series, t, st, Value::Float(entry.value));
         }
         if t < self.options.min_valid_time {
             return;
         }
+        self.see(t);
         let Some(slot) = self.lookup(entry.series) else { return };
         let item = FloatItem { slot, v2: self.v2, t, v: entry.value, st };
         let outbox = self.outbox(slot);
@@ -389,8 +425,11 @@ impl Visitor for Router<'_> {
     }
 
     fn wants_histogram(&mut self, series: u64, timestamp_ms: i64) -> bool {
-        (self.role == Role::OutOfOrder || timestamp_ms >= self.options.min_valid_time)
-            && self.lookup(series).is_some()
+        if self.role != Role::OutOfOrder && timestamp_ms < self.options.min_valid_time {
+            return false;
+        }
+        self.see(timestamp_ms);
+        self.lookup(series).is_some()
     }
 
     fn histogram(&mut self, mut entry: SampleEntry<Histogram>) {
@@ -465,6 +504,8 @@ pub struct Replayed {
     pub exemplars: Exemplars,
     /// Metadata by slot, the newest of each.
     pub metadata: HashMap<u32, Metadata>,
+    /// Times of the earliest and the latest sample of all series, loaded or not.
+    pub times: Option<(i64, i64)>,
     /// What was left out.
     pub losses: Losses,
 }
@@ -519,6 +560,7 @@ pub fn replay(
         sources_list.extend(sources(late, Role::OutOfOrder, &mut losses)?);
     }
     let mut unclaimed = Unclaimed::default();
+    let mut mapped_times = (i64::MAX, i64::MIN);
     let mapped = MappedChunks::open(&dir.join("chunks_head"), &mut losses, |series, late, chunk| {
         if !late {
             if chunk.maxt < options.min_valid_time {
@@ -529,6 +571,7 @@ pub fn replay(
                 *end = (chunk.maxt, Kind::of(chunk.encoding));
             }
         }
+        mapped_times = (mapped_times.0.min(chunk.mint), mapped_times.1.max(chunk.maxt));
         if late || (chunk.maxt >= options.mint && chunk.mint <= options.maxt) {
             unclaimed.chunks.push((series, late, chunk));
         }
@@ -576,11 +619,12 @@ pub fn replay(
             metadata: HashMap::new(),
             outboxes,
             snapshot_complete: false,
+            times: mapped_times,
             role: Role::Log,
             v2: false,
             place: (0, 0),
         };
-        let (out, batches) = sync_channel::<Batch>(4);
+        let (out, batches) = sync_channel::<Batch>(WAITING);
         let (back, empties) = sync_channel::<Batch>(8);
         let (list, stop_ref) = (&sources_list, &stop);
         scope.spawn(move || read(list, &out, &empties, stop_ref));
@@ -630,6 +674,7 @@ pub fn replay(
         tombstones: router.tombstones,
         exemplars: router.exemplars,
         metadata: router.metadata,
+        times: (router.times.0 <= router.times.1).then_some(router.times),
         losses,
     }))
 }
@@ -644,8 +689,11 @@ fn route(
     losses: &mut Losses,
     stop: &AtomicBool,
 ) -> Result<(), StorageError> {
+    // What replay holds besides the samples; what stays is taken again when it is done.
+    let mut taken = Taken::new(control, BATCHES_BYTES)?;
     let result = batches.into_iter().try_for_each(|mut batch| {
         control.check("head replay")?;
+        taken.set(BATCHES_BYTES + router.bytes())?;
         let source = &sources[batch.source];
         if let Some(e) = batch.failed.take() {
             return Err(e);

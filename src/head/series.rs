@@ -169,6 +169,43 @@ pub struct Series {
     kind: Option<Kind>,
     /// Samples outside the asked range that were not kept: the earliest and the latest.
     pub skipped: Option<(i64, i64)>,
+    /// The chunk that the skipped floats in front of the range would end in.
+    unmade: UnmadeChunk,
+    /// No sample is in the asked range, but a chunk of upstream's reaches over it.
+    pub straddles: bool,
+}
+
+/// Where upstream would cut the chunks of floats that are not kept. That it cuts chunks of more than about 1,000
+/// bytes too is left aside: it takes the values to know.
+#[derive(Clone, Copy, Debug, Default)]
+struct UnmadeChunk {
+    start: i64,
+    next_at: i64,
+    samples: u32,
+}
+
+impl UnmadeChunk {
+    /// Whether the sample at `t` begins a new chunk; `last` is the time of the one before.
+    fn is_cut_by(&mut self, t: i64, last: i64) -> bool {
+        let options = options(false);
+        let full = options.samples_per_chunk as u32;
+        if self.samples == full / 4 {
+            let (span, filled) = (self.next_at.wrapping_sub(self.start), last.wrapping_sub(self.start));
+            let n = span as f64 / (filled.wrapping_add(1) as f64 * 4.0);
+            if n > 1.0 {
+                self.next_at = (self.start as f64 + span as f64 / n.floor()) as i64;
+            }
+        }
+        self.samples == 0 || t >= self.next_at || self.samples >= full * 2
+    }
+
+    fn add(&mut self, t: i64, last: i64) {
+        if self.is_cut_by(t, last) {
+            let next_at = (t / CHUNK_RANGE_MS).saturating_add(1).saturating_mul(CHUNK_RANGE_MS);
+            *self = Self { start: t, next_at, samples: 0 };
+        }
+        self.samples += 1;
+    }
 }
 
 impl Default for Series {
@@ -189,6 +226,8 @@ impl Series {
         snapshot_end: i64::MIN,
         kind: None,
         skipped: None,
+        unmade: UnmadeChunk { start: 0, next_at: 0, samples: 0 },
+        straddles: false,
     };
 
     /// Whether upstream's head would hold it: it has samples, asked for or not.
@@ -217,6 +256,18 @@ impl Series {
         self.skipped = Some((first.min(t), last.max(t)));
     }
 
+    fn skip_float(&mut self, t: i64, range: (i64, i64)) {
+        let last = self.skipped.map_or(i64::MIN, |(_, last)| last);
+        if t < range.0 {
+            self.unmade.add(t, last);
+        } else if self.unmade.samples > 0 && self.in_order.is_none() {
+            // The first behind the range.
+            self.straddles |= last < range.0 && !self.unmade.is_cut_by(t, last);
+            self.unmade.samples = 0;
+        }
+        self.skip(t);
+    }
+
     fn float(&mut self, item: &FloatItem, range: (i64, i64)) -> Result<(), ChunkError> {
         if item.t <= self.last_t() {
             return Ok(());
@@ -239,7 +290,7 @@ impl Series {
         }
         if (item.t < range.0 || item.t > range.1) && !self.in_order.as_ref().is_some_and(|i| i.has_histograms)
         {
-            self.skip(item.t);
+            self.skip_float(item.t, range);
             self.kind = Some(Kind::Float);
             return Ok(());
         }
@@ -256,7 +307,10 @@ impl Series {
         self.kind =
             Some(if matches!(value, Value::Integer(_)) { Kind::Integer } else { Kind::FloatHistogram });
         if t > maxt {
-            // Those before the range are kept: how a chunk begins decides about the hints behind.
+            // Those before the range are kept: how a chunk begins decides about the hints behind. Whether this one
+            // would end up in their last chunk takes its size to know; it does, mostly.
+            let width = CHUNK_RANGE_MS;
+            self.straddles |= self.in_order.as_ref().is_some_and(|i| i.last_t / width == t / width);
             self.skip(t);
             return Ok(());
         }

@@ -12,6 +12,11 @@ use crate::loss::cut_short;
 
 /// Bytes of records in one batch.
 const BATCH_BYTES: usize = 512 * 1024;
+/// Batches that may wait for the decoder.
+pub const WAITING: usize = 4;
+/// About the bytes of all batches: those that wait, the one being filled, the one being decoded and those that come
+/// back. Few records are so long that a batch is much longer.
+pub const BATCHES_BYTES: usize = (WAITING + 3) * BATCH_BYTES;
 
 /// What a file's records mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! Data directories: blocks and head together, several directories merged.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make and read their own files"))]
+
 pub mod blocks;
 pub mod database;
 

@@ -730,3 +730,74 @@ fn a_log_without_anything_else_is_read_as_an_agent_leaves_it() {
     );
     assert_eq!(newest_sample_time(dir.path(), &Control::default()).unwrap(), Some(20));
 }
+
+#[test]
+fn a_series_that_is_silent_in_the_range_is_found_if_a_chunk_reaches_over_it() {
+    let steady = |name: u64, gaps: &'static [i64]| {
+        let times = (0..1200).map(|i| i * 15_000).filter(move |t| !gaps.contains(&(t / 15_000)));
+        times.map(move |t| (name, t, 1.0))
+    };
+    // The first chunks end at 1,800 s; ranges of two hours end at 7,200 s. The gaps lie around these and elsewhere.
+    const GAPS: [i64; 8] = [1, 60, 118, 119, 120, 121, 479, 480];
+    let mut all: Vec<(u64, i64, f64)> = steady(1, &GAPS).chain(steady(2, &[])).collect();
+    all.extend([(3, 10, 1.0), (3, 7_100_000, 1.0), (3, 7_300_000, 1.0)]);
+    all.sort_by_key(|s| s.1);
+    let mut records = vec![series(&[(1, "gaps"), (2, "steady"), (3, "rare")])];
+    records.extend(all.chunks(100).map(samples));
+    let dir = log(&records, &[]);
+    let whole = open(dir.path(), &HeadOptions::default()).unwrap();
+    let names = |head: &ReadHead, start: i64, end: i64| -> Vec<String> {
+        let mut symbols = SymbolTable::new();
+        let hints = SelectHints { start, end, series_only: true, ..Default::default() };
+        let set = head.select(&hints, &[], &mut symbols, &Control::default()).unwrap();
+        (0..set.len()).map(|i| symbols.labels(set.labels(i)).get("__name__").to_string()).collect()
+    };
+    let mut silent = 0;
+    for gap in GAPS.iter().copied().chain([300, 475]) {
+        for (start, end) in [
+            (gap * 15_000 - 14_000, gap * 15_000 + 14_000),
+            (gap * 15_000 - 1, gap * 15_000 + 1),
+            (gap * 15_000 + 1, gap * 15_000 + 2),
+            (gap * 15_000 - 10, gap * 15_000 - 5),
+        ] {
+            let options = HeadOptions { mint: start, maxt: end, ..Default::default() };
+            let narrow = open(dir.path(), &options).unwrap();
+            let want = names(&whole, start, end);
+            assert_eq!(names(&narrow, start, end), want, "{start} to {end}");
+            silent += 3 - want.len();
+        }
+    }
+    assert!(silent > 20, "{silent}");
+    assert_eq!(names(&whole, 20_000_000, 30_000_000), Vec::<String>::new());
+}
+
+#[test]
+fn labels_are_listed_if_any_series_has_samples_in_the_range() {
+    let dir = log(&[series(&[(1, "a"), (2, "b")]), samples(&[(1, 10, 1.0), (2, 500, 2.0)])], &[]);
+    let only = [vec![Matcher::equal("__name__", "a")]];
+    let values = |mint, maxt| {
+        let options = HeadOptions { selections: &only, mint, maxt, ..Default::default() };
+        let head = open(dir.path(), &options).unwrap();
+        head.label_values("__name__", &only[0], &Control::default()).unwrap()
+    };
+    assert_eq!(values(100, 200), ["a"]);
+    assert_eq!(values(501, 600), Vec::<String>::new());
+    assert_eq!(values(0, 9), Vec::<String>::new());
+}
+
+#[test]
+fn a_budget_holds_for_labels_of_series_without_samples_too() {
+    let names: Vec<String> = (0..50_000).map(|i| format!("name_{i}")).collect();
+    let refs: Vec<(u64, &str)> =
+        names.iter().enumerate().map(|(i, n)| (i as u64 * 4096, n.as_str())).collect();
+    let records: Vec<Vec<u8>> = refs.chunks(1000).map(series).collect();
+    let dir = log(&records, &[]);
+    // The labels take some 3 MB, and every page of the table of references has one series.
+    for (limit, fits) in [(100 << 20, false), (2 << 30, true)] {
+        let control = Control::new(Interrupt::default(), Budget::new(limit), None);
+        let head = ReadHead::open(dir.path(), &HeadOptions::default(), &control);
+        assert_eq!(head.is_ok(), fits);
+        drop(head);
+        assert_eq!(control.budget.used(), 0);
+    }
+}

@@ -273,3 +273,87 @@ fn what_is_no_data_directory_is_told_with_what_to_give_instead() {
         assert_eq!(message(name), want, "{name}");
     }
 }
+
+/// Answers of the `series` API, recorded from a server.
+fn check_series(archive: &str, golden: &str) {
+    let Some((_dir, top)) = testkit::unpack_directory(archive) else { return };
+    let Some(text) = testkit::read_text(golden) else { return };
+    let db = open(&[top]);
+    let control = Control::default();
+    let mut checked = 0;
+    for line in text.lines().filter(|l| l.contains("\"/api/v1/series\"")) {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        if line["code"] != 200 {
+            continue;
+        }
+        let params = &line["params"];
+        let ms = |key: &str, default: i64| match &params[key] {
+            serde_json::Value::Null => Some(default),
+            v => Some((v.as_f64().or_else(|| v.as_str()?.parse().ok())? * 1000.0) as i64),
+        };
+        let (Some(start), Some(end)) = (ms("start", i64::MIN), ms("end", i64::MAX)) else { continue };
+        let texts: Vec<&str> = match &params["match[]"] {
+            serde_json::Value::Array(list) => list.iter().filter_map(|m| m.as_str()).collect(),
+            one => one.as_str().into_iter().collect(),
+        };
+        let Some(selections) = texts.iter().map(|t| selector(t)).collect::<Option<Vec<_>>>() else {
+            continue;
+        };
+        let querier = db.querier(start, end, &selections, &control).unwrap();
+        let mut found = std::collections::BTreeSet::new();
+        for matchers in &selections {
+            let mut symbols = SymbolTable::new();
+            let hints = SelectHints { start, end, series_only: true, ..SelectHints::default() };
+            let set = querier.select(&hints, matchers, &mut symbols, &control).unwrap();
+            for i in 0..set.len() {
+                let labels = set.labels(i).iter().map(|(n, v)| (symbols.resolve(*n), symbols.resolve(*v)));
+                let labels: BTreeMap<&str, &str> = labels.collect();
+                found.insert(serde_json::to_string(&labels).unwrap());
+            }
+        }
+        let mut want: Vec<String> = Vec::new();
+        for series in line["body"]["data"].as_array().into_iter().flatten() {
+            let labels: BTreeMap<String, String> = serde_json::from_value(series.clone()).unwrap();
+            want.push(serde_json::to_string(&labels).unwrap());
+        }
+        match params["limit"].as_str() {
+            Some(_) => {
+                assert!(want.iter().all(|w| found.contains(w)) && found.len() > want.len(), "{texts:?}")
+            }
+            None => {
+                want.sort_unstable();
+                assert_eq!(found.into_iter().collect::<Vec<_>>(), want, "{texts:?} {start} {end}");
+            }
+        }
+        checked += 1;
+    }
+    assert!(checked >= 2, "{checked}");
+}
+
+/// The matchers of a plain selector; `None` for what takes a parser.
+fn selector(text: &str) -> Option<Vec<Matcher>> {
+    let (name, braces) = text.split_once('{').map_or((text, None), |(n, b)| (n, Some(b)));
+    let mut matchers = Vec::new();
+    if !name.is_empty() {
+        matchers.push(Matcher::equal("__name__", name));
+    }
+    for part in braces.and_then(|b| b.strip_suffix('}')).into_iter().flat_map(|b| b.split(',')) {
+        let (name, rest) = part.split_once('=')?;
+        let (kind, name, value) = match (name.strip_suffix('!'), rest.strip_prefix('~')) {
+            (None, Some(value)) => (tsdbctl_model::MatchType::Regexp, name, value),
+            (None, None) => (tsdbctl_model::MatchType::Equal, name, rest),
+            (Some(name), None) => (tsdbctl_model::MatchType::NotEqual, name, rest),
+            (Some(_), Some(_)) => return None,
+        };
+        let value = value.strip_prefix('"')?.strip_suffix('"')?;
+        matchers.push(Matcher::new(kind, name.trim().trim_matches('"'), value).ok()?);
+    }
+    Some(matchers)
+}
+
+#[test]
+fn series_are_listed_as_real_servers_list_them() {
+    check_series("data/prometheus-2.42-crashed.tar.zst", "data/golden-queries.jsonl");
+    check_series("data/prometheus-3.14-crashed.tar.zst", "data/golden-3.14.jsonl");
+    check_series("data/prometheus-3.14-xor2-crashed.tar.zst", "data/golden-3.14-xor2.jsonl");
+}
