@@ -28,14 +28,6 @@ impl Unit {
             Self::One(set) => set.contains(c),
         }
     }
-
-    fn item(&self) -> Item {
-        match self {
-            Self::Char(c) => Item::Literal(c.to_string()),
-            Self::Folded(orbit) => Item::Folded(vec![*orbit]),
-            Self::One(set) => Item::Exactly(set.clone(), 1),
-        }
-    }
 }
 
 /// From which end a tree reads values.
@@ -66,27 +58,25 @@ struct Entry {
 }
 
 impl Entry {
-    fn new(mut sequence: Sequence, direction: Direction) -> Self {
+    fn new(sequence: &[Item], direction: Direction) -> Self {
         let is_gap = |item: &Item| matches!(item, Item::Gap(_));
         let (fixed, others) = match direction {
             Direction::Forward => {
-                let at = sequence.iter().position(is_gap).unwrap_or(sequence.len());
-                let others = sequence.split_off(at);
-                (sequence, others)
+                sequence.split_at(sequence.iter().position(is_gap).unwrap_or(sequence.len()))
             }
             Direction::Backward => {
                 let at = sequence.iter().rposition(is_gap).map_or(0, |i| i + 1);
-                let fixed = sequence.split_off(at);
-                (fixed, sequence)
+                let (others, fixed) = sequence.split_at(at);
+                (fixed, others)
             }
         };
-        let mut units = Vec::new();
+        let mut units = Vec::with_capacity(fixed.iter().map(length).sum());
         for item in fixed {
             match item {
                 Item::Literal(text) => units.extend(text.chars().map(Unit::Char)),
-                Item::Folded(orbits) => units.extend(orbits.into_iter().map(Unit::Folded)),
+                Item::Folded(orbits) => units.extend(orbits.iter().copied().map(Unit::Folded)),
                 Item::Exactly(set, count) => {
-                    units.extend(std::iter::repeat_n(Unit::One(set), count as usize));
+                    units.extend(std::iter::repeat_n(Unit::One(set.clone()), *count as usize));
                 }
                 Item::Gap(_) | Item::Start | Item::End => {}
             }
@@ -94,7 +84,7 @@ impl Entry {
         if direction == Direction::Backward {
             units.reverse();
         }
-        Self { units, others }
+        Self { units, others: others.to_vec() }
     }
 
     /// What is left of the sequence behind `depth` characters.
@@ -103,15 +93,36 @@ impl Entry {
         let mut items = Sequence::new();
         match direction {
             Direction::Forward => {
-                units.iter().for_each(|u| push_item(&mut items, u.item()));
+                push_units(&mut items, units.iter());
                 items.extend(self.others.iter().cloned());
             }
             Direction::Backward => {
                 items.extend(self.others.iter().cloned());
-                units.iter().rev().for_each(|u| push_item(&mut items, u.item()));
+                push_units(&mut items, units.iter().rev());
             }
         }
         items
+    }
+}
+
+fn push_units<'a>(items: &mut Sequence, units: impl Iterator<Item = &'a Unit>) {
+    for unit in units {
+        match (unit, items.last_mut()) {
+            (Unit::Char(c), Some(Item::Literal(text))) => text.push(*c),
+            (Unit::Char(c), _) => items.push(Item::Literal(c.to_string())),
+            (Unit::Folded(orbit), _) => push_item(items, Item::Folded(vec![*orbit])),
+            (Unit::One(set), _) => push_item(items, Item::Exactly(set.clone(), 1)),
+        }
+    }
+}
+
+/// About how many characters a tree reads for an item.
+fn length(item: &Item) -> usize {
+    match item {
+        Item::Literal(text) => text.len(),
+        Item::Folded(orbits) => orbits.len(),
+        Item::Exactly(_, count) => *count as usize,
+        _ => 1,
     }
 }
 
@@ -142,17 +153,11 @@ fn slice<T>(list: &[T], (from, to): (u32, u32)) -> &[T] {
 }
 
 impl Tree {
-    fn new(sequences: Vec<Sequence>, direction: Direction) -> Option<Self> {
-        let length = |item: &Item| match item {
-            Item::Literal(text) => text.len(),
-            Item::Folded(orbits) => orbits.len(),
-            Item::Exactly(_, count) => *count as usize,
-            _ => 1,
-        };
-        if sequences.iter().flatten().map(length).sum::<usize>() > MAX_UNITS {
+    fn new(sequences: &[&[Item]], direction: Direction) -> Option<Self> {
+        if sequences.iter().copied().flatten().map(length).sum::<usize>() > MAX_UNITS {
             return None;
         }
-        let mut entries: Vec<Entry> = sequences.into_iter().map(|s| Entry::new(s, direction)).collect();
+        let mut entries: Vec<Entry> = sequences.iter().map(|s| Entry::new(s, direction)).collect();
         entries.sort_unstable();
         entries.dedup();
         let mut tree = Self {
@@ -258,11 +263,11 @@ impl Index {
 
     fn with_directions(sequences: &[Sequence], is_backward: &dyn Fn(&Sequence) -> bool) -> Option<Self> {
         let (mut forward, mut backward) = (Vec::new(), Vec::new());
-        let mut searched: Vec<(u32, Vec<Sequence>)> = Vec::new();
+        let mut searched: Vec<(u32, Vec<&[Item]>)> = Vec::new();
         for sequence in sequences {
             match sequence.as_slice() {
-                [Item::Gap(gap), others @ .., Item::Gap(_)] if gap.is_free() => {
-                    let others = [others, &sequence[sequence.len() - 1..]].concat();
+                [Item::Gap(gap), .., Item::Gap(_)] if gap.is_free() => {
+                    let others = &sequence[1..];
                     match searched.iter_mut().find(|(least, _)| *least == gap.min) {
                         Some((_, list)) => list.push(others),
                         None => searched.push((gap.min, vec![others])),
@@ -271,22 +276,24 @@ impl Index {
                         return None;
                     }
                 }
-                [.., Item::Gap(_)] => forward.push(sequence.clone()),
-                [Item::Gap(_), ..] => backward.push(sequence.clone()),
-                items if !items.iter().any(|i| matches!(i, Item::Gap(_))) => forward.push(sequence.clone()),
-                _ if is_backward(sequence) => backward.push(sequence.clone()),
-                _ => forward.push(sequence.clone()),
+                [.., Item::Gap(_)] => forward.push(sequence.as_slice()),
+                [Item::Gap(_), ..] => backward.push(sequence.as_slice()),
+                items if !items.iter().any(|i| matches!(i, Item::Gap(_))) => {
+                    forward.push(sequence.as_slice())
+                }
+                _ if is_backward(sequence) => backward.push(sequence.as_slice()),
+                _ => forward.push(sequence.as_slice()),
             }
         }
         let mut trees = Vec::new();
         for (list, direction) in [(forward, Direction::Forward), (backward, Direction::Backward)] {
             if !list.is_empty() {
-                trees.push(Tree::new(list, direction)?);
+                trees.push(Tree::new(&list, direction)?);
             }
         }
         let searches = searched
             .into_iter()
-            .map(|(least, list)| Some((least, Tree::new(list, Direction::Forward)?)))
+            .map(|(least, list)| Some((least, Tree::new(&list, Direction::Forward)?)))
             .collect::<Option<_>>()?;
         Some(Self { trees, searches })
     }

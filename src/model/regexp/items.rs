@@ -374,6 +374,9 @@ fn normal(sequence: Sequence) -> Option<Sequence> {
 
 /// The values a sequence stands for, if they are at most `limit` (`limit_folded`, if case is of no account).
 pub(super) fn finite_values(sequence: &[Item], limit: usize, limit_folded: usize) -> Option<Vec<String>> {
+    if sequence.iter().any(|item| matches!(item, Item::Gap(_) | Item::Exactly(Set::Any, _))) {
+        return None;
+    }
     let mut values = vec![String::new()];
     let mut limit = limit;
     let mut multiply = |choices: &[char], limit: usize| {
