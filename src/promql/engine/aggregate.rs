@@ -104,6 +104,8 @@ pub struct Aggregate {
     phi: Param,
     results: std::vec::IntoIter<Column>,
     folded: bool,
+    /// First series with a sample, for each group.
+    first_member: Vec<usize>,
     counts: AggregateCounts,
 }
 
@@ -132,6 +134,7 @@ impl Aggregate {
             phi: Param::default(),
             results: Vec::new().into_iter(),
             folded: false,
+            first_member: Vec::new(),
             counts: AggregateCounts::default(),
         }
     }
@@ -144,7 +147,9 @@ impl Aggregate {
         let bytes = n * steps * states.first().map_or(0, |s| s.bytes_per_step());
         ev.hold("groups of an aggregation", bytes)?;
         let mut i = 0;
+        self.first_member = vec![usize::MAX; n];
         while let Some(column) = self.input.next(ev)? {
+            self.note_member(i, &column);
             let (rank, annotations) = (self.rank, &mut ev.annotations);
             let name = if column.histograms.is_empty() {
                 String::new()
@@ -167,7 +172,9 @@ impl Aggregate {
         let steps = self.grid().steps;
         let mut members: Vec<Vec<Column>> = (0..self.groups.series.len()).map(|_| Vec::new()).collect();
         let mut i = 0;
+        self.first_member = vec![usize::MAX; members.len()];
         while let Some(column) = self.input.next(ev)? {
+            self.note_member(i, &column);
             if !column.histograms.is_empty() {
                 let a = Annotation::histogram_ignored_in_aggregation("quantile", self.expr_span);
                 ev.annotate(self.rank, a);
@@ -192,6 +199,42 @@ impl Aggregate {
             out.push(result);
         }
         Ok(out)
+    }
+
+    fn note_member(&mut self, i: usize, column: &Column) {
+        let first = &mut self.first_member[self.groups.of_series[i] as usize];
+        if *first > i && !column.is_empty() {
+            *first = i;
+        }
+    }
+
+    fn evaluate(&mut self, ev: &mut Eval) -> Result<(), QueryError> {
+        self.folded = true;
+        let columns = if self.op == AggregateOp::Quantile { self.quantiles(ev)? } else { self.fold(ev)? };
+        for column in &columns {
+            self.counts.give(column);
+        }
+        check_samples(self.counts.matrix, ev)?;
+        self.results = columns.into_iter();
+        Ok(())
+    }
+
+    /// An instant's groups stand in the order of their first members that have a sample.
+    fn reorder(&mut self) {
+        if self.first_member.is_sorted() {
+            return;
+        }
+        let mut order: Vec<usize> = (0..self.first_member.len()).collect();
+        order.sort_by_key(|g| self.first_member[*g]);
+        let mut columns: Vec<Column> = std::mem::take(&mut self.results).collect();
+        let mut series = SeriesList::new();
+        let mut results = Vec::with_capacity(columns.len());
+        for g in order {
+            series.push(self.groups.series.labels(g), self.groups.series.drop_name(g));
+            results.push(std::mem::take(&mut columns[g]));
+        }
+        self.groups.series = series;
+        self.results = results.into_iter();
     }
 
     fn check_phi(&self, ev: &mut Eval) {
@@ -219,18 +262,16 @@ impl Operator for Aggregate {
             self.check_phi(ev);
         }
         ev.hold("labels of groups", self.groups.series.bytes())?;
+        if self.grid().steps == 1 {
+            self.evaluate(ev)?;
+            self.reorder();
+        }
         Ok(self.groups.series.clone())
     }
 
     fn next(&mut self, ev: &mut Eval) -> Result<Option<Column>, QueryError> {
         if !self.folded {
-            self.folded = true;
-            let columns = if self.op == AggregateOp::Quantile { self.quantiles(ev)? } else { self.fold(ev)? };
-            for column in &columns {
-                self.counts.give(column);
-            }
-            check_samples(self.counts.matrix, ev)?;
-            self.results = columns.into_iter();
+            self.evaluate(ev)?;
         }
         Ok(self.results.next())
     }

@@ -61,6 +61,8 @@ pub struct Element {
     pub span: Span,
     /// Place in upstream's evaluation order.
     pub rank: u32,
+    /// The input stands for an argument left out: upstream has none of its samples in memory.
+    pub input_is_implied: bool,
     args: Vec<Vec<f64>>,
     merger: LabelMerger,
     counts: RangeEvalCounts,
@@ -90,6 +92,7 @@ impl Element {
             names,
             span,
             rank,
+            input_is_implied: false,
             args: Vec::new(),
             merger: LabelMerger::default(),
             counts: RangeEvalCounts::default(),
@@ -176,16 +179,19 @@ impl Operator for Element {
         if matches!(self.kind, ElementKind::Negate) && delayed {
             return Ok(list);
         }
-        Ok(self.merger.open(list))
+        Ok(self.merger.open(list, steps))
     }
 
     fn next(&mut self, ev: &mut Eval) -> Result<Option<Column>, QueryError> {
         let grid = self.input.grid();
-        let Self { kind, input, args, counts, issues, position, merger, .. } = self;
+        let Self { kind, input, args, counts, issues, position, merger, input_is_implied: implied, .. } =
+            self;
         let out = merger.next(ev, |ev| {
             ev.poll()?;
             let Some(mut column) = input.next(ev)? else { return Ok(None) };
-            counts.gather(&column);
+            if !*implied {
+                counts.gather(&column);
+            }
             transform(kind, grid, args, &mut column, *position, issues);
             *position += 1;
             Ok(Some(column))
@@ -208,6 +214,9 @@ impl Operator for Element {
     }
 
     fn account(&self, current: i64, peak: &mut i64) -> i64 {
+        if self.input_is_implied {
+            return self.counts.replay(current, current, self.grid().steps, peak);
+        }
         let mut now = current;
         for input in self.inputs() {
             now = input.account(now, peak);

@@ -212,13 +212,51 @@ impl HistogramFunction {
         Ok(out)
     }
 
-    fn output_labels(&self, ev: &mut Eval, labels: &[(Sym, Sym)], arg: usize) -> Vec<(Sym, Sym)> {
+    /// Adds a result's series: one for each value that φ takes, as it stands in their labels.
+    fn give(
+        &self,
+        ev: &mut Eval,
+        labels: &[(Sym, Sym)],
+        arg: usize,
+        column: Column,
+        out: &mut (SeriesList, Vec<Column>),
+    ) -> Result<(), QueryError> {
+        let same = |a: f64, b: f64| a == b || a.is_nan() && b.is_nan();
+        let varies = matches!(self.kind, HistogramKind::Quantiles(_))
+            && self.args[arg].iter().any(|q| !same(*q, self.args[arg][0]));
+        if !varies {
+            let q = self.args[arg].first().copied().unwrap_or(f64::NAN);
+            let labels = self.output_labels(ev, labels, q);
+            out.0.push(&labels, true);
+            out.1.push(column);
+            return Ok(());
+        }
+        let first = out.1.len();
+        let mut values: Vec<f64> = Vec::new();
+        for k in column.float_steps() {
+            let q = self.args[arg][k];
+            let i = match values.iter().position(|v| same(*v, q)) {
+                Some(i) => i,
+                None => {
+                    values.push(q);
+                    let labels = self.output_labels(ev, labels, q);
+                    out.0.push(&labels, true);
+                    out.1.push(ev.column(column.steps())?);
+                    values.len() - 1
+                }
+            };
+            out.1[first + i].set_float(k, column.values[k]);
+        }
+        ev.recycle(column);
+        Ok(())
+    }
+
+    fn output_labels(&self, ev: &mut Eval, labels: &[(Sym, Sym)], q: f64) -> Vec<(Sym, Sym)> {
         let mut out = labels.to_vec();
         if !ev.options.features.delayed_name_removal {
             without_metadata(labels, &mut out);
         }
         if let HistogramKind::Quantiles(label) = &self.kind {
-            let q = self.args[arg].first().copied().unwrap_or(f64::NAN);
             let text = format_openmetrics(q);
             let (name, value) = (ev.symbols.intern(label), ev.symbols.intern(&text));
             set_label(&ev.symbols, &mut out, name, value);
@@ -255,14 +293,10 @@ impl HistogramFunction {
                     continue;
                 }
                 let result = self.native_column(ev, list.labels(i), column, arg)?;
-                let labels = self.output_labels(ev, list.labels(i), arg);
-                out.0.push(&labels, true);
-                out.1.push(result);
+                self.give(ev, list.labels(i), arg, result, &mut out)?;
             }
             for (classic, results) in classics.iter().zip(&mut classic_results) {
-                let labels = self.output_labels(ev, &classic.labels, arg);
-                out.0.push(&labels, true);
-                out.1.push(std::mem::take(&mut results[arg]));
+                self.give(ev, &classic.labels, arg, std::mem::take(&mut results[arg]), &mut out)?;
             }
         }
         for (name, repairs) in repairs {
@@ -320,7 +354,7 @@ impl Operator for HistogramFunction {
         self.check_quantiles(ev);
         let (series, results) = self.evaluate(ev, &list, columns)?;
         self.ready = results.into_iter();
-        Ok(self.merger.open(series))
+        Ok(self.merger.open(series, self.grid().steps))
     }
 
     fn next(&mut self, ev: &mut Eval) -> Result<Option<Column>, QueryError> {
@@ -359,7 +393,9 @@ impl Operator for HistogramFunction {
 
     fn inputs(&self) -> Vec<&dyn Operator> {
         let mut all: Vec<&dyn Operator> = self.scalars.iter().map(|s| s.as_ref() as &dyn Operator).collect();
-        all.push(self.input.as_ref());
+        // In order of evaluation.
+        let at = if matches!(self.kind, HistogramKind::Quantiles(_)) { 0 } else { all.len() };
+        all.insert(at, self.input.as_ref());
         all
     }
 

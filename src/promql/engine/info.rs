@@ -162,8 +162,9 @@ impl Operator for Info {
         let effective = effective_name_matchers(&names);
         let ignored: HashSet<usize> = (0..base.len())
             .filter(|i| {
+                // What turned out to have no samples is not there at all.
                 let name = ev.symbols.resolve(label_value(base.labels(*i), NAME));
-                effective.iter().all(|m| m.matches(name))
+                columns[*i].is_empty() || effective.iter().all(|m| m.matches(name))
             })
             .collect();
         let (info, info_columns) = self.fetch(ev, &base, &ignored, &effective, &data)?;

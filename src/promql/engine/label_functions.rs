@@ -101,7 +101,8 @@ impl Operator for LabelFunction {
             }
         }
         ev.hold("labels of a relabelled vector", list.bytes())?;
-        Ok(self.merger.open(list))
+        let steps = self.grid().steps;
+        Ok(self.merger.open(list, steps))
     }
 
     fn next(&mut self, ev: &mut Eval) -> Result<Option<Column>, QueryError> {
@@ -192,7 +193,8 @@ impl Operator for Sort {
         if self.is_range {
             ev.annotate(self.rank, Annotation::sort_in_range_query(self.span));
             let list = self.input.open(ev)?;
-            return Ok(self.merger.open(list));
+            let steps = self.grid().steps;
+            return Ok(self.merger.open(list, steps));
         }
         let (list, mut columns) = drain(self.input.as_mut(), ev)?;
         let mut order: Vec<usize> = Vec::new();

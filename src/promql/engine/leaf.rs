@@ -10,6 +10,7 @@ use tsdbctl_chunk::SampleColumns;
 use tsdbctl_model::Span;
 use tsdbctl_storage::{Annotation, Control, ReadStats, SeriesSet, TimeFilter};
 
+use super::account::histogram_samples;
 use super::column::Column;
 use super::error::QueryError;
 use super::operator::Eval;
@@ -161,6 +162,8 @@ pub struct LeafOutput {
     pub read: ReadStats,
     /// An info series with histograms, which upstream refuses.
     pub histograms_where_none_are_allowed: bool,
+    /// Samples of the windows of a `smoothed` selector: most at once, and in the last.
+    pub held: (i64, i64),
 }
 
 /// A thread's own buffers.
@@ -200,6 +203,7 @@ impl Shared {
             window: WindowStats::default(),
             read,
             histograms_where_none_are_allowed: false,
+            held: (0, 0),
         };
         match &self.work {
             Work::Range(work) => {
@@ -212,6 +216,9 @@ impl Shared {
                 let annotations = &mut out.annotations;
                 out.histograms_where_none_are_allowed =
                     work.evaluate(&names.metric_name, samples, &mut column, annotations);
+                if work.smoothed && work.value == InstantValue::Sample {
+                    out.held = work.held(samples);
+                }
             }
         }
         out.column = column;
@@ -220,6 +227,24 @@ impl Shared {
 }
 
 impl InstantWork {
+    /// Samples of a smoothed selector's windows, most at once and in the last; `samples` are without stale
+    /// markers.
+    fn held(&self, samples: &SampleColumns) -> (i64, i64) {
+        let weights: Vec<i64> = samples.histograms.h.iter().map(|h| histogram_samples(h)).collect();
+        let within = |t: &[i64], end: i64| {
+            let from = t.partition_point(|x| *x <= end - self.lookback);
+            from..t.partition_point(|x| *x <= end + self.lookback)
+        };
+        let (mut most, mut last) = (0, 0);
+        for k in 0..self.data.steps {
+            let end = self.data.time(k);
+            last = within(&samples.floats.t, end).len() as i64;
+            last += weights[within(&samples.histograms.t, end)].iter().sum::<i64>();
+            most = most.max(last);
+        }
+        (most, last)
+    }
+
     /// Fills `column`; true if an info series has histograms.
     fn evaluate(
         &self,
@@ -244,7 +269,9 @@ impl InstantWork {
                 windows::instant_start_timestamps(samples, self.data, self.lookback, column);
                 seconds(column);
             }
-            InstantValue::StartTimestamp => {}
+            InstantValue::StartTimestamp => {
+                windows::instant_timestamps(samples, self.data, self.lookback, column);
+            }
             InstantValue::TimestampMs => {
                 windows::instant_values(samples, self.data, self.lookback, column);
                 if !column.histograms.is_empty() {

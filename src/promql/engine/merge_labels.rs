@@ -17,6 +17,9 @@ pub struct LabelMerger {
     /// Inputs still to come for each output series.
     waiting: Vec<u32>,
     partial: Vec<Option<Column>>,
+    /// At a single step: whether a series of these labels has had a sample. All series are kept then, for an
+    /// instant vector has its elements where those that have samples stand.
+    seen: Vec<bool>,
     position: usize,
     next_out: usize,
 }
@@ -25,8 +28,8 @@ pub struct LabelMerger {
 pub const SAME_LABELSET: &str = "vector cannot contain metrics with the same labelset";
 
 impl LabelMerger {
-    /// Plans the merge of `list` and returns the distinct series.
-    pub fn open(&mut self, list: SeriesList) -> SeriesList {
+    /// Plans the merge of `list` over `steps` steps and returns the distinct series.
+    pub fn open(&mut self, list: SeriesList, steps: usize) -> SeriesList {
         let mut first: HashMap<&[(Sym, Sym)], u32> = HashMap::with_capacity(list.len());
         let mut target = Vec::with_capacity(list.len());
         for i in 0..list.len() {
@@ -36,6 +39,11 @@ impl LabelMerger {
         let distinct = first.len();
         drop(first);
         if distinct == list.len() {
+            return list;
+        }
+        if steps == 1 {
+            self.seen = vec![false; distinct];
+            self.target = target;
             return list;
         }
         let mut out = SeriesList::new();
@@ -67,6 +75,15 @@ impl LabelMerger {
     ) -> Result<Option<Column>, QueryError> {
         if self.is_identity() {
             return input(ev);
+        }
+        if !self.seen.is_empty() {
+            let Some(column) = input(ev)? else { return Ok(None) };
+            let seen = &mut self.seen[self.target[self.position] as usize];
+            self.position += 1;
+            if !column.is_empty() && std::mem::replace(seen, true) {
+                return Err(QueryError::execution(SAME_LABELSET));
+            }
+            return Ok(Some(column));
         }
         if self.next_out >= self.partial.len() {
             while let Some(c) = input(ev)? {

@@ -614,10 +614,13 @@ impl<'a> Planner<'a> {
             Some(vector) => self.build(vector, scope)?,
             None => Box::new(Scalar::new(ScalarKind::Time, Vec::new(), grid)),
         };
+        let input_is_implied = args.is_empty();
         let scalars = self.scalars(args.get(1..).unwrap_or(&[]), scope)?;
         let rank = self.next_rank();
         let kind = ElementKind::Function(function);
-        Ok(Box::new(Element::new(kind, c.func.name, input, scalars, names, c.span, rank)))
+        let mut element = Element::new(kind, c.func.name, input, scalars, names, c.span, rank);
+        element.input_is_implied = input_is_implied;
+        Ok(Box::new(element))
     }
 
     fn histogram_function(
@@ -700,7 +703,8 @@ impl<'a> Planner<'a> {
             range,
             anchored,
             smoothed,
-            arg_span: args[0].span(),
+            // What upstream puts in place of a subquery has no place in the text.
+            arg_span: if matches!(args[0], Expr::Subquery(_)) { Span::default() } else { args[0].span() },
             per_step: self.path.iter().any(|o| matches!(o, Outer::Subquery { .. })),
             call_span: c.span,
             keeps_name: matches!(name, "last_over_time" | "first_over_time") || over_absent,

@@ -351,7 +351,7 @@ fn finish(op: &mut dyn Operator, ev: &mut Eval) -> Result<(SeriesList, Vec<Colum
                 cleaned.push(list.labels(i), false);
             }
         }
-        merger.open(cleaned)
+        merger.open(cleaned, op.grid().steps)
     } else {
         list
     };

@@ -105,7 +105,14 @@ impl Operator for Scalar {
             }
             ScalarKind::Binary(op) => {
                 let op = *op;
+                let trims = matches!(op, BinaryOp::TrimLower | BinaryOp::TrimUpper);
                 pair(ev, &mut self.inputs, &mut self.counts, &mut out, &|a, b| scalar_op(op, a, b))?;
+                if trims && grid.steps > 0 {
+                    return Err(QueryError::execution(format!(
+                        "operator {} not allowed for Scalar operations",
+                        tsdbctl_model::quote::go_quote(op.as_str())
+                    )));
+                }
             }
             ScalarKind::MaxOf => pair(ev, &mut self.inputs, &mut self.counts, &mut out, &go_math::max)?,
             ScalarKind::MinOf => pair(ev, &mut self.inputs, &mut self.counts, &mut out, &go_math::min)?,

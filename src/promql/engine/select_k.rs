@@ -33,6 +33,8 @@ pub struct SelectK {
     /// A range query: series keep their order; an instant's elements leave in the order of their values.
     pub is_range: bool,
     groups: Groups,
+    /// First series with a sample, for each group.
+    first_member: Vec<usize>,
     series: SeriesList,
     ready: Option<std::vec::IntoIter<Column>>,
     counts: AggregateCounts,
@@ -60,6 +62,7 @@ impl SelectK {
             rank,
             is_range,
             groups: Groups::default(),
+            first_member: Vec::new(),
             series: SeriesList::new(),
             ready: None,
             counts: AggregateCounts::default(),
@@ -114,6 +117,7 @@ impl SelectK {
         let mut i = 0;
         while let Some(mut column) = self.input.next(ev)? {
             let group = self.groups.of_series[i] as usize;
+            note_member(&mut self.first_member, group, i, &column);
             let offset = if ratio { label_offset(ev, &self.series, i) } else { 0.0 };
             let mut keep = |k: usize| {
                 if ratio {
@@ -147,7 +151,7 @@ impl SelectK {
             let heap = &mut heaps[self.groups.of_series[i] as usize];
             Heap::new(heap, HeapOrder::SmallestFirst).push((column.float(0).unwrap_or(0.0), i as u32));
         }
-        heaps.into_iter().flatten().map(|(_, i)| i as usize).collect()
+        in_order_of(heaps, &self.first_member).flatten().map(|(_, i)| i as usize).collect()
     }
 
     /// One heap per group and step, sorted; group by group, step by step.
@@ -164,6 +168,7 @@ impl SelectK {
         let mut i = 0u32;
         while let Some(column) = self.input.next(ev)? {
             let group = self.groups.of_series[i as usize] as usize;
+            note_member(&mut self.first_member, group, i as usize, &column);
             if !column.histograms.is_empty() && self.k.max() >= 1.0 {
                 let a = Annotation::histogram_ignored_in_aggregation(self.op.as_str(), self.span);
                 ev.annotate(self.rank, a);
@@ -209,8 +214,25 @@ impl SelectK {
         for heap in &mut heaps {
             sort_heap(heap, order);
         }
+        if steps == 1 {
+            heaps = in_order_of(heaps, &self.first_member).collect();
+        }
         Ok(heaps)
     }
+}
+
+/// Notes a group's first series that has a sample.
+fn note_member(first_member: &mut [usize], group: usize, i: usize, column: &Column) {
+    if first_member[group] > i && !column.is_empty() {
+        first_member[group] = i;
+    }
+}
+
+/// An instant's groups, in the order of their first members that have a sample.
+fn in_order_of<T>(groups: Vec<T>, first_member: &[usize]) -> impl Iterator<Item = T> {
+    let mut all: Vec<(usize, T)> = first_member.iter().copied().zip(groups).collect();
+    all.sort_by_key(|(first, _)| *first);
+    all.into_iter().map(|(_, group)| group)
 }
 
 /// Where a label set lies between 0 and 1 (`HashRatioSampler.SampleOffset`).
@@ -224,6 +246,7 @@ impl Operator for SelectK {
         self.k = Param::evaluate(self.param.as_mut(), ev)?;
         let list = self.input.open(ev)?;
         self.groups = self.grouping.assign(ev, &list);
+        self.first_member = vec![usize::MAX; self.groups.series.len()];
         self.series = list;
         let steps = self.grid().steps;
         if !self.check_param(ev)? {

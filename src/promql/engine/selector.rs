@@ -6,10 +6,11 @@ use tsdbctl_chunk::SampleColumns;
 use tsdbctl_model::symbols::{NAME, SymLabels, TYPE};
 use tsdbctl_storage::{LabelNeeds, ReadStats, SelectHints, SeriesSet, TimeFilter};
 
-use super::account::{StepStats, histogram_samples};
+use super::account::{RangeEvalCounts, StepStats, histogram_samples};
 use super::column::Column;
 use super::error::QueryError;
 use super::leaf::{self, InstantValue, InstantWork, Leaf, SeriesNames, Work};
+use super::merge_labels::LabelMerger;
 use super::operator::{Eval, Operator, Report, SeriesList, label_value, without_metadata};
 use super::options::StepGrid;
 use crate::functions::windows;
@@ -114,6 +115,11 @@ pub struct InstantSelector {
     position: usize,
     stats: StepStats,
     total: i64,
+    /// Most samples of windows at once, and those that stay (`smoothed`).
+    held: (i64, i64),
+    /// What `timestamp(selector)` gathers and gives.
+    counts: RangeEvalCounts,
+    merger: LabelMerger,
 }
 
 impl InstantSelector {
@@ -128,6 +134,9 @@ impl InstantSelector {
             position: 0,
             stats: StepStats::new(grid.steps),
             total: 0,
+            held: (0, 0),
+            counts: RangeEvalCounts::default(),
+            merger: LabelMerger::default(),
         }
     }
 
@@ -152,6 +161,10 @@ impl InstantSelector {
             after: if self.source.selector.smoothed { lookback } else { 0 },
             newest_only: !self.source.selector.smoothed,
         }
+    }
+
+    fn gives_times(&self) -> bool {
+        matches!(self.value, InstantValue::Timestamp | InstantValue::StartTimestamp)
     }
 
     /// Every sample given is one read; `smoothed` ones are not counted upstream.
@@ -179,31 +192,8 @@ impl InstantSelector {
             self.total += n;
         }
     }
-}
 
-impl Operator for InstantSelector {
-    fn open(&mut self, ev: &mut Eval) -> Result<SeriesList, QueryError> {
-        self.source.open(ev)?;
-        self.stats = StepStats::held(self.grid.steps, ev)?;
-        let mut list = SeriesList::new();
-        let drops = self.value == InstantValue::Timestamp || self.value == InstantValue::StartTimestamp;
-        let mut stripped = Vec::new();
-        for i in 0..self.source.series_count() {
-            let labels = self.source.labels(i);
-            if drops && !ev.options.features.delayed_name_removal {
-                without_metadata(labels, &mut stripped);
-                list.push(&stripped, true);
-            } else {
-                list.push(labels, drops);
-            }
-        }
-        ev.hold("labels of selected series", list.bytes())?;
-        let work = Work::Instant(self.work(ev));
-        self.leaf = self.source.leaf(self.filter(ev), work, self.grid.steps, ev);
-        Ok(list)
-    }
-
-    fn next(&mut self, ev: &mut Eval) -> Result<Option<Column>, QueryError> {
+    fn next_series(&mut self, ev: &mut Eval) -> Result<Option<Column>, QueryError> {
         let Some(leaf) = &mut self.leaf else { return Ok(None) };
         let source = &self.source;
         let Some(out) = leaf.next(ev, |ev, i| series_names(ev, source.labels(i)))? else { return Ok(None) };
@@ -219,9 +209,54 @@ impl Operator for InstantSelector {
             )));
         }
         self.source.read.add(&out.read);
-        self.count(&out.column);
-        super::check_samples(self.total, ev)?;
-        Ok(Some(out.column))
+        self.held = (self.held.0.max(self.held.1 + out.held.0), self.held.1 + out.held.1);
+        let mut column = out.column;
+        self.count(&column);
+        super::check_samples(self.total.max(self.held.0), ev)?;
+        if self.gives_times() {
+            self.counts.gather(&column);
+            if self.value == InstantValue::StartTimestamp && !ev.options.features.use_start_timestamps {
+                // The samples are looked up all the same.
+                column.reset(self.grid.steps);
+            }
+        }
+        Ok(Some(column))
+    }
+}
+
+impl Operator for InstantSelector {
+    fn open(&mut self, ev: &mut Eval) -> Result<SeriesList, QueryError> {
+        self.source.open(ev)?;
+        self.stats = StepStats::held(self.grid.steps, ev)?;
+        let mut list = SeriesList::new();
+        let drops = self.gives_times();
+        let mut stripped = Vec::new();
+        for i in 0..self.source.series_count() {
+            let labels = self.source.labels(i);
+            if drops && !ev.options.features.delayed_name_removal {
+                without_metadata(labels, &mut stripped);
+                list.push(&stripped, true);
+            } else {
+                list.push(labels, drops);
+            }
+        }
+        ev.hold("labels of selected series", list.bytes())?;
+        let work = Work::Instant(self.work(ev));
+        self.leaf = self.source.leaf(self.filter(ev), work, self.grid.steps, ev);
+        Ok(if drops { self.merger.open(list, self.grid.steps) } else { list })
+    }
+
+    fn next(&mut self, ev: &mut Eval) -> Result<Option<Column>, QueryError> {
+        if !self.gives_times() {
+            return self.next_series(ev);
+        }
+        let mut merger = std::mem::take(&mut self.merger);
+        let out = merger.next(ev, |ev| self.next_series(ev));
+        self.merger = merger;
+        if let Ok(Some(column)) = &out {
+            self.counts.give(column);
+        }
+        out
     }
 
     fn grid(&self) -> StepGrid {
@@ -229,8 +264,12 @@ impl Operator for InstantSelector {
     }
 
     fn account(&self, current: i64, peak: &mut i64) -> i64 {
-        // `timestamp(selector)` counts as it goes, then forgets all but the step's results, like rangeEval.
-        let end = current + self.total;
+        if self.gives_times() {
+            // Counts as it goes, then forgets all but the step's results, like rangeEval.
+            return self.counts.replay(current, current, self.grid.steps, peak);
+        }
+        *peak = (*peak).max(current + self.held.0);
+        let end = current + self.total + self.held.1;
         *peak = (*peak).max(end);
         end
     }

@@ -92,7 +92,8 @@ impl Operator for SetOperator {
                 let labels: &SymLabels = right.labels(i);
                 list.push(labels, right.drop_name(i));
             }
-            return Ok(self.merger.open(list));
+            let steps = self.grid().steps;
+            return Ok(self.merger.open(list, steps));
         }
         let mut i = 0;
         while let Some(column) = self.rhs.next(ev)? {
@@ -101,7 +102,8 @@ impl Operator for SetOperator {
             ev.recycle(column);
             i += 1;
         }
-        Ok(self.merger.open(left))
+        let steps = self.grid().steps;
+        Ok(self.merger.open(left, steps))
     }
 
     fn next(&mut self, ev: &mut Eval) -> Result<Option<Column>, QueryError> {

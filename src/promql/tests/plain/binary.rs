@@ -31,9 +31,11 @@ fn truth(b: bool) -> f64 {
     if b { 1.0 } else { 0.0 }
 }
 
-pub fn scalars(op: BinaryOp, l: f64, r: f64) -> f64 {
-    let (v, keep) = floats(op, l, r).expect("an operator of scalars");
-    if op.is_comparison() { truth(keep) } else { v }
+pub fn scalars(op: BinaryOp, l: f64, r: f64) -> Result<f64, String> {
+    let Some((v, keep)) = floats(op, l, r) else {
+        return Err(format!("operator \"{}\" not allowed for Scalar operations", op.as_str()));
+    };
+    Ok(if op.is_comparison() { truth(keep) } else { v })
 }
 
 fn floats(op: BinaryOp, l: f64, r: f64) -> Option<(f64, bool)> {

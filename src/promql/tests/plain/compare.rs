@@ -210,6 +210,7 @@ pub fn compare(case: &Case, store: &MemoryStore) -> Verdict {
         options: case.options,
         loose: Cell::new(false),
         chosen_by_chance: Cell::new(false),
+        two_kinds: Cell::new(false),
     };
     let plain = match catch_unwind(AssertUnwindSafe(|| evaluate(&query, &case.text, &expr, case.time))) {
         Ok(answer) => answer,
@@ -220,14 +221,20 @@ pub fn compare(case: &Case, store: &MemoryStore) -> Verdict {
         Ok(answer) => answer,
         Err(p) => return Verdict::Different(format!("the engine panics: {}", panic_text(&p))),
     };
-    if query.chosen_by_chance.get() {
+    if query.chosen_by_chance.get() || query.two_kinds.get() {
         return Verdict::Chance;
     }
     let loose = query.loose.get();
     let (plain, fast) = match (plain, fast) {
         (Err(a), Err(b)) if a == b.message => return Verdict::SameError(a),
-        // Of two errors upstream meets one first; the limit is only known at the end here.
-        (Err(a), Err(b)) if a == TOO_MANY || b.message == TOO_MANY => return Verdict::SameError(a),
+        // Of two errors of different nodes either may come first here; the limit is only known at the end.
+        (Err(a), Err(b)) if a == TOO_MANY || kind_of_error(&a) != kind_of_error(&b.message) => {
+            return Verdict::SameError(a);
+        }
+        // Which twins are found first hangs on an order that upstream leaves to chance in ranges.
+        (Err(a), Err(b)) if names_twins(&a) && names_twins(&b.message) && is_range(case.time) => {
+            return Verdict::SameError(a);
+        }
         (Err(a), Err(b)) => {
             return Verdict::Different(format!("plain error: {a}\nengine error: {}", b.message));
         }
@@ -280,7 +287,7 @@ pub fn compare(case: &Case, store: &MemoryStore) -> Verdict {
             got_notes.join("\n    ")
         ));
     }
-    if loose {
+    if loose || std::env::var("TSDBCTL_RANDOM_STATS").is_ok_and(|v| v == "0") {
         return Verdict::Same { samples };
     }
     let stats = &fast.stats;
@@ -300,6 +307,18 @@ pub fn compare(case: &Case, store: &MemoryStore) -> Verdict {
         ));
     }
     Verdict::Same { samples }
+}
+
+fn kind_of_error(text: &str) -> &str {
+    text.get(..20).unwrap_or(text)
+}
+
+fn names_twins(text: &str) -> bool {
+    text.starts_with("found duplicate series for the match group")
+}
+
+fn is_range(time: QueryTime) -> bool {
+    matches!(time, QueryTime::Range { .. })
 }
 
 fn panic_text(p: &Box<dyn std::any::Any + Send>) -> String {

@@ -78,7 +78,7 @@ pub fn label_replace(ev: &mut Evaluator, args: &[Node]) -> Result<(Matrix, Notes
             s.drop_name &= dst != "__name__";
         }
     }
-    Ok((merge_twins(m)?, notes))
+    Ok((merge_twins(ev.query, m)?, notes))
 }
 
 pub fn label_join(ev: &mut Evaluator, args: &[Node]) -> Result<(Matrix, Notes), String> {
@@ -96,7 +96,7 @@ pub fn label_join(ev: &mut Evaluator, args: &[Node]) -> Result<(Matrix, Notes), 
         s.metric = with_label(&s.metric, dst, &values.join(separator));
         s.drop_name &= dst != "__name__";
     }
-    Ok((merge_twins(m)?, notes))
+    Ok((merge_twins(ev.query, m)?, notes))
 }
 
 fn clamp(vector: &[Sample], min: f64, max: f64, delayed: bool) -> Outcome {
@@ -106,12 +106,24 @@ fn clamp(vector: &[Sample], min: f64, max: f64, delayed: bool) -> Outcome {
     map_floats(vector, delayed, |f| go_math::max(min, go_math::min(max, f)))
 }
 
+/// A moment as Go's `time` sees it: what lies before its first year wraps around to the end of time.
+fn civil(seconds: i64) -> tsdbctl_model::duration::Civil {
+    let mut t = i128::from(seconds);
+    if t < -9_223_371_966_579_724_800 {
+        t += 1 << 64;
+    }
+    let cycle = 146_097 * 86_400;
+    let mut out = civil_from_unix_seconds(t.rem_euclid(cycle) as i64);
+    out.year += 400 * t.div_euclid(cycle) as i64;
+    out
+}
+
 fn date(vectors: &[Vec<Sample>], step: &Step, f: impl Fn(tsdbctl_model::duration::Civil) -> f64) -> Outcome {
     if vectors.is_empty() {
-        let v = f(civil_from_unix_seconds(step.t / 1000));
+        let v = f(civil(step.t / 1000));
         return Ok((vec![Sample::number(v)], Notes::default()));
     }
-    map_floats(&vectors[0], step.delayed, |v| f(civil_from_unix_seconds(go_math::to_i64(v))))
+    map_floats(&vectors[0], step.delayed, |v| f(civil(go_math::to_i64(v))))
 }
 
 fn variance(h: &FloatHistogram) -> f64 {

@@ -36,6 +36,8 @@ pub struct Query<'a> {
     pub loose: Cell<bool>,
     /// A choice among series in an order of chance was made: which ones is not owed.
     pub chosen_by_chance: Cell<bool>,
+    /// A float and a histogram fell into one series at one time: upstream keeps both and goes astray.
+    pub two_kinds: Cell<bool>,
 }
 
 impl Query<'_> {
@@ -44,7 +46,7 @@ impl Query<'_> {
     }
 
     /// All samples of the matching series, in the storage's order.
-    pub fn select(&self, matchers: &[Matcher], stats_only: bool) -> Vec<RawSeries> {
+    pub fn select(&self, matchers: &[Matcher], stats_only: bool, bounds: (i64, i64)) -> Vec<RawSeries> {
         let control = Control::default();
         let (mint, maxt) = (-(1 << 50), 1 << 50);
         let querier = self.storage.querier(mint, maxt, &[], &control).expect("opens");
@@ -67,6 +69,7 @@ impl Query<'_> {
                     value: RawValue::Histogram(c.histograms.h[k].clone()),
                 });
                 let mut samples: Vec<Raw> = floats.chain(histograms).collect();
+                samples.retain(|r| bounds.0 <= r.t && r.t <= bounds.1);
                 samples.sort_by_key(|r| r.t);
                 let labels = symbols.labels(set.labels(i));
                 let metric = labels.iter().map(|l| (l.name.clone(), l.value.clone())).collect();
@@ -124,7 +127,7 @@ pub fn evaluate(
         QueryTime::Instant(t) => (t, t, 1),
         QueryTime::Range { start, end, step } => (start, end, step),
     };
-    let node = Builder { start, end }.build(expr);
+    let node = Builder { start, end, lookback: query.options.lookback_delta }.build(expr);
     set_offsets(start, &node);
     let counts = Counts::tracking(start, end, interval);
     let mut ev = Evaluator { query, start, end, interval, current: 0, counts };
@@ -136,7 +139,7 @@ pub fn evaluate(
         for s in matrix.series.iter_mut().filter(|s| s.drop_name) {
             s.metric = without_metadata(&s.metric);
         }
-        matrix = merge_twins(matrix)?;
+        matrix = merge_twins(query, matrix)?;
     }
     let value = match (time, node.value_type()) {
         (QueryTime::Instant(_), ValueType::Scalar) => AnswerValue::Scalar(matrix.series[0].floats[0].1),
@@ -163,7 +166,7 @@ fn strip(node: &Node) -> &Node {
 }
 
 /// Joins series of equal labels, if no two of them have a sample at one time.
-pub fn merge_twins(matrix: Matrix) -> Result<Matrix, String> {
+pub fn merge_twins(query: &Query, matrix: Matrix) -> Result<Matrix, String> {
     if !matrix.has_twins() {
         return Ok(matrix);
     }
@@ -189,6 +192,9 @@ pub fn merge_twins(matrix: Matrix) -> Result<Matrix, String> {
         if s.floats.windows(2).any(|w| w[0].0 == w[1].0) || s.histograms.windows(2).any(|w| w[0].0 == w[1].0)
         {
             return Err(TWINS.to_string());
+        }
+        if s.floats.iter().any(|f| s.histograms.iter().any(|h| h.0 == f.0)) {
+            query.two_kinds.set(true);
         }
         series.push(s);
     }
@@ -222,7 +228,7 @@ impl<'a> Evaluator<'a> {
 
     fn expand(&self, v: &Selector) -> Rc<Vec<RawSeries>> {
         let mut slot = v.series.borrow_mut();
-        Rc::clone(slot.get_or_insert_with(|| Rc::new(self.query.select(&v.matchers, v.stats_only))))
+        Rc::clone(slot.get_or_insert_with(|| Rc::new(self.query.select(&v.matchers, v.stats_only, v.bounds))))
     }
 
     /// Values of some inputs at a time; each counts as one sample while the step is computed.
@@ -351,7 +357,7 @@ impl<'a> Evaluator<'a> {
                         }
                     }
                     if !self.query.delayed() {
-                        m = merge_twins(m)?;
+                        m = merge_twins(self.query, m)?;
                     }
                 }
                 Ok((m, notes))
@@ -362,7 +368,7 @@ impl<'a> Evaluator<'a> {
                 match (l, r) {
                     (ValueType::Scalar, ValueType::Scalar) => {
                         self.each_step(&inputs, None, &mut |_, _, v| {
-                            let f = binary::scalars(b.op, v[0][0].f, v[1][0].f);
+                            let f = binary::scalars(b.op, v[0][0].f, v[1][0].f)?;
                             Ok((vec![Sample::number(f)], Notes::default()))
                         })
                     }

@@ -97,7 +97,9 @@ pub fn info(ev: &mut Evaluator, args: &[Node]) -> Result<(Matrix, Notes), String
     if !known.is_empty() {
         let mut matchers: Vec<Matcher> = data.values().flatten().map(|m| (*m).clone()).collect();
         matchers.extend(name_matchers.iter().cloned());
-        let mut series = ev.query.select(&matchers, false);
+        let (start, end) = at.map_or((ev.start, ev.end), |t| (t, t));
+        let bounds = (start - (ev.query.options.lookback_delta - 1) - offset, end - offset);
+        let mut series = ev.query.select(&matchers, false, bounds);
         series.retain(|s| known.iter().all(|(l, values)| values.contains(value_of(&s.metric, l))));
         infos = ev.instants(&series, offset, true, at)?;
     }

@@ -50,9 +50,10 @@ fn case(seed: u64, data: &data::Data) -> Case {
     let (start, end) = (data.start, data.end);
     let text = Grammar { r: &mut r, start, end }.vector(depth);
     // Some steps fall on samples.
-    let first = start + r.between(-2, 20) * 15_000 + r.pick(&[0, 0, 0, 1, -1, 4321]);
+    let steps_of_data = (end - start) / 15_000;
+    let first = start + r.between(-1, steps_of_data) * 15_000 + r.pick(&[0, 0, 0, 1, -1, 4321]);
     let time = if r.one_in(3) {
-        QueryTime::Instant(first + r.between(0, 20) * 15_000)
+        QueryTime::Instant(first)
     } else {
         let step = r.pick(&[15_000, 30_000, 60_000, 7_000, 100_000, 400_000, 1_000]);
         let steps = r.between(0, if step < 10_000 { 30 } else { 12 });

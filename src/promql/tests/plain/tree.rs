@@ -22,6 +22,8 @@ pub struct Selector {
     pub anchored: bool,
     pub smoothed: bool,
     pub stats_only: bool,
+    /// Samples outside are not in what storage gives; inclusive.
+    pub bounds: (i64, i64),
     pub span: Span,
     pub series: RefCell<Option<Rc<Vec<RawSeries>>>>,
 }
@@ -126,12 +128,13 @@ impl Node {
 pub struct Builder {
     pub start: i64,
     pub end: i64,
+    pub lookback: i64,
 }
 
 /// What lies above a selector, innermost last, as far as it decides on decoding of histograms.
 #[derive(Clone)]
 enum Above {
-    Subquery,
+    Subquery { offset: i64, range: i64, timestamp: Option<i64> },
     Function(&'static str),
     Trim,
 }
@@ -151,11 +154,44 @@ impl Builder {
         }
     }
 
-    fn selector(&self, v: &tsdbctl_promql::parser::ast::VectorSelector, above: &[Above]) -> Box<Selector> {
+    fn selector(
+        &self,
+        v: &tsdbctl_promql::parser::ast::VectorSelector,
+        above: &[Above],
+        range: Option<i64>,
+    ) -> Box<Selector> {
+        let timestamp = self.timestamp(&v.time);
+        let (mut offsets, mut ranges, mut fixed) = (0, 0, None);
+        for a in above {
+            if let Above::Subquery { offset, range, timestamp } = a {
+                if timestamp.is_some() {
+                    (offsets, ranges, fixed) = (*offset, *range, *timestamp);
+                } else {
+                    offsets += offset;
+                    ranges += range;
+                }
+            }
+        }
+        let (mut start, mut end) = fixed.map_or((self.start, self.end), |t| (t, t));
+        match timestamp {
+            Some(t) => (start, end) = (t, t),
+            None => {
+                start -= offsets + ranges;
+                end -= offsets;
+            }
+        }
+        start -= range.unwrap_or(self.lookback) - 1;
+        if range.is_some() && (v.anchored || v.smoothed) {
+            start -= self.lookback;
+        }
+        if v.smoothed {
+            end += self.lookback;
+        }
+        let bounds = (start - v.time.offset, end - v.time.offset);
         let mut stats_only = false;
         for a in above.iter().rev() {
             match a {
-                Above::Subquery | Above::Trim => {
+                Above::Subquery { .. } | Above::Trim => {
                     stats_only = false;
                     break;
                 }
@@ -171,7 +207,8 @@ impl Builder {
             matchers: v.matchers.clone(),
             original_offset: v.time.offset,
             offset: Cell::new(v.time.offset),
-            timestamp: self.timestamp(&v.time),
+            timestamp,
+            bounds,
             anchored: v.anchored,
             smoothed: v.smoothed,
             stats_only,
@@ -226,10 +263,16 @@ impl Builder {
                     .collect(),
                 span: c.span,
             })),
-            Expr::Vector(v) => Node::Vector(self.selector(v, above)),
-            Expr::Matrix(m) => Node::Matrix(self.selector(&m.selector, above), m.range, m.span),
+            Expr::Vector(v) => Node::Vector(self.selector(v, above, None)),
+            Expr::Matrix(m) => {
+                Node::Matrix(self.selector(&m.selector, above, Some(m.range)), m.range, m.span)
+            }
             Expr::Subquery(s) => Node::Subquery(Box::new(Subquery {
-                expr: self.under(&s.expr, above, Above::Subquery),
+                expr: {
+                    let (offset, range) = (s.time.offset, s.range);
+                    let timestamp = self.timestamp(&s.time);
+                    self.under(&s.expr, above, Above::Subquery { offset, range, timestamp })
+                },
                 range: s.range,
                 step: s.step,
                 original_offset: s.time.offset,
