@@ -127,6 +127,7 @@ pub struct Directory {
     pairs: Vec<(Sym, Sym)>,
     /// The series in order of their creation.
     pub slots: Vec<Slot>,
+    any_removed: bool,
     by_labels: HashTable<u32>,
 }
 
@@ -183,6 +184,7 @@ impl Directory {
             entry.remove();
         }
         self.slots[slot as usize].removed = true;
+        self.any_removed = true;
     }
 }
 
@@ -243,6 +245,7 @@ impl Unclaimed {
 struct Outbox {
     to: SyncSender<Work>,
     floats: Vec<FloatItem>,
+    starts: Vec<i64>,
     values: Vec<ValueItem>,
     late: Vec<ValueItem>,
     hung_up: bool,
@@ -256,7 +259,8 @@ impl Outbox {
     fn flush_floats(&mut self) {
         if !self.floats.is_empty() {
             let items = std::mem::replace(&mut self.floats, Vec::with_capacity(FLOATS));
-            self.send(Work::Floats(items));
+            let starts = std::mem::take(&mut self.starts);
+            self.send(Work::Floats { items, starts });
         }
     }
 
@@ -356,7 +360,8 @@ impl Router<'_> {
     #[inline]
     fn lookup(&mut self, series: u64) -> Option<u32> {
         let slot = self.refs.get(series)?;
-        (!self.directory.slots[slot as usize].removed).then_some(slot)
+        let is_removed = self.directory.any_removed && self.directory.slots[slot as usize].removed;
+        (!is_removed).then_some(slot)
     }
 
     #[inline]
@@ -415,10 +420,19 @@ impl Visitor for Router<'_> {
         }
         self.see(t);
         let Some(slot) = self.lookup(entry.series) else { return };
-        let item = FloatItem { slot, v2: self.v2, t, v: entry.value, st };
-        let outbox = self.outbox(slot);
+        let v2 = self.v2;
+        let (shard, place) = locate(slot, self.outboxes.len() as u32);
+        let outbox = &mut self.outboxes[shard];
         outbox.flush_values();
-        outbox.floats.push(item);
+        let start = match (v2, st) {
+            (false, _) => FloatItem::V1,
+            (true, 0) => FloatItem::NO_START,
+            (true, st) => {
+                outbox.starts.push(st);
+                FloatItem::START + outbox.starts.len() as u32 - 1
+            }
+        };
+        outbox.floats.push(FloatItem { place: place as u32, start, t, v: entry.value });
         if outbox.floats.len() >= FLOATS {
             outbox.flush_floats();
         }
@@ -591,6 +605,7 @@ pub fn replay(
             outboxes.push(Outbox {
                 to,
                 floats: Vec::new(),
+                starts: Vec::new(),
                 values: Vec::new(),
                 late: Vec::new(),
                 hung_up: false,

@@ -24,15 +24,24 @@ pub enum Value {
     FloatHistogram(Box<FloatHistogram>),
 }
 
-/// A float sample of the series in a slot.
+/// A float sample. Many millions pass by, so it is kept short.
 #[derive(Clone, Copy, Debug)]
 pub struct FloatItem {
-    pub slot: u32,
-    /// From a record that can hold start timestamps.
-    pub v2: bool,
+    /// The series' place in its shard.
+    pub place: u32,
+    /// [`FloatItem::V1`], [`FloatItem::NO_START`], or the index of the start timestamp behind these.
+    pub start: u32,
     pub t: i64,
     pub v: f64,
-    pub st: i64,
+}
+
+impl FloatItem {
+    /// From a record that can hold no start timestamps.
+    pub const V1: u32 = 0;
+    /// Without a start timestamp.
+    pub const NO_START: u32 = 1;
+    /// The first index.
+    pub const START: u32 = 2;
 }
 
 /// A histogram sample, or an out-of-order sample of any kind.
@@ -49,8 +58,8 @@ pub struct ValueItem {
 
 /// What a worker is to do, in order.
 pub enum Work {
-    /// In-order floats.
-    Floats(Vec<FloatItem>),
+    /// In-order floats and the start timestamps of those that have one.
+    Floats { items: Vec<FloatItem>, starts: Vec<i64> },
     /// In-order histograms.
     Histograms(Vec<ValueItem>),
     /// Out-of-order samples.
@@ -268,11 +277,11 @@ impl Series {
         self.skip(t);
     }
 
-    fn float(&mut self, item: &FloatItem, range: (i64, i64)) -> Result<(), ChunkError> {
-        if item.t <= self.last_t() {
+    fn float(&mut self, (t, st, v2): (i64, i64, bool), v: f64, range: (i64, i64)) -> Result<(), ChunkError> {
+        if t <= self.last_t() {
             return Ok(());
         }
-        if is_stale(item.v) {
+        if is_stale(v) {
             // A marker is of the kind of the newest chunk.
             let value = match self.kind {
                 Some(Kind::Integer) => {
@@ -285,19 +294,18 @@ impl Series {
                 _ => None,
             };
             if let Some(value) = value {
-                return self.histogram(item.t, item.st, item.v2, &value, range.1);
+                return self.histogram(t, st, v2, &value, range.1);
             }
         }
-        if (item.t < range.0 || item.t > range.1) && !self.in_order.as_ref().is_some_and(|i| i.has_histograms)
-        {
-            self.skip_float(item.t, range);
+        if (t < range.0 || t > range.1) && !self.in_order.as_ref().is_some_and(|i| i.has_histograms) {
+            self.skip_float(t, range);
             self.kind = Some(Kind::Float);
             return Ok(());
         }
         self.kind = Some(Kind::Float);
-        let series = self.in_order(item.v2);
-        series.last_t = item.t;
-        series.appender.append_float(item.t, item.v, item.st)
+        let series = self.in_order(v2);
+        series.last_t = t;
+        series.appender.append_float(t, v, st)
     }
 
     fn histogram(&mut self, t: i64, st: i64, v2: bool, value: &Value, maxt: i64) -> Result<(), ChunkError> {
@@ -373,6 +381,8 @@ pub struct Shard {
     /// Floats that wait, so that a series gets several at once: an append to a series that is not in the cache
     /// costs five times the encoding.
     queue: Vec<FloatItem>,
+    /// Their start timestamps.
+    starts: Vec<i64>,
     /// How many of them each series has, in sorting where its next one goes.
     waiting: Vec<u32>,
     /// The queue's order by series.
@@ -396,20 +406,27 @@ impl Shard {
             losses: Vec::new(),
             owed: 0,
             queue: Vec::new(),
+            starts: Vec::new(),
             waiting: Vec::new(),
             sorted: Vec::new(),
         }
     }
 
-    /// Puts a float in line.
-    #[inline]
-    fn enqueue(&mut self, item: FloatItem) {
-        let (_, i) = locate(item.slot, self.shards);
-        if i >= self.waiting.len() {
-            self.waiting.resize(i + 1, 0);
+    /// Puts floats in line.
+    fn enqueue(&mut self, mut items: Vec<FloatItem>, mut starts: Vec<i64>) {
+        let before = self.starts.len() as u32;
+        for item in &mut items {
+            let i = item.place as usize;
+            if i >= self.waiting.len() {
+                self.waiting.resize(i + 1, 0);
+            }
+            self.waiting[i] += 1;
+            if item.start >= FloatItem::START {
+                item.start += before;
+            }
         }
-        self.waiting[i] += 1;
-        self.queue.push(item);
+        self.queue.append(&mut items);
+        self.starts.append(&mut starts);
     }
 
     /// Appends the floats that wait, series by series.
@@ -419,24 +436,26 @@ impl Shard {
             self.grow(last);
         }
         let mut queue = std::mem::take(&mut self.queue);
-        let shards = self.shards;
         let mut next = 0;
         for count in &mut self.waiting {
             next += std::mem::replace(count, next);
         }
         self.sorted.resize(queue.len(), 0);
         for (i, item) in queue.iter().enumerate() {
-            let position = &mut self.waiting[locate(item.slot, shards).1];
+            let position = &mut self.waiting[item.place as usize];
             self.sorted[*position as usize] = i as u32;
             *position += 1;
         }
         for i in &self.sorted {
             let item = &queue[*i as usize];
-            if let Err(e) = self.series[locate(item.slot, shards).1].float(item, self.range) {
+            let start = item.start.checked_sub(FloatItem::START).map_or(0, |i| self.starts[i as usize]);
+            let head = (item.t, start, item.start != FloatItem::V1);
+            if let Err(e) = self.series[item.place as usize].float(head, item.v, self.range) {
                 self.losses.push((u32::MAX, 0, e.to_string()));
             }
         }
         queue.clear();
+        self.starts.clear();
         self.queue = queue;
         self.waiting.fill(0);
     }
@@ -470,14 +489,12 @@ impl Shard {
     /// If the memory budget is used up.
     pub fn run(&mut self, work: Work) -> Result<(), ControlError> {
         match work {
-            Work::Floats(items) => {
+            Work::Floats { items, starts } => {
                 // About what a sample takes once encoded; the truth is taken at the end.
-                self.owed += items.len() * 3;
+                self.owed += items.len() * 3 + starts.len() * 8;
                 let most = (self.waiting.len() * QUEUE_PER_SERIES).clamp(QUEUE_ITEMS.0, QUEUE_ITEMS.1);
                 let before = self.queue.capacity();
-                for item in items {
-                    self.enqueue(item);
-                }
+                self.enqueue(items, starts);
                 self.owed += (self.queue.capacity() - before) * (size_of::<FloatItem>() + 4);
                 if self.queue.len() >= most {
                     self.drain();
@@ -543,7 +560,8 @@ impl Shard {
     /// If that is more than the budget has.
     pub fn settle(&mut self) -> Result<(), ControlError> {
         self.drain();
-        (self.queue, self.waiting, self.sorted) = (Vec::new(), Vec::new(), Vec::new());
+        (self.queue, self.starts) = (Vec::new(), Vec::new());
+        (self.waiting, self.sorted) = (Vec::new(), Vec::new());
         let mut bytes = self.series.capacity() * size_of::<Series>();
         for s in &mut self.series {
             s.mapped.shrink_to_fit();
