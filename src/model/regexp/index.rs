@@ -1,5 +1,7 @@
 //! Many sequences as trees over the characters they begin or end with, so that a value is compared with few.
 
+use std::collections::BTreeMap;
+
 use smallvec::{SmallVec, smallvec};
 
 use super::items::{Item, Orbit, Sequence, Set, push_item};
@@ -12,20 +14,62 @@ const MAX_SEARCHES: usize = 8;
 /// Characters of all sequences beyond this are left to the automaton.
 const MAX_UNITS: usize = 16 << 20;
 
-/// What one character has to be.
+/// What one character has to be, if it is not one that is known.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Unit {
-    Char(char),
+enum Kind {
     Folded(Orbit),
     One(Set),
 }
 
-impl Unit {
+impl Kind {
     fn contains(&self, c: char) -> bool {
         match self {
-            Self::Char(own) => *own == c,
             Self::Folded(orbit) => orbit.contains(c),
             Self::One(set) => set.contains(c),
+        }
+    }
+
+    fn item(&self) -> Item {
+        match self {
+            Self::Folded(orbit) => Item::Folded(vec![*orbit]),
+            Self::One(set) => Item::Exactly(set.clone(), 1),
+        }
+    }
+}
+
+/// What one character has to be: a character's number, or [`FIRST_KIND`] and more for a kind.
+type Unit = u32;
+
+/// Beyond all characters.
+const FIRST_KIND: Unit = 1 << 31;
+
+/// The kinds of a tree, numbered.
+#[derive(Default)]
+struct Kinds {
+    numbers: BTreeMap<Kind, Unit>,
+    list: Vec<Kind>,
+}
+
+impl Kinds {
+    fn unit(&mut self, kind: Kind) -> Unit {
+        let list = &mut self.list;
+        *self.numbers.entry(kind).or_insert_with_key(|kind| {
+            list.push(kind.clone());
+            FIRST_KIND + list.len() as Unit - 1
+        })
+    }
+
+    fn get(&self, unit: Unit) -> Option<&Kind> {
+        self.list.get(unit.checked_sub(FIRST_KIND)? as usize)
+    }
+
+    fn push_units<'a>(&self, items: &mut Sequence, units: impl Iterator<Item = &'a Unit>) {
+        for unit in units {
+            match (char::from_u32(*unit), items.last_mut()) {
+                (Some(c), Some(Item::Literal(text))) => text.push(c),
+                (Some(c), _) => items.push(Item::Literal(c.to_string())),
+                (None, _) => self.get(*unit).into_iter().for_each(|kind| push_item(items, kind.item())),
+            }
         }
     }
 }
@@ -58,7 +102,7 @@ struct Entry {
 }
 
 impl Entry {
-    fn new(sequence: &[Item], direction: Direction) -> Self {
+    fn new(sequence: &[Item], direction: Direction, kinds: &mut Kinds) -> Self {
         let is_gap = |item: &Item| matches!(item, Item::Gap(_));
         let (fixed, others) = match direction {
             Direction::Forward => {
@@ -73,10 +117,10 @@ impl Entry {
         let mut units = Vec::with_capacity(fixed.iter().map(length).sum());
         for item in fixed {
             match item {
-                Item::Literal(text) => units.extend(text.chars().map(Unit::Char)),
-                Item::Folded(orbits) => units.extend(orbits.iter().copied().map(Unit::Folded)),
+                Item::Literal(text) => units.extend(text.chars().map(Unit::from)),
+                Item::Folded(orbits) => units.extend(orbits.iter().map(|o| kinds.unit(Kind::Folded(*o)))),
                 Item::Exactly(set, count) => {
-                    units.extend(std::iter::repeat_n(Unit::One(set.clone()), *count as usize));
+                    units.extend(std::iter::repeat_n(kinds.unit(Kind::One(set.clone())), *count as usize));
                 }
                 Item::Gap(_) | Item::Start | Item::End => {}
             }
@@ -88,31 +132,20 @@ impl Entry {
     }
 
     /// What is left of the sequence behind `depth` characters.
-    fn tail(&self, depth: usize, direction: Direction) -> Sequence {
+    fn tail(&self, depth: usize, direction: Direction, kinds: &Kinds) -> Sequence {
         let units = &self.units[depth..];
         let mut items = Sequence::new();
         match direction {
             Direction::Forward => {
-                push_units(&mut items, units.iter());
+                kinds.push_units(&mut items, units.iter());
                 items.extend(self.others.iter().cloned());
             }
             Direction::Backward => {
                 items.extend(self.others.iter().cloned());
-                push_units(&mut items, units.iter().rev());
+                kinds.push_units(&mut items, units.iter().rev());
             }
         }
         items
-    }
-}
-
-fn push_units<'a>(items: &mut Sequence, units: impl Iterator<Item = &'a Unit>) {
-    for unit in units {
-        match (unit, items.last_mut()) {
-            (Unit::Char(c), Some(Item::Literal(text))) => text.push(*c),
-            (Unit::Char(c), _) => items.push(Item::Literal(c.to_string())),
-            (Unit::Folded(orbit), _) => push_item(items, Item::Folded(vec![*orbit])),
-            (Unit::One(set), _) => push_item(items, Item::Exactly(set.clone(), 1)),
-        }
     }
 }
 
@@ -143,7 +176,7 @@ struct Tree {
     /// Children by character, sorted for each node.
     chars: Vec<(char, u32)>,
     /// Children by sets of characters.
-    others: Vec<(Unit, u32)>,
+    others: Vec<(Kind, u32)>,
     /// What to compare the rest of a value with.
     tails: Vec<Pattern>,
 }
@@ -157,7 +190,9 @@ impl Tree {
         if sequences.iter().copied().flatten().map(length).sum::<usize>() > MAX_UNITS {
             return None;
         }
-        let mut entries: Vec<Entry> = sequences.iter().map(|s| Entry::new(s, direction)).collect();
+        let mut kinds = Kinds::default();
+        let mut entries: Vec<Entry> =
+            sequences.iter().map(|s| Entry::new(s, direction, &mut kinds)).collect();
         entries.sort_unstable();
         entries.dedup();
         let mut tree = Self {
@@ -181,21 +216,22 @@ impl Tree {
                 return None;
             }
             for entry in ending {
-                match entry.tail(depth, direction).as_slice() {
+                match entry.tail(depth, direction, &kinds).as_slice() {
                     [] => node.accepts = true,
                     items => tree.tails.push(Pattern::new(items)?),
                 }
             }
             while let Some(first) = going_on.first() {
-                let unit = &first.units[depth];
-                let same = going_on.partition_point(|e| e.units[depth] == *unit);
+                let unit = first.units[depth];
+                let same = going_on.partition_point(|e| e.units[depth] == unit);
                 let (group, others) = going_on.split_at(same);
                 going_on = others;
                 let child = tree.nodes.len() as u32;
                 tree.nodes.push(Node::default());
-                match unit {
-                    Unit::Char(c) => tree.chars.push((*c, child)),
-                    unit => tree.others.push((unit.clone(), child)),
+                match (char::from_u32(unit), kinds.get(unit)) {
+                    (Some(c), _) => tree.chars.push((c, child)),
+                    (None, Some(kind)) => tree.others.push((kind.clone(), child)),
+                    (None, None) => return None,
                 }
                 work.push((child as usize, group, depth + 1));
             }
@@ -219,8 +255,8 @@ impl Tree {
                     return true;
                 }
                 let Some((c, after)) = self.direction.take(rest) else { break };
-                for (unit, child) in slice(&self.others, node.others) {
-                    if unit.contains(c) {
+                for (kind, child) in slice(&self.others, node.others) {
+                    if kind.contains(c) {
                         open.push((*child, after));
                     }
                 }
