@@ -2,6 +2,8 @@
 //!
 //! `TSDBCTL_REGENERATE=1 cargo test --test generated` writes them anew.
 
+#![allow(clippy::disallowed_methods, reason = "tests make and read their own files")]
+
 use std::path::{Path, PathBuf};
 
 use tsdbctl::completions::{CompletedShell, script};
