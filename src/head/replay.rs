@@ -29,6 +29,8 @@ use crate::series::{FloatItem, Kind, Shard, Value, ValueItem, Work, locate};
 use crate::snapshot::{Entry, Snapshot, read_record};
 use crate::source::{BATCHES_BYTES, Batch, Role, Source, WAITING, read};
 
+/// The label that holds a metric's name.
+const METRIC_NAME: &str = "__name__";
 /// Floats that go to a worker at once.
 const FLOATS: usize = 2048;
 /// Histograms that go to a worker at once.
@@ -192,17 +194,27 @@ fn text(bytes: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(bytes)
 }
 
-/// Whether a series is wanted.
+/// Whether a series is wanted. Most are not, and most of these have the wrong name: it is asked first, and the other
+/// labels are read only if it is right.
 fn wanted(selections: &[Vec<Matcher>], labels: EncodedLabels<'_>) -> bool {
     if selections.is_empty() {
         return true;
     }
-    let pairs: SmallVec<[(&[u8], &[u8]); 24]> = labels.iter().collect();
+    let name = text(labels.iter().find(|(n, _)| *n == METRIC_NAME.as_bytes()).map_or(b"", |(_, v)| v));
+    let mut pairs: SmallVec<[(&[u8], &[u8]); 24]> = SmallVec::new();
     selections.iter().any(|matchers| {
-        matchers.iter().all(|m| {
-            let value = pairs.iter().find(|(n, _)| *n == m.name.as_bytes()).map_or(&b""[..], |(_, v)| v);
-            m.matches(&text(value))
-        })
+        let (mut of_name, mut others) = (
+            matchers.iter().filter(|m| m.name == METRIC_NAME),
+            matchers.iter().filter(|m| m.name != METRIC_NAME),
+        );
+        of_name.all(|m| m.matches(&name))
+            && others.all(|m| {
+                if pairs.is_empty() {
+                    pairs.extend(labels.iter());
+                }
+                let value = pairs.iter().find(|(n, _)| *n == m.name.as_bytes()).map_or(&b""[..], |(_, v)| v);
+                m.matches(&text(value))
+            })
     })
 }
 
@@ -766,6 +778,38 @@ fn join_ranges(ranges: &mut Vec<(i64, i64)>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn series_are_wanted_by_name_and_by_other_labels() {
+        use tsdbctl_model::{Labels, MatchType};
+        let matcher = |kind, name, value| Matcher::new(kind, name, value).unwrap();
+        let (is, like) = (MatchType::Equal, MatchType::Regexp);
+        let selections = [
+            vec![matcher(is, "__name__", "up"), matcher(is, "job", "a")],
+            vec![matcher(like, "__name__", "down.*")],
+            vec![matcher(is, "__name__", ""), matcher(MatchType::NotEqual, "zone", "")],
+            vec![matcher(is, "job", "c"), matcher(is, "zone", "")],
+        ];
+        for (pairs, want) in [
+            (&[("__name__", "up"), ("job", "a")][..], true),
+            (&[("A", "x"), ("__name__", "up"), ("job", "a"), ("zone", "z")], true),
+            (&[("__name__", "up"), ("job", "b")], false),
+            (&[("__name__", "up")], false),
+            (&[("__name__", "downwards")], true),
+            (&[("__name__", "x"), ("zone", "z")], false),
+            (&[("zone", "z")], true),
+            (&[("__name__", "x"), ("job", "c")], true),
+            (&[("job", "c"), ("zone", "z")], true),
+            (&[("__name__", "x"), ("job", "c"), ("zone", "z")], false),
+            (&[], false),
+        ] {
+            let mut bytes = Vec::new();
+            tsdbctl_wal::record::encode::labels(&mut bytes, &Labels::from_pairs(pairs.iter().copied()));
+            let labels = EncodedLabels::read(&mut tsdbctl_wal::cursor::Cursor::new(&bytes)).unwrap();
+            assert_eq!(wanted(&selections, labels), want, "{pairs:?}");
+            assert!(wanted(&[], labels));
+        }
+    }
 
     #[test]
     fn deleted_ranges_are_joined() {
