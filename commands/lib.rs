@@ -20,6 +20,7 @@ pub mod times;
 pub mod ui;
 
 use exit::ExitStatus;
+use tsdbctl_storage::StorageError;
 use ui::Ui;
 
 /// The Prometheus world in one binary.
@@ -79,9 +80,21 @@ pub fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             // What was written before the failure is still data.
             let _ = ui.flush();
             ui.error(format!("{e:#}"));
-            ExitStatus::Usage.into()
+            status_of(&e).into()
         }
     }
+}
+
+/// Damaged data and limits that were reached are the work's failure, all else is the user's or the system's.
+fn status_of(e: &anyhow::Error) -> ExitStatus {
+    let failed = e.chain().any(|c| {
+        let storage = match c.downcast_ref::<export::ExportError>() {
+            Some(export::ExportError::Storage(e)) => Some(e),
+            _ => c.downcast_ref::<StorageError>(),
+        };
+        matches!(storage, Some(StorageError::Corrupt(_) | StorageError::Control(_)))
+    });
+    if failed { ExitStatus::Failure } else { ExitStatus::Usage }
 }
 
 /// Whether the reader of our output has gone, which is no error of ours.

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use tsdbctl_model::duration::{format_duration_ms, format_rfc3339_ms};
 use tsdbctl_promql::api_json::{StatsLevel, query_error_body, write_lines, write_result_with};
 use tsdbctl_promql::engine::{self, QueryError, QueryOptions, QueryResult, QueryTime, Value};
-use tsdbctl_storage::Control;
+use tsdbctl_storage::{Control, StorageError};
 use tsdbctl_tsdb::Database;
 
 use crate::data::{Directories, FeatureFlags, Limits, now_ms};
@@ -133,7 +133,13 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
         ..QueryOptions::default()
     };
     let database = args.data.open()?;
-    let time = evaluation_time(args, &database, &control, ui)?;
+    let time = match evaluation_time(args, &database, &control, ui) {
+        Ok(time) => time,
+        Err(e) => match e.downcast_ref::<StorageError>() {
+            Some(StorageError::Control(e)) => return fail(args, &QueryError::from(e.clone()), ui),
+            _ => return Err(e),
+        },
+    };
     if let QueryTime::Range { start, end, .. } = time
         && end < start
     {

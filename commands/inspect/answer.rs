@@ -234,28 +234,30 @@ fn strings(
     Ok(Answer::limited(found, asked.limit))
 }
 
-/// `/api/v1/query_exemplars`: exemplars of the series that an expression selects.
+/// `/api/v1/query_exemplars`: exemplars of the series that an expression selects, or one of the selectors.
 ///
 /// # Errors
-/// If the expression is wrong or reading fails.
+/// If the expression or a selector is wrong or reading fails.
 pub fn exemplars(
     asked: Asked<'_>,
-    query: &str,
+    query: Option<&str>,
     features: &Features,
 ) -> Result<Answer<SeriesExemplars>, AnswerError> {
     if asked.times.1 < asked.times.0 {
         return Err(AnswerError::Backwards);
     }
-    let mut expr = parse(query, features).map_err(|error| AnswerError::Selector {
-        text: query.to_string(),
-        error,
-        named: None,
-    })?;
-    let mut sets: Vec<Vec<Matcher>> = Vec::new();
-    let _ = for_each_selector(&mut expr, &mut |selector| -> Result<(), ()> {
-        sets.push(selector.matchers.clone());
-        Ok(())
-    });
+    let mut sets = selectors(asked.matches, Some("match[]"))?;
+    if let Some(text) = query {
+        let mut expr = parse(text, features).map_err(|error| AnswerError::Selector {
+            text: text.to_string(),
+            error,
+            named: None,
+        })?;
+        let _ = for_each_selector(&mut expr, &mut |selector| -> Result<(), ()> {
+            sets.push(selector.matchers.clone());
+            Ok(())
+        });
+    }
     if sets.is_empty() {
         return Ok(Answer { items: Vec::new(), truncated: false });
     }

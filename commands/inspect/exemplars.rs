@@ -10,12 +10,15 @@ use crate::exit::ExitStatus;
 use crate::table::write_table;
 use crate::ui::Ui;
 
-/// List exemplars.
+/// List exemplars of matching series.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The expression whose selectors tell the series; everything if not given.
-    #[arg(default_value = "{__name__=~\".+\"}", hide_default_value = true)]
-    pub query: String,
+    /// An expression; exemplars of the series that it selects are listed. Everything if neither this nor --match is
+    /// given.
+    pub query: Option<String>,
+    /// Only series of this selector; repeatable, a series needs one of them.
+    #[arg(short, long = "match", value_name = "SELECTOR")]
+    pub matches: Vec<String>,
     /// Where the data is.
     #[command(flatten)]
     pub data: Directories,
@@ -45,8 +48,13 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
     let features = args.features.features(ui);
     let database = args.data.open()?;
     let times = args.range.resolve(&database, &control, ALL_TIMES)?;
-    let asked = Asked { data: &database, matches: &[], times, limit: args.limit, control: &control };
-    let answer = match exemplars(asked, &args.query, &features) {
+    let query = match &args.query {
+        None if args.matches.is_empty() => Some("{__name__=~\".+\"}"),
+        query => query.as_deref(),
+    };
+    let asked =
+        Asked { data: &database, matches: &args.matches, times, limit: args.limit, control: &control };
+    let answer = match exemplars(asked, query, &features) {
         Ok(answer) => answer,
         Err(e) => return e.show(ui, args.output),
     };

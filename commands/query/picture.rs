@@ -15,9 +15,10 @@ mod png;
 mod svg;
 
 /// Colours of lines, for pictures.
-const PALETTE: [&str; 10] = [
+const PALETTE: [&str; 20] = [
     "#3b78c3", "#d9722e", "#3f9a53", "#b8433f", "#8661b0", "#8a6a4f", "#c76aa8", "#6f7680", "#a3a12f",
-    "#2f9da6",
+    "#2f9da6", "#8fb8ea", "#f2b27f", "#92cf9d", "#e79a96", "#bfa6dc", "#c4a98f", "#eab3d5", "#b3b9c1",
+    "#d2d07a", "#86d0d6",
 ];
 
 /// Colours of lines, for terminals.
