@@ -176,7 +176,7 @@ impl Operator for Element {
         }
         let list = self.relabel(ev, inner);
         let delayed = ev.options.features.delayed_name_removal;
-        if matches!(self.kind, ElementKind::Negate) && delayed {
+        if delayed && (matches!(self.kind, ElementKind::Negate) || steps == 1) {
             return Ok(list);
         }
         Ok(self.merger.open(list, steps))

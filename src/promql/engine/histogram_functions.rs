@@ -354,6 +354,9 @@ impl Operator for HistogramFunction {
         self.check_quantiles(ev);
         let (series, results) = self.evaluate(ev, &list, columns)?;
         self.ready = results.into_iter();
+        if ev.options.features.delayed_name_removal && self.grid().steps == 1 {
+            return Ok(series);
+        }
         Ok(self.merger.open(series, self.grid().steps))
     }
 

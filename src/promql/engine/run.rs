@@ -107,7 +107,7 @@ fn parsed(text: &str, time: QueryTime, options: &QueryOptions) -> Result<Expr, Q
         }
     }
     if let QueryTime::Range { start, end, step } = time
-        && (end.saturating_sub(start)) / step >= MAX_STEPS as i64
+        && end.checked_sub(start).is_none_or(|range| range / step >= MAX_STEPS as i64)
     {
         return Err(QueryError::bad_data(format!(
             "a range of more than {MAX_STEPS} steps; lengthen the step or shorten the range"

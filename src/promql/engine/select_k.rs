@@ -169,7 +169,8 @@ impl SelectK {
         while let Some(column) = self.input.next(ev)? {
             let group = self.groups.of_series[i as usize] as usize;
             note_member(&mut self.first_member, group, i as usize, &column);
-            if !column.histograms.is_empty() && self.k.max() >= 1.0 {
+            // A step that selects nothing looks at nothing.
+            if column.histograms.iter().any(|(k, _)| self.k.at(*k as usize) >= 1.0) {
                 let a = Annotation::histogram_ignored_in_aggregation(self.op.as_str(), self.span);
                 ev.annotate(self.rank, a);
             }

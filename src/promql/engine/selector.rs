@@ -230,6 +230,7 @@ impl Operator for InstantSelector {
         self.stats = StepStats::held(self.grid.steps, ev)?;
         let mut list = SeriesList::new();
         let drops = self.gives_times();
+        let delayed_instant = ev.options.features.delayed_name_removal && self.grid.steps == 1;
         let mut stripped = Vec::new();
         for i in 0..self.source.series_count() {
             let labels = self.source.labels(i);
@@ -243,7 +244,7 @@ impl Operator for InstantSelector {
         ev.hold("labels of selected series", list.bytes())?;
         let work = Work::Instant(self.work(ev));
         self.leaf = self.source.leaf(self.filter(ev), work, self.grid.steps, ev);
-        Ok(if drops { self.merger.open(list, self.grid.steps) } else { list })
+        Ok(if drops && !delayed_instant { self.merger.open(list, self.grid.steps) } else { list })
     }
 
     fn next(&mut self, ev: &mut Eval) -> Result<Option<Column>, QueryError> {

@@ -74,6 +74,15 @@ impl SetOperator {
         }
         column.histograms.retain(|(k, _)| (bits[*k as usize / 64] >> (*k % 64) & 1 != 0) == wanted);
     }
+
+    /// Series of equal labels are one; under delayed name removal an instant is not looked at.
+    fn merge(&mut self, ev: &Eval, list: SeriesList) -> SeriesList {
+        let steps = self.grid().steps;
+        if steps == 1 && ev.options.features.delayed_name_removal {
+            return list;
+        }
+        self.merger.open(list, steps)
+    }
 }
 
 impl Operator for SetOperator {
@@ -92,8 +101,7 @@ impl Operator for SetOperator {
                 let labels: &SymLabels = right.labels(i);
                 list.push(labels, right.drop_name(i));
             }
-            let steps = self.grid().steps;
-            return Ok(self.merger.open(list, steps));
+            return Ok(self.merge(ev, list));
         }
         let mut i = 0;
         while let Some(column) = self.rhs.next(ev)? {
@@ -102,8 +110,7 @@ impl Operator for SetOperator {
             ev.recycle(column);
             i += 1;
         }
-        let steps = self.grid().steps;
-        Ok(self.merger.open(left, steps))
+        Ok(self.merge(ev, left))
     }
 
     fn next(&mut self, ev: &mut Eval) -> Result<Option<Column>, QueryError> {

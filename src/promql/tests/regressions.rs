@@ -181,9 +181,17 @@ fn what_was_once_wrong() {
         // The last window of a smoothed series stays counted.
         (line, "c smoothed", NOW, Peak, "4"),
         // The vector is evaluated before the quantiles are.
-        (buckets, r#"histogram_quantiles(sum_over_time(b_bucket[1m:1s]), "q", 0.5, 0.9)"#, NOW, Peak, "34"),
+        (buckets, r#"histogram_quantiles(sum_over_time(b_bucket[1m:1s]), "q", 0.5, 0.9)"#, NOW, Peak, "35"),
+        // A step that selects nothing looks at nothing.
+        (
+            &[("x", &[Histogram(50, 2.0), Stale(70)])],
+            "bottomk((time() - 60) / 30, x)",
+            TWO_STEPS,
+            Annotations,
+            "",
+        ),
         // Series without samples want no info.
-        (with_info, "info(stdvar_over_time(h[1m]))", NOW, Reads, "15"),
+        (with_info, "info(stdvar_over_time(h[1m]))", NOW, Reads, "12"),
     ];
     for (series, text, time, show, want) in cases {
         assert_eq!(answer(series, text, *time, *show), *want, "{text}");

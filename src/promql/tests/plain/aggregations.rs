@@ -146,6 +146,10 @@ pub fn aggregate(
         _ => {
             if input.shuffled && several {
                 ev.query.loose.set(true);
+                // Nothing compensates: where terms cancel no digit is owed.
+                if matches!(a.op, AggregateOp::Stddev | AggregateOp::Stdvar) {
+                    ev.query.chosen_by_chance.set(true);
+                }
             }
         }
     }

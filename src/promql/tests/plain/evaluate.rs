@@ -127,7 +127,8 @@ pub fn evaluate(
         QueryTime::Instant(t) => (t, t, 1),
         QueryTime::Range { start, end, step } => (start, end, step),
     };
-    let node = Builder { start, end, lookback: query.options.lookback_delta }.build(expr);
+    let node = Builder { start, end, lookback: query.options.lookback_delta, in_param: Cell::new(false) }
+        .build(expr);
     set_offsets(start, &node);
     let counts = Counts::tracking(start, end, interval);
     let mut ev = Evaluator { query, start, end, interval, current: 0, counts };

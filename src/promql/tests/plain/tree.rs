@@ -129,6 +129,9 @@ pub struct Builder {
     pub start: i64,
     pub end: i64,
     pub lookback: i64,
+    /// Below the parameter of an aggregation upstream prepares nothing: `@ start()` is not resolved there,
+    /// parentheses stay.
+    pub in_param: Cell<bool>,
 }
 
 /// What lies above a selector, innermost last, as far as it decides on decoding of histograms.
@@ -147,7 +150,7 @@ impl Builder {
     }
 
     fn timestamp(&self, time: &TimeModifiers) -> Option<i64> {
-        match time.start_or_end {
+        match time.start_or_end.filter(|_| !self.in_param.get()) {
             Some(StartOrEnd::Start) => Some(self.start),
             Some(StartOrEnd::End) => Some(self.end),
             None => time.at,
@@ -217,6 +220,10 @@ impl Builder {
         })
     }
 
+    fn bare<'e>(&self, expr: &'e Expr) -> &'e Expr {
+        if self.in_param.get() { expr } else { expr.unwrap_parens() }
+    }
+
     fn under(&self, expr: &Expr, above: &mut Vec<Above>, a: Above) -> Node {
         above.push(a);
         let node = self.node(expr, above);
@@ -247,8 +254,13 @@ impl Builder {
                 grouping.sort();
                 Node::Aggregate(Box::new(Aggregate {
                     op: a.op,
-                    expr: self.node(a.expr.unwrap_parens(), above),
-                    param: a.param.as_ref().map(|p| self.node(p.unwrap_parens(), above)),
+                    expr: self.node(self.bare(&a.expr), above),
+                    param: a.param.as_ref().map(|p| {
+                        let before = self.in_param.replace(true);
+                        let node = self.node(p.unwrap_parens(), above);
+                        self.in_param.set(before);
+                        node
+                    }),
                     grouping,
                     without: a.without,
                     span: a.span,
@@ -259,7 +271,7 @@ impl Builder {
                 args: c
                     .args
                     .iter()
-                    .map(|a| self.under(a.unwrap_parens(), above, Above::Function(c.func.name)))
+                    .map(|a| self.under(self.bare(a), above, Above::Function(c.func.name)))
                     .collect(),
                 span: c.span,
             })),
