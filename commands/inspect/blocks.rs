@@ -101,7 +101,7 @@ fn table(database: &Database, tolerance_ms: i64, ui: &mut Ui) -> anyhow::Result<
                 "-- gap --".to_string(),
                 format_rfc3339_ms(*mint),
                 format_rfc3339_ms(*maxt),
-                format_duration_ms(maxt - mint),
+                format_duration_ms(maxt.saturating_sub(*mint)),
             ]);
         }
         let mut flags = flags(block);
