@@ -284,6 +284,11 @@ impl SeriesAppender {
         self.open.as_ref().map(|open| open.maxt)
     }
 
+    /// Time of the first sample of the open chunk.
+    pub fn open_start(&self) -> Option<i64> {
+        self.open.as_ref().map(|open| open.mint)
+    }
+
     /// The full chunks and the open one, in order of time.
     pub fn chunks(&self) -> impl Iterator<Item = ChunkRef<'_>> {
         let full = self.full.iter().map(|c| ChunkRef {

@@ -314,11 +314,11 @@ impl Series {
         }
         self.kind =
             Some(if matches!(value, Value::Integer(_)) { Kind::Integer } else { Kind::FloatHistogram });
-        if t > maxt {
-            // Those before the range are kept: how a chunk begins decides about the hints behind. Whether this one
-            // would end up in their last chunk takes its size to know; it does, mostly.
-            let width = CHUNK_RANGE_MS;
-            self.straddles |= self.in_order.as_ref().is_some_and(|i| i.last_t / width == t / width);
+        // Those before the range are kept: how a chunk begins decides about the hints behind. Those behind the range too,
+        // as long as its last chunk grows: their buckets are added to all of its samples.
+        if t > maxt
+            && self.in_order.as_ref().and_then(|i| i.appender.open_start()).is_none_or(|start| start > maxt)
+        {
             self.skip(t);
             return Ok(());
         }

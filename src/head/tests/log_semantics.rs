@@ -391,6 +391,37 @@ fn schemas_finer_than_the_finest_are_made_coarser() {
 }
 
 #[test]
+fn buckets_of_samples_behind_the_range_are_in_the_chunk_that_reaches_into_it() {
+    let h = |t: i64, buckets: u32| {
+        let h = Histogram {
+            count: u64::from(buckets),
+            sum: 1.0,
+            positive_spans: vec![BucketSpan { offset: 0, length: buckets }],
+            positive_buckets: (0..buckets).map(|i| i64::from(i == 0)).collect(),
+            ..Default::default()
+        };
+        let mut out = Vec::new();
+        encode::histograms(&mut out, &[entry(1, t, h)]);
+        out
+    };
+    // The two hours of the chunk end in front of the last sample.
+    let dir = log(&[series(&[(1, "a")]), h(10, 1), h(20, 2), h(30, 5), h(7_200_000, 9)], &[]);
+    for end in [10, 20, 25, 99, 8_000_000] {
+        let options = HeadOptions { mint: 0, maxt: end, ..Default::default() };
+        let head = open(dir.path(), &options).unwrap();
+        let hints = SelectHints { start: 0, end, ..Default::default() };
+        let set = head.select(&hints, &[], &mut SymbolTable::new(), &Control::default()).unwrap();
+        let (mut c, mut stats) = (SampleColumns::default(), ReadStats::default());
+        set.read(0, &TimeFilter::all_between(0, end), &mut c, &mut stats).unwrap();
+        let layout: Vec<(i64, usize)> =
+            c.histograms.t.iter().zip(&c.histograms.h).map(|(t, h)| (*t, h.positive_buckets.len())).collect();
+        let all = [(10, 5), (20, 5), (30, 5), (7_200_000, 9)];
+        let want: Vec<(i64, usize)> = all.into_iter().filter(|(t, _)| *t <= end).collect();
+        assert_eq!(layout, want, "up to {end}");
+    }
+}
+
+#[test]
 fn an_empty_log_is_no_head() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("wal")).unwrap();

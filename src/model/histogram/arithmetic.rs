@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::bucket::SpanIndices;
 use super::custom_bounds::{self, intersect};
-use super::layout::{SpanBuilder, kahan_reduce, reduced};
+use super::layout::{kahan_reduce, reduced};
 use super::schema::{bound_exponential, custom_bounds_match, is_exponential_schema};
 use super::{BucketSpan, CounterResetHint, FloatHistogram, HistogramError};
 use crate::kahan::kahan_inc;
@@ -444,7 +444,7 @@ impl SideMut<'_> {
             }
             return;
         }
-        let mut spans = SpanBuilder::default();
+        let mut added = Vec::new();
         let mut buckets = Vec::with_capacity(self.buckets.len() + other.buckets.len());
         let mut errors = Vec::with_capacity(buckets.capacity());
         for step in Union::new(self.spans, other.spans, below) {
@@ -464,11 +464,13 @@ impl SideMut<'_> {
                 }
                 (None, None) => {}
             }
-            spans.push(step.index);
+            if step.ours.is_none() {
+                added.push(step.index);
+            }
             buckets.push(value);
             errors.push(error);
         }
-        *self.spans = spans.finish();
+        *self.spans = with_buckets(self.spans, &added);
         *self.buckets = buckets;
         *self.errors = errors;
     }
@@ -506,19 +508,55 @@ fn add_side(
         }
         return;
     }
-    let mut new_spans = SpanBuilder::default();
+    let mut added = Vec::new();
     let mut sums = Vec::with_capacity(buckets.len() + other.buckets.len());
     for step in Union::new(spans, other.spans, below) {
         let ours = step.ours.and_then(|i| buckets.get(i)).copied();
-        new_spans.push(step.index);
+        if step.ours.is_none() {
+            added.push(step.index);
+        }
         sums.push(match (ours, step.theirs.and_then(signed)) {
             (Some(a), Some(b)) => a + b,
             (Some(v), None) | (None, Some(v)) => v,
             (None, None) => 0.0,
         });
     }
-    *spans = new_spans.finish();
+    *spans = with_buckets(spans, &added);
     *buckets = sums;
+}
+
+/// The spans with the buckets `added`, in rising order, that they lack. A bucket is put to the span it follows, else to
+/// the one it precedes, and spans that now touch are not joined, as upstream does it: the size of a sum counts them.
+fn with_buckets(spans: &[BucketSpan], added: &[i32]) -> Vec<BucketSpan> {
+    // Where a span starts, and its length.
+    let mut start = 0_i32;
+    let mut own = spans.iter().map(|span| {
+        let first = start.wrapping_add(span.offset);
+        start = first.wrapping_add(span.length as i32);
+        (first, span.length)
+    });
+    let mut next = own.next();
+    let mut placed: Vec<(i32, u32)> = Vec::with_capacity(spans.len() + added.len());
+    for index in added {
+        while let Some(span) = next.filter(|span| span.0 <= *index) {
+            placed.push(span);
+            next = own.next();
+        }
+        match (placed.last_mut(), &mut next) {
+            (Some(before), _) if before.0.wrapping_add(before.1 as i32) == *index => before.1 += 1,
+            (_, Some(behind)) if behind.0 == index.wrapping_add(1) => *behind = (*index, behind.1 + 1),
+            _ => placed.push((*index, 1)),
+        }
+    }
+    placed.extend(next);
+    placed.extend(own);
+    let mut end = 0_i32;
+    let relative = placed.into_iter().map(|(first, length)| {
+        let offset = first.wrapping_sub(end);
+        end = first.wrapping_add(length as i32);
+        BucketSpan { offset, length }
+    });
+    relative.collect()
 }
 
 /// Whether all of `other`'s buckets behind the first `below` exist in `spans`.
@@ -593,6 +631,27 @@ mod tests {
     use super::*;
     use crate::histogram::CUSTOM_BUCKETS_SCHEMA;
     use CounterResetHint::{CounterReset, Gauge, NotCounterReset, Unknown};
+
+    #[test]
+    fn added_buckets_lengthen_spans_and_join_none() {
+        let spans = |s: &[(i32, u32)]| -> Vec<BucketSpan> {
+            s.iter().map(|(offset, length)| BucketSpan { offset: *offset, length: *length }).collect()
+        };
+        type Spans = &'static [(i32, u32)];
+        let cases: &[(Spans, &[i32], Spans)] = &[
+            (&[], &[3, 4, 6], &[(3, 2), (1, 1)]),
+            // The gap of one bucket between 2 and 4 is closed by the span in front of it.
+            (&[(1, 2), (1, 2)], &[3], &[(1, 3), (0, 2)]),
+            (&[(1, 2), (3, 2)], &[5], &[(1, 2), (2, 3)]),
+            (&[(1, 2), (3, 2)], &[3, 4, 5], &[(1, 5), (0, 2)]),
+            (&[(5, 2)], &[-1, 3, 4, 9], &[(-1, 1), (3, 2), (0, 2), (2, 1)]),
+            (&[(5, 2)], &[4, 7], &[(4, 4)]),
+            (&[(0, 1), (0, 1)], &[5], &[(0, 1), (0, 1), (3, 1)]),
+        ];
+        for (own, added, want) in cases {
+            assert_eq!(with_buckets(&spans(own), added), spans(want), "{own:?} {added:?}");
+        }
+    }
 
     fn exponential(schema: i32, zero: (f64, f64), layout: &[(i32, u32)], buckets: &[f64]) -> FloatHistogram {
         FloatHistogram {
