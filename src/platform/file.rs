@@ -43,13 +43,18 @@ pub struct Entry {
 /// The entries of a directory, sorted by name.
 ///
 /// # Errors
-/// If the directory cannot be read. Entries that vanish while it is read are left out.
+/// If the directory cannot be read, or an entry not be looked at. Entries that vanish while it is read are left out,
+/// and links that lead nowhere.
 pub fn read_dir(path: &Path) -> Result<Vec<Entry>, FileError> {
     let wrap = |e| FileError::new("list directory", path, e);
     let mut entries = Vec::new();
     for entry in std::fs::read_dir(path).map_err(wrap)? {
         let entry = entry.map_err(wrap)?;
-        let Ok(meta) = std::fs::metadata(entry.path()) else { continue };
+        let meta = match std::fs::metadata(entry.path()) {
+            Ok(meta) => meta,
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
+            Err(e) => return Err(FileError::new("look at", &entry.path(), e)),
+        };
         entries.push(Entry {
             name: entry.file_name().to_string_lossy().into_owned(),
             path: entry.path(),
@@ -86,4 +91,28 @@ pub fn is_dir(path: &Path) -> bool {
 /// Whether the path exists.
 pub fn exists(path: &Path) -> bool {
     path.exists()
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_looked_at_is_told_and_not_left_out() {
+        let dir = std::env::temp_dir().join(format!("tsdbctl-file-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        std::fs::write(dir.join("a"), b"xyz").unwrap();
+        symlink("nowhere", dir.join("b")).unwrap();
+        symlink("a", dir.join("c")).unwrap();
+        let found = read_dir(&dir);
+        // A link to itself cannot be followed, as a file behind a closed directory cannot be.
+        symlink("d", dir.join("d")).unwrap();
+        let error = read_dir(&dir).map_err(|e| e.path);
+        std::fs::remove_dir_all(&dir).unwrap();
+        let found: Vec<_> = found.unwrap().into_iter().map(|e| (e.name, e.size)).collect();
+        assert_eq!(found, [("a".to_string(), 3), ("c".to_string(), 3)]);
+        assert_eq!(error, Err(dir.join("d")));
+    }
 }
