@@ -70,9 +70,14 @@ impl Floats {
 
     /// Removes all samples, keeps the allocation.
     pub fn clear(&mut self) {
-        self.t.clear();
-        self.v.clear();
-        self.st.clear();
+        self.truncate(0);
+    }
+
+    /// Keeps the first `len` samples.
+    pub fn truncate(&mut self, len: usize) {
+        self.t.truncate(len);
+        self.v.truncate(len);
+        self.st.truncate(len);
     }
 }
 
@@ -121,10 +126,15 @@ impl Histograms {
 
     /// Removes all samples, keeps the allocation.
     pub fn clear(&mut self) {
-        self.t.clear();
-        self.h.clear();
-        self.integer.clear();
-        self.st.clear();
+        self.truncate(0);
+    }
+
+    /// Keeps the first `len` samples.
+    pub fn truncate(&mut self, len: usize) {
+        self.t.truncate(len);
+        self.h.truncate(len);
+        self.integer.truncate(len);
+        self.st.truncate(len);
     }
 }
 

@@ -212,6 +212,24 @@ impl MergedSet {
         Ok(Self { parts, places, ends, apart, control: control.clone(), taken })
     }
 
+    /// Reads a series of each part and merges by time.
+    fn merge(
+        &self,
+        places: &[Place],
+        filter: &TimeFilter,
+        out: &mut SampleColumns,
+        stats: &mut ReadStats,
+    ) -> Result<(), StorageError> {
+        let mut columns = Vec::with_capacity(places.len());
+        for place in places {
+            let mut own = SampleColumns::default();
+            self.parts[place.part as usize].set.read(place.series as usize, filter, &mut own, stats)?;
+            columns.push(own);
+        }
+        merge_columns(&columns, out);
+        Ok(())
+    }
+
     fn places(&self, i: usize) -> &[Place] {
         let start = if i == 0 { 0 } else { self.ends[i - 1] as usize };
         &self.places[start..self.ends[i] as usize]
@@ -272,14 +290,7 @@ impl SeriesSet for MergedSet {
             return part(one).set.read(one.series as usize, filter, out, stats);
         }
         if !self.apart || places.windows(2).any(|w| w[0].part == w[1].part) {
-            let mut columns = Vec::with_capacity(places.len());
-            for place in places {
-                let mut own = SampleColumns::default();
-                part(place).set.read(place.series as usize, filter, &mut own, stats)?;
-                columns.push(own);
-            }
-            merge_columns(&columns, out);
-            return Ok(());
+            return self.merge(places, filter, out, stats);
         }
         let mut by_time: Vec<Place> = places.to_vec();
         by_time.sort_by_key(|p| part(p).mint);
@@ -294,11 +305,23 @@ impl SeriesSet for MergedSet {
             }
             return Ok(());
         }
+        let start = (out.floats.len(), out.histograms.len());
+        let mut last = None;
         for place in by_time.iter().filter(|p| filter.wants(part(p).mint, part(p).maxt)) {
             let (floats, histograms) = (out.floats.len(), out.histograms.len());
             part(place).set.read(place.series as usize, filter, out, stats)?;
-            let first_float = out.floats.t.get(floats).copied().unwrap_or(i64::MAX);
-            if out.histograms.t.get(histograms).is_some_and(|t| *t < first_float) {
+            let (float, histogram) = (out.floats.t.get(floats), out.histograms.t.get(histograms));
+            let histogram_first = histogram.is_some_and(|h| float.is_none_or(|f| h < f));
+            let first = if histogram_first { histogram } else { float };
+            if last.is_some_and(|last| first.is_some_and(|first| *first <= last)) {
+                // A block has samples outside of the range it claims, as old compactors left them.
+                out.floats.truncate(start.0);
+                out.histograms.truncate(start.1);
+                return self.merge(places, filter, out, stats);
+            }
+            last = last.max(out.floats.t[floats..].last().copied());
+            last = last.max(out.histograms.t[histograms..].last().copied());
+            if histogram_first {
                 forget_reset(out, histograms);
             }
         }
@@ -525,6 +548,15 @@ mod tests {
                 (symbols.labels(set.labels(i)).get("a").to_string(), out.floats.t)
             })
             .collect()
+    }
+
+    #[test]
+    fn a_source_with_samples_outside_of_its_range_is_merged_all_the_same() {
+        let late = || source(&[("b", &[(30, 1.0), (40, 1.0)])], 30, 40);
+        let early = Source { maxt: 20, ..source(&[("b", &[(10, 1.0), (35, 1.0)])], 10, 40) };
+        assert_eq!(all(vec![late(), early]), [("b".to_string(), vec![10, 30, 35, 40])]);
+        let early = Source { maxt: 20, ..source(&[("b", &[(10, 1.0), (30, 2.0)])], 10, 40) };
+        assert_eq!(all(vec![early, late()]), [("b".to_string(), vec![10, 30, 40])]);
     }
 
     #[test]

@@ -88,8 +88,10 @@ impl TimeFilter {
             return true;
         }
         // The first window that does not end before `mint`: t + after >= mint.
-        let k = (mint - self.after - self.first + self.step - 1).div_euclid(self.step).max(0);
-        k < self.steps && self.first + k * self.step - self.before < maxt
+        let behind = mint.saturating_sub(self.after).saturating_sub(self.first);
+        let k = behind.saturating_add(self.step - 1).div_euclid(self.step).max(0);
+        k < self.steps
+            && self.first.saturating_add(k.saturating_mul(self.step)).saturating_sub(self.before) < maxt
     }
 }
 
@@ -259,6 +261,9 @@ mod tests {
         assert_eq!((f.mint(), f.maxt()), (901, 3000));
         assert!(f.wants(950, 960) && f.wants(1000, 1000) && f.wants(0, 901) && f.wants(1001, 1901));
         assert!(!f.wants(1001, 1900) && !f.wants(0, 900) && !f.wants(3001, 9000));
+        // Times at the ends of all that can be stored.
+        assert!(f.wants(i64::MIN, i64::MAX) && f.wants(i64::MIN, 901) && !f.wants(i64::MIN, 900));
+        assert!(f.wants(2950, i64::MAX) && !f.wants(i64::MAX, i64::MAX));
         let all = TimeFilter::all_between(-5, 7);
         assert_eq!((all.mint(), all.maxt()), (-5, 7));
     }
