@@ -421,6 +421,14 @@ fn samples(
         source.read(i, &filter, &mut samples)?;
         windows::strip_stale(&mut samples);
         samples.histograms.integer.iter_mut().for_each(|i| *i = false);
+        let weight = |s: &SampleColumns| {
+            s.floats.len() as i64 + s.histograms.h.iter().map(|h| histogram_samples(h)).sum::<i64>()
+        };
+        // In memory is what was read; the values on the window's edges come after.
+        peak += weight(&samples);
+        if peak as u64 > ev.options.max_samples {
+            return Err(too_many_samples());
+        }
         if anchored || smoothed {
             if !samples.histograms.is_empty() {
                 let word = if anchored { "anchored" } else { "smoothed" };
@@ -430,14 +438,9 @@ fn samples(
             }
             super::extend::extend_floats(&mut samples.floats, grid.start - range, grid.start, smoothed);
         }
-        let n = samples.floats.len() as i64
-            + samples.histograms.h.iter().map(|h| histogram_samples(h)).sum::<i64>();
+        let n = weight(&samples);
         steps.total[0] += n;
         steps.read[0] += n;
-        peak += n;
-        if peak as u64 > ev.options.max_samples {
-            return Err(too_many_samples());
-        }
         if n > 0 {
             ev.hold("samples of the result", samples.bytes())?;
             series.push(MatrixSeries { labels: source.labels(i).to_vec(), points: Points::Raw(samples) });

@@ -180,6 +180,8 @@ fn what_was_once_wrong() {
         (line, "start_timestamp(c)", NOW, Reads, "1"),
         // The last window of a smoothed series stays counted.
         (line, "c smoothed", NOW, Peak, "4"),
+        // Of a bare extended range what was read is in memory, not the values at its edges.
+        (line, "c[50s] anchored", NOW, Peak, "3"),
         // The vector is evaluated before the quantiles are.
         (buckets, r#"histogram_quantiles(sum_over_time(b_bucket[1m:1s]), "q", 0.5, 0.9)"#, NOW, Peak, "35"),
         // A step that selects nothing looks at nothing.

@@ -74,7 +74,7 @@ impl Grammar<'_> {
         if m.is_empty() { name } else { format!("{name}{{{m}}}") }
     }
 
-    fn range(&mut self, depth: u32, name: Option<&str>, extended: bool) -> String {
+    pub fn range(&mut self, depth: u32, name: Option<&str>, extended: bool) -> String {
         if depth > 0 && self.r.one_in(4) {
             let inner = self.vector(depth - 1);
             let step = if self.r.one_in(2) { self.duration() } else { String::new() };

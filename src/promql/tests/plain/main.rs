@@ -48,11 +48,18 @@ fn case(seed: u64, data: &data::Data) -> Case {
     };
     let depth = r.pick(&[1, 1, 2, 2, 2, 3]);
     let (start, end) = (data.start, data.end);
-    let text = Grammar { r: &mut r, start, end }.vector(depth);
+    let instant = r.one_in(3);
+    let root = r.below(12);
+    let mut grammar = Grammar { r: &mut r, start, end };
+    let text = match root {
+        0 => grammar.scalar(depth),
+        1 | 2 if instant => grammar.range(depth, None, true),
+        _ => grammar.vector(depth),
+    };
     // Some steps fall on samples.
     let steps_of_data = (end - start) / 15_000;
     let first = start + r.between(-1, steps_of_data) * 15_000 + r.pick(&[0, 0, 0, 1, -1, 4321]);
-    let time = if r.one_in(3) {
+    let time = if instant {
         QueryTime::Instant(first)
     } else {
         let step = r.pick(&[15_000, 30_000, 60_000, 7_000, 100_000, 400_000, 1_000]);
