@@ -132,6 +132,10 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
         features,
         ..QueryOptions::default()
     };
+    // A slip of the pen is told before any data is looked at.
+    if let Err(e) = engine::parse_query(&args.expr, &options) {
+        return fail(args, &e, ui);
+    }
     let database = args.data.open()?;
     let time = match evaluation_time(args, &database, &control, ui) {
         Ok(time) => time,

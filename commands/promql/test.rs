@@ -36,7 +36,11 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
             Err(e) => {
                 unread += 1;
                 texts.push(format!("{name}:{}: {}", e.line, e.message));
-                continue;
+                // What stands before the statement that cannot be read is run all the same.
+                match read_script(statements_before(&text, e.line)) {
+                    Ok(script) => script,
+                    Err(_) => continue,
+                }
             }
         };
         if let Some(filter) = &args.filter {
@@ -67,8 +71,37 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
     let summary = if ui.out_is_terminal { ui.paint(tone, &summary) } else { summary };
     write!(ui.out(), "{summary}")?;
     if unread > 0 {
-        write!(ui.out(), ", {unread} scripts not read")?;
+        write!(ui.out(), ", {unread} scripts not read to the end")?;
     }
     writeln!(ui.out())?;
     Ok(if failed + unread == 0 { ExitStatus::Success } else { ExitStatus::Failure })
+}
+
+/// The part of a script in front of the statement that line `line` (from 1) belongs to.
+fn statements_before(text: &str, line: usize) -> &str {
+    let mut end = 0;
+    let mut at = 0;
+    for (i, l) in text.split_inclusive('\n').enumerate() {
+        if i + 1 >= line {
+            break;
+        }
+        at += l.len();
+        if l.trim().is_empty() {
+            end = at;
+        }
+    }
+    &text[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_is_cut_at_the_statement_that_is_wrong() {
+        let text = "load 1m\n  a 1\n\neval instant at 0 a\n  a 1\n\neval instant at 0 \"\n  x\n";
+        assert_eq!(statements_before(text, 7), &text[..text.find("eval instant at 0 \"").unwrap()]);
+        assert_eq!(statements_before(text, 8), statements_before(text, 7));
+        assert_eq!(statements_before(text, 1), "");
+    }
 }

@@ -34,7 +34,7 @@ pub use column::Column;
 pub use error::{ErrorKind, QueryError};
 pub use options::{Features, QueryOptions, QueryTime, StepGrid};
 pub use result::{Points, QueryResult, Sample, Value};
-pub use run::{explain, run, run_analyzed};
+pub use run::{explain, parse_query, run, run_analyzed};
 
 /// Refuses to go on if one node alone holds more samples than allowed.
 ///

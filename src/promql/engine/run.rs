@@ -84,13 +84,21 @@ fn on_big_stack<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-fn parsed(text: &str, time: QueryTime, options: &QueryOptions) -> Result<Expr, QueryError> {
-    let mut expr = parse(text, &options.features).map_err(|e| QueryError {
+/// Parses an expression, the error as [`run`] would give it.
+///
+/// # Errors
+/// If the text is no expression.
+pub fn parse_query(text: &str, options: &QueryOptions) -> Result<Expr, QueryError> {
+    parse(text, &options.features).map_err(|e| QueryError {
         kind: ErrorKind::BadData,
         message: e.api_message(text),
         span: Some(e.span),
         hint: e.hint,
-    })?;
+    })
+}
+
+fn parsed(text: &str, time: QueryTime, options: &QueryOptions) -> Result<Expr, QueryError> {
+    let mut expr = parse_query(text, options)?;
     if let QueryTime::Range { step, .. } = time {
         let kind = expr.value_type();
         if !matches!(kind, ValueType::Scalar | ValueType::Vector) {
