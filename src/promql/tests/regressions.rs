@@ -24,9 +24,9 @@ fn store(series: &[SeriesOf]) -> MemoryStore {
         let labels: Labels = parse_metric(labels).expect("labels");
         for at in *samples {
             let (t, sample) = match at {
-                At::Float(t, v) => (*t, MemorySample::Float(*v)),
-                At::Stale(t) => (*t, MemorySample::Float(stale_nan())),
-                At::Histogram(t, n) => {
+                Float(t, v) => (*t, MemorySample::Float(*v)),
+                Stale(t) => (*t, MemorySample::Float(stale_nan())),
+                Histogram(t, n) => {
                     let h = FloatHistogram {
                         count: *n,
                         sum: *n,
@@ -59,12 +59,12 @@ fn answer(series: &[SeriesOf], text: &str, time: QueryTime, show: Show) -> Strin
         Err(e) => return format!("error: {}", e.message),
     };
     match show {
-        Show::Peak => return result.stats.peak_samples.to_string(),
-        Show::Reads => return result.stats.samples_read.to_string(),
-        Show::Annotations => {
+        Peak => return result.stats.peak_samples.to_string(),
+        Reads => return result.stats.samples_read.to_string(),
+        Annotations => {
             return result.annotations.iter().map(|a| a.render(text)).collect::<Vec<_>>().join("; ");
         }
-        Show::Value => {}
+        Values => {}
     }
     let out: Vec<String> = match &result.value {
         Value::Vector(v) => v

@@ -14,7 +14,7 @@ use crate::value::{Hist, Metric, Notes, Sample, set_label, text_of, value_of, wi
 
 /// What series must have in common to meet.
 pub fn signature(metric: &Metric, matching: &VectorMatching) -> Metric {
-    if matching.on { matched(metric, matching) } else { matched(metric, matching) }
+    matched(metric, matching)
 }
 
 /// The labels a match is made by.

@@ -336,8 +336,17 @@ fn bucket_fraction(lower: f64, upper: f64, buckets: &mut [(f64, f64)]) -> f64 {
         }
         rank = x.1;
     }
-    let [l, u] = ranks.map(|r| r.filter(|r| !(*r > count)).unwrap_or(count));
+    let [l, u] = ranks.map(|r| no_more_than(r, count));
     (u - l) / count
+}
+
+/// A rank, the whole count where there is none or it is above.
+fn no_more_than(rank: Option<f64>, count: f64) -> f64 {
+    match rank {
+        Some(r) if r > count => count,
+        Some(r) => r,
+        None => count,
+    }
 }
 
 fn native_quantile(q: f64, h: &FloatHistogram, name: &str, span: Span) -> (f64, Notes) {
@@ -439,7 +448,7 @@ fn native_fraction(lower: f64, upper: f64, h: &FloatHistogram, name: &str, span:
     let (mut count, mut rank) = (0.0, 0.0);
     let mut ranks = [None, None];
     let mut it = h.all_bucket_iter();
-    while let Some(mut b) = it.next() {
+    for mut b in it.by_ref() {
         count += b.count;
         let zero = b.lower <= 0.0 && b.upper >= 0.0;
         if zero {
@@ -485,7 +494,7 @@ fn native_fraction(lower: f64, upper: f64, h: &FloatHistogram, name: &str, span:
     } else {
         count = h.count;
     }
-    let [l, u] = ranks.map(|r| r.filter(|r| !(*r > count)).unwrap_or(count));
+    let [l, u] = ranks.map(|r| no_more_than(r, count));
     ((u - l) / h.count, notes)
 }
 

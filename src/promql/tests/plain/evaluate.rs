@@ -92,6 +92,9 @@ pub struct Step<'a> {
 
 pub type Outcome = Result<(Vec<Sample>, Notes), String>;
 
+/// What is done at each step: time and inputs to samples.
+type StepFunction<'f, 'a> = dyn FnMut(&mut Evaluator<'a>, i64, Vec<Vec<Sample>>) -> Outcome + 'f;
+
 /// Evaluates over one grid.
 pub struct Evaluator<'a> {
     pub query: &'a Query<'a>,
@@ -252,7 +255,7 @@ impl<'a> Evaluator<'a> {
         &mut self,
         inputs: &[&Node],
         matching: Option<&VectorMatching>,
-        f: &mut dyn FnMut(&mut Self, i64, Vec<Vec<Sample>>) -> Outcome,
+        f: &mut StepFunction<'_, 'a>,
     ) -> Result<(Matrix, Notes), String> {
         let before = self.current;
         let mut notes = Notes::default();

@@ -335,17 +335,13 @@ impl Grammar<'_> {
             let word = if self.r.one_in(15) { " smoothed" } else { "" };
             return format!("{s}{word}{}", self.modifiers());
         }
-        for _ in 0..20 {
-            let text = match self.r.below(10) {
-                0 => format!("-{}", self.vector(depth - 1)),
-                1 => format!("({})", self.vector(depth - 1)),
-                2 | 3 => self.aggregation(depth),
-                4 | 5 => self.binary(depth),
-                6 => self.vector(0),
-                _ => self.call(depth),
-            };
-            return text;
+        match self.r.below(10) {
+            0 => format!("-{}", self.vector(depth - 1)),
+            1 => format!("({})", self.vector(depth - 1)),
+            2 | 3 => self.aggregation(depth),
+            4 | 5 => self.binary(depth),
+            6 => self.vector(0),
+            _ => self.call(depth),
         }
-        self.vector(0)
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! `TSDBCTL_RANDOM_CASES` sets the number of cases, `TSDBCTL_RANDOM_SEED` the first seed.
 
+#![allow(clippy::print_stderr)]
+
 mod aggregations;
 mod binary;
 mod compare;

@@ -689,7 +689,10 @@ fn regression(f: &[(i64, f64)], origin: i64) -> (f64, f64) {
     (slope, y / n - slope * x / n)
 }
 
-fn sum_histograms(h: &[(i64, Hist)]) -> (Result<FloatHistogram, HistogramError>, bool) {
+/// A sum or average, and whether bounds were reconciled on the way.
+type Folded = (Result<FloatHistogram, HistogramError>, bool);
+
+fn sum_histograms(h: &[(i64, Hist)]) -> Folded {
     let mut reconciled = false;
     let mut sum = (*h[0].1).clone();
     let mut c = None;
@@ -711,7 +714,7 @@ fn sum_histograms(h: &[(i64, Hist)]) -> (Result<FloatHistogram, HistogramError>,
     (Ok(sum), reconciled)
 }
 
-fn average_histograms(h: &[(i64, Hist)]) -> (Result<FloatHistogram, HistogramError>, bool) {
+fn average_histograms(h: &[(i64, Hist)]) -> Folded {
     let mut reconciled = false;
     let mut sum = (*h[0].1).clone();
     let mut c: Option<FloatHistogram> = None;
@@ -772,11 +775,7 @@ fn average_histograms(h: &[(i64, Hist)]) -> (Result<FloatHistogram, HistogramErr
     (Ok(out), reconciled)
 }
 
-fn fold_histograms(
-    w: &Window,
-    step: &Step,
-    fold: fn(&[(i64, Hist)]) -> (Result<FloatHistogram, HistogramError>, bool),
-) -> Outcome {
+fn fold_histograms(w: &Window, step: &Step, fold: fn(&[(i64, Hist)]) -> Folded) -> Outcome {
     let (name, span) = (w.name(), step.spans[0]);
     let (result, reconciled) = fold(w.histograms);
     let mut notes = Notes::default();
