@@ -92,7 +92,7 @@ impl Chart {
         }
         let (start, end) = (grid.start, grid.end().max(grid.start + 1));
         let left_out = series.len() - lines.len();
-        let common = if common.is_empty() { String::new() } else { result.labels(&common).to_string() };
+        let common = if common.is_empty() { String::new() } else { result.labels(&common).selector_text() };
         Some(Self { lines, common, left_out, start, end, low, high })
     }
 
@@ -160,7 +160,7 @@ impl Chart {
 
 fn name(result: &QueryResult, labels: &SymLabels, common: &[(Sym, Sym)]) -> String {
     let own: Vec<(Sym, Sym)> = labels.iter().filter(|pair| !common.contains(pair)).copied().collect();
-    result.labels(&own).to_string()
+    result.labels(&own).selector_text()
 }
 
 fn chart(result: &QueryResult) -> anyhow::Result<Chart> {

@@ -85,6 +85,18 @@ impl Labels {
         self.0.retain(|l| keep(l));
     }
 
+    /// The set as a selector would name it: `up{job="node"}`; as [`Labels`]' display where the metric name is
+    /// absent or cannot stand in front.
+    pub fn selector_text(&self) -> String {
+        let name = self.get(METRIC_NAME);
+        if !is_legacy_metric_name(name) {
+            return self.to_string();
+        }
+        let mut rest = self.clone();
+        rest.remove(METRIC_NAME);
+        if rest.is_empty() { name.to_string() } else { format!("{name}{rest}") }
+    }
+
     /// The labels in name order.
     pub fn iter(&self) -> std::slice::Iter<'_, Label> {
         self.0.iter()
@@ -180,6 +192,18 @@ mod tests {
         ];
         for (pairs, want) in cases {
             assert_eq!(Labels::from_pairs(pairs.iter().copied()).to_string(), *want);
+        }
+    }
+
+    #[test]
+    fn a_selector_has_its_name_in_front_where_it_can() {
+        for (pairs, want) in [
+            (vec![("__name__", "up"), ("job", "a")], r#"up{job="a"}"#),
+            (vec![("__name__", "up")], "up"),
+            (vec![("job", "a")], r#"{job="a"}"#),
+            (vec![("__name__", "a.b")], r#"{__name__="a.b"}"#),
+        ] {
+            assert_eq!(Labels::from_pairs(pairs).selector_text(), want);
         }
     }
 
