@@ -13,7 +13,9 @@ use super::check_samples;
 use super::column::Column;
 use super::element::changes_schema;
 use super::error::QueryError;
-use super::operator::{Eval, Operator, Report, SeriesList, drain, set_label, without_metadata};
+use super::operator::{
+    Eval, Operator, Report, SeriesList, drain, earlier_error_first, set_label, without_metadata,
+};
 use super::options::StepGrid;
 use crate::functions::binary::{BinaryKernel, Outcome, SampleOut, SampleRef, StepIssues};
 use crate::parser::ast::{Cardinality, VectorMatching};
@@ -334,7 +336,10 @@ impl Operator for Join {
             (many_list, one_list, one_columns, None)
         } else {
             let many_list = self.lhs.open(ev)?;
-            let (one_list, one_columns) = drain(self.rhs.as_mut(), ev)?;
+            let (one_list, one_columns) = match drain(self.rhs.as_mut(), ev) {
+                Ok(one) => one,
+                Err(e) => return Err(earlier_error_first(e, self.lhs.as_mut(), ev)),
+            };
             (many_list, one_list, one_columns, None::<Vec<Column>>)
         };
         debug_assert!(many_columns.is_none());

@@ -7,7 +7,7 @@ use tsdbctl_storage::{Annotation, Annotations, Control, ReadStats};
 
 use super::account::StepStats;
 use super::column::Column;
-use super::error::QueryError;
+use super::error::{ErrorKind, QueryError};
 use super::options::{QueryOptions, StepGrid};
 
 /// The label sets of an operator's output, in output order, packed into one arena.
@@ -263,6 +263,21 @@ pub fn constant_as_one(mut values: Vec<f64>) -> Vec<f64> {
         values.truncate(1);
     }
     values
+}
+
+/// The error to report where a later operand failed: upstream evaluates the `earlier` one to the end before, so one of
+/// its own comes first.
+pub fn earlier_error_first(error: QueryError, earlier: &mut dyn Operator, ev: &mut Eval) -> QueryError {
+    if error.kind != ErrorKind::Execution {
+        return error;
+    }
+    loop {
+        match earlier.next(ev) {
+            Ok(Some(column)) => ev.recycle(column),
+            Ok(None) => return error,
+            Err(first) => return first,
+        }
+    }
 }
 
 /// Evaluates an input to the end and keeps its columns.

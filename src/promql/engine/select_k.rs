@@ -9,7 +9,7 @@ use super::check_samples;
 use super::column::Column;
 use super::error::QueryError;
 use super::grouping::{Grouping, Groups};
-use super::operator::{Eval, Operator, Report, SeriesList};
+use super::operator::{Eval, Operator, Report, SeriesList, earlier_error_first};
 use super::options::StepGrid;
 use crate::functions::order::{Heap, HeapOrder, sort_heap};
 use crate::parser::ast::AggregateOp;
@@ -250,7 +250,11 @@ impl Operator for SelectK {
         self.first_member = vec![usize::MAX; self.groups.series.len()];
         self.series = list;
         let steps = self.grid().steps;
-        if !self.check_param(ev)? {
+        let selects = match self.check_param(ev) {
+            Ok(selects) => selects,
+            Err(e) => return Err(earlier_error_first(e, self.input.as_mut(), ev)),
+        };
+        if !selects {
             while let Some(column) = self.input.next(ev)? {
                 ev.recycle(column);
             }

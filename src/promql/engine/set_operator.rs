@@ -7,7 +7,7 @@ use super::column::Column;
 use super::error::QueryError;
 use super::join::MatchIds;
 use super::merge_labels::LabelMerger;
-use super::operator::{Eval, Operator, Report, SeriesList};
+use super::operator::{Eval, Operator, Report, SeriesList, earlier_error_first};
 use super::options::StepGrid;
 use crate::parser::ast::{BinaryOp, VectorMatching};
 
@@ -89,7 +89,10 @@ impl Operator for SetOperator {
     fn open(&mut self, ev: &mut Eval) -> Result<SeriesList, QueryError> {
         let mut ids = MatchIds::new(ev, &self.matching);
         let left = self.lhs.open(ev)?;
-        let right = self.rhs.open(ev)?;
+        let right = match self.rhs.open(ev) {
+            Ok(right) => right,
+            Err(e) => return Err(earlier_error_first(e, self.lhs.as_mut(), ev)),
+        };
         self.lhs_ids = ids.of_all(&left);
         self.rhs_ids = ids.of_all(&right);
         self.words = self.grid().steps.div_ceil(64);
@@ -104,7 +107,12 @@ impl Operator for SetOperator {
             return Ok(self.merge(ev, list));
         }
         let mut i = 0;
-        while let Some(column) = self.rhs.next(ev)? {
+        loop {
+            let column = match self.rhs.next(ev) {
+                Ok(Some(column)) => column,
+                Ok(None) => break,
+                Err(e) => return Err(earlier_error_first(e, self.lhs.as_mut(), ev)),
+            };
             self.counts.gather(&column);
             Self::mark(&mut self.present, self.words, self.rhs_ids[i], &column);
             ev.recycle(column);

@@ -157,6 +157,28 @@ fn what_was_once_wrong() {
             Values,
             "error: vector cannot contain metrics with the same labelset",
         ),
+        // Of two operands that cannot be evaluated the first is reported, and before a wrong parameter.
+        (
+            both,
+            r#"label_replace({__name__=~"a|b"}, "__name__", "c", "", "") + on () ({i="1"} - on () {i="1"})"#,
+            NOW,
+            Values,
+            "error: vector cannot contain metrics with the same labelset",
+        ),
+        (
+            both,
+            r#"label_replace({__name__=~"a|b"}, "__name__", "c", "", "") and ({i="1"} - on () {i="1"})"#,
+            NOW,
+            Values,
+            "error: vector cannot contain metrics with the same labelset",
+        ),
+        (
+            both,
+            r#"topk(NaN, label_replace({__name__=~"a|b"}, "__name__", "c", "", ""))"#,
+            NOW,
+            Values,
+            "error: vector cannot contain metrics with the same labelset",
+        ),
         // Each value of φ has its series.
         (
             buckets,
