@@ -14,7 +14,7 @@ pub enum Compression {
     Zstd,
 }
 
-/// No record is that long; a zstd frame that says otherwise is not unpacked any further.
+/// No record is longer; what says otherwise is not unpacked, or no further.
 const MAX_RECORD_BYTES: usize = 1 << 30;
 /// Snappy's densest element: 3 bytes for 64.
 const SNAPPY_MAX_RATIO: usize = 22;
@@ -64,10 +64,13 @@ impl Unpacker {
         out: &mut Vec<u8>,
     ) -> Result<(), String> {
         match compression {
+            Compression::None if packed.len() > MAX_RECORD_BYTES => {
+                return Err(format!("a record of {} bytes", packed.len()));
+            }
             Compression::None => out.extend_from_slice(packed),
             Compression::Snappy => {
                 let len = snap::raw::decompress_len(packed).map_err(|e| e.to_string())?;
-                if len > packed.len().saturating_mul(SNAPPY_MAX_RATIO) {
+                if len > packed.len().saturating_mul(SNAPPY_MAX_RATIO) || len > MAX_RECORD_BYTES {
                     return Err(format!("snappy: {} bytes cannot hold {len}", packed.len()));
                 }
                 let start = out.len();

@@ -2,6 +2,7 @@
 
 use crate::compression::{Compression, Unpacker, first_byte};
 use crate::page::{FragmentKind, PAGE_BYTES, Place, read_place};
+use crate::record::RecordType;
 
 /// A record that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,7 +122,20 @@ impl<'a> SegmentReader<'a> {
     ) -> Result<bool, BadRecord> {
         let start = out.len();
         let packed = data.unwrap_or(&self.parts);
-        self.unpacker.unpack(how, packed, out).map(|()| true).map_err(|reason| {
+        let unpacker = &mut self.unpacker;
+        let mut unpacked = unpacker.unpack(how, packed, out);
+        // A type that is not known is a newer server's, and passed over. But no checksum covers the bits that tell the
+        // compression.
+        if unpacked.is_ok() && how == Compression::None && RecordType::of(packed).is_none() {
+            let was_packed = [Compression::Snappy, Compression::Zstd].into_iter().find(|how| {
+                let mut record = Vec::new();
+                unpacker.unpack(*how, packed, &mut record).is_ok() && RecordType::of(&record).is_some()
+            });
+            if let Some(how) = was_packed {
+                unpacked = Err(format!("a record packed by {how:?} says that it is not"));
+            }
+        }
+        unpacked.map(|()| true).map_err(|reason| {
             out.truncate(start);
             BadRecord { offset: self.record_offset as u64, reason, torn: false }
         })

@@ -39,9 +39,12 @@ pub fn checkpoint_name(index: u64) -> String {
     format!("checkpoint.{index:08}")
 }
 
-/// A decimal number as Go's `strconv.Atoi` takes it, signs aside.
+/// A decimal number as Go's `strconv.Atoi` takes it, signs aside: of 63 bits.
 fn number(name: &str) -> Option<u64> {
-    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_digit()) { None } else { name.parse().ok() }
+    if !name.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    name.parse().ok().filter(|n| i64::try_from(*n).is_ok())
 }
 
 /// The segments of a directory in order. Other files are ignored.
@@ -151,6 +154,20 @@ mod tests {
         assert_eq!(log.gaps[0].file, at("00000015"));
         assert!(log.gaps[0].reason.contains("the one behind it"), "{}", log.gaps[0].reason);
         assert_eq!(Log::list(&at("nothing")).unwrap(), None);
+    }
+
+    #[test]
+    fn the_highest_numbers_do_not_overflow() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["9223372036854775807", "9223372036854775808", "18446744073709551615", "+1"] {
+            std::fs::write(dir.path().join(name), b"").unwrap();
+        }
+        let log = Log::list(dir.path()).unwrap().unwrap();
+        assert_eq!(log.segments.iter().map(|s| s.index).collect::<Vec<_>>(), [i64::MAX as u64]);
+        std::fs::create_dir(dir.path().join("checkpoint.9223372036854775807")).unwrap();
+        std::fs::create_dir(dir.path().join("checkpoint.18446744073709551615")).unwrap();
+        let log = Log::list(dir.path()).unwrap().unwrap();
+        assert_eq!((log.checkpoint.map(|(i, _)| i), log.segments.len()), (Some(i64::MAX as u64), 0));
     }
 
     #[test]
