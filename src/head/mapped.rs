@@ -205,11 +205,19 @@ impl Scan<'_> {
     /// Whether no sound chunk follows the bad one at `at`.
     fn nothing_behind(&self, at: usize) -> bool {
         let used = self.bytes.iter().rposition(|b| *b != 0).map_or(0, |p| p + 1);
+        let mut tried = 0usize;
         (at + 1..used.saturating_sub(MAX_CHUNK_META - 1)).all(|start| {
-            let mut probe = Scan { bytes: self.bytes, file: self.file, at: start };
             // The upper bits of a reference and of a length are zero: few places get as far as a checksum.
-            let plausible = self.bytes[start..start + 3] == [0, 0, 0] && self.bytes[start + 24] & 0x78 == 0;
-            !plausible || !matches!(probe.next(), Ok(Some(_)))
+            if self.bytes[start..start + 3] != [0, 0, 0] || self.bytes[start + 24] & 0x78 != 0 {
+                return true;
+            }
+            let claimed = Cursor::new(&self.bytes[start + 25..]).uvarint().unwrap_or(0) as usize;
+            if claimed <= self.bytes.len() - start {
+                tried += claimed;
+            }
+            // In a file made so that each place claims much, the search ends: that is no torn end.
+            let mut probe = Scan { bytes: self.bytes, file: self.file, at: start };
+            tried <= self.bytes.len().saturating_mul(16) && !matches!(probe.next(), Ok(Some(_)))
         })
     }
 }

@@ -317,6 +317,8 @@ struct Router<'a> {
     role: Role,
     v2: bool,
     place: (u32, u64),
+    /// What of the record is left out because it is not known.
+    left_out: Option<String>,
 }
 
 impl Router<'_> {
@@ -473,6 +475,10 @@ impl Visitor for Router<'_> {
         }
         let value = Value::FloatHistogram(Box::new(entry.value));
         self.value(entry.series, entry.timestamp_ms, entry.start_timestamp_ms, value);
+    }
+
+    fn unknown_schema(&mut self, _: u64, schema: i32) {
+        self.left_out = Some(format!("a histogram of schema {schema}, which is not known"));
     }
 
     fn tombstone(&mut self, entry: TombstoneEntry) {
@@ -650,6 +656,7 @@ pub fn replay(
             role: Role::Log,
             v2: false,
             place: (0, 0),
+            left_out: None,
         };
         let (out, batches) = sync_channel::<Batch>(WAITING);
         let (back, empties) = sync_channel::<Batch>(8);
@@ -741,8 +748,11 @@ fn route(
             router.place = (batch.source as u32, *offset);
             if source.role == Role::Snapshot {
                 router.snapshot(record).map_err(|reason| router.unusable(source, *offset, reason))?;
-            } else if let Err(e) = decode(record, router) {
-                losses.at(&source.path, *offset, e.to_string())?;
+                continue;
+            }
+            let decoded = decode(record, router).map_err(|e| e.to_string());
+            if let Some(reason) = router.left_out.take().or(decoded.err()) {
+                losses.at(&source.path, *offset, reason)?;
             }
         }
         if let Some(bad) = batch.bad.take() {

@@ -832,3 +832,19 @@ fn a_budget_holds_for_labels_of_series_without_samples_too() {
         assert_eq!(control.budget.used(), 0);
     }
 }
+
+#[test]
+fn a_histogram_of_a_schema_that_is_not_known_is_told_as_in_a_block() {
+    let odd = Histogram { schema: 60, count: 1, ..Histogram::default() };
+    let mut histogram = Vec::new();
+    encode::histograms(&mut histogram, &[entry(1, 20, odd)]);
+    let dir = log(&[series(&[(1, "a")]), histogram, samples(&[(1, 30, 3.0)])], &[]);
+    let Err(StorageError::Corrupt(loss)) = open(dir.path(), &HeadOptions::default()) else {
+        panic!("no error")
+    };
+    assert_eq!(loss.file, dir.path().join("wal/00000000"));
+    assert!(loss.offset > 0 && loss.reason.starts_with("a histogram of schema 60"), "{}", loss.reason);
+    let head = open(dir.path(), &HeadOptions { tolerant: true, ..Default::default() }).unwrap();
+    assert_eq!(read(&head, 0, 99), found(&[("a", &[(30, 3.0)])]));
+    assert_eq!(head.losses().len(), 1);
+}
