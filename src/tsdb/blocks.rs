@@ -84,6 +84,7 @@ impl Listing {
     pub(crate) fn of(dir: &Path, tolerant: bool) -> Result<Self, StorageError> {
         let mut listing = Self::default();
         let mut all = Vec::new();
+        let mut damaged = Vec::new();
         for entry in file::read_dir(dir)?.into_iter().filter(|e| e.is_dir && is_ulid(&e.name)) {
             listing.seen.insert(entry.name.clone());
             match BlockEntry::read(&entry.path) {
@@ -92,15 +93,19 @@ impl Listing {
                 Err(StorageError::File(e))
                     if e.is_not_found()
                         && !file::exists(&entry.path.join(tsdbctl_block::index::FILE_NAME)) => {}
-                Err(e) if tolerant => listing.losses.push(match e {
-                    StorageError::Corrupt(loss) => loss,
-                    e => Loss { file: entry.path.join(META), offset: 0, reason: e.to_string() },
-                }),
-                Err(e) => return Err(e),
+                Err(e) => damaged.push((entry, e)),
             }
         }
         let parents: HashSet<String> =
             all.iter().flat_map(|b| b.meta.compaction.parents.iter().map(|p| p.ulid.clone())).collect();
+        // A damaged block that another one was compacted from is not missed.
+        for (entry, e) in damaged.into_iter().filter(|(entry, _)| !parents.contains(&entry.name)) {
+            listing.losses.push(match e {
+                e if !tolerant => return Err(e),
+                StorageError::Corrupt(loss) => loss,
+                e => Loss { file: entry.path.join(META), offset: 0, reason: e.to_string() },
+            });
+        }
         for block in all {
             if parents.contains(&block.meta.ulid) || block.meta.compaction.deletable {
                 listing.superseded.push(block);
@@ -237,6 +242,26 @@ mod tests {
         }
         assert_eq!(end(&[], true), 100);
         assert_eq!(Listing::default().in_order_end(), i64::MIN);
+    }
+
+    #[test]
+    fn a_damaged_block_is_no_error_if_another_one_replaced_it() {
+        let dir = tsdbctl_testkit::scratch();
+        put(dir.path(), IDS[0], (0, 100), &serde_json::json!({}));
+        put(dir.path(), IDS[1], (100, 200), &serde_json::json!({}));
+        let broken = dir.path().join(IDS[0]).join(META);
+        std::fs::write(&broken, "{").unwrap();
+        let error = Listing::of(dir.path(), false).map(|l| l.live.len()).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{}: at byte ", broken.display())), "{error}");
+        assert_eq!(Listing::of(dir.path(), true).unwrap().losses.len(), 1);
+        put(
+            dir.path(),
+            IDS[2],
+            (0, 200),
+            &serde_json::json!({ "parents": [{ "ulid": IDS[0] }, { "ulid": IDS[1] }] }),
+        );
+        let listing = Listing::of(dir.path(), false).unwrap();
+        assert_eq!((listing.live.len(), listing.superseded.len(), listing.losses.len()), (1, 1, 0));
     }
 
     #[test]

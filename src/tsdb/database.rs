@@ -41,8 +41,11 @@ struct HeadDir {
 impl HeadDir {
     /// Whether samples up to `maxt` may be in the head.
     fn may_have(&self, maxt: i64) -> bool {
-        let has_late =
-            || file::read_dir(&self.dir.join("wbl")).is_ok_and(|files| files.iter().any(|f| f.size > 0));
+        let has_late = || match file::read_dir(&self.dir.join("wbl")) {
+            Ok(files) => files.iter().any(|f| f.size > 0),
+            // What else is wrong with it will be met when it is opened.
+            Err(e) => !e.is_not_found(),
+        };
         file::is_dir(&self.dir.join("wal")) && (maxt >= self.min_valid_time || has_late())
     }
 }
