@@ -9,7 +9,7 @@ use super::absent::Absent;
 use super::aggregate::Aggregate;
 use super::count_values::CountValues;
 use super::element::{Element, ElementKind, NameRule, changes_schema};
-use super::error::QueryError;
+use super::error::{ErrorKind, QueryError};
 use super::grouping::Grouping;
 use super::histogram_functions::{HistogramFunction, HistogramKind};
 use super::info::Info;
@@ -744,7 +744,14 @@ impl<'a> Planner<'a> {
         let inner_scope =
             Scope { grid: StepGrid { start, step, steps }, is_range: start != end, in_param: scope.in_param };
         let outer = Outer::Subquery { offset: s.time.offset, range: s.range, at };
-        let inner = self.within(outer, |p| p.build(&s.expr, &inner_scope))?;
+        let inner = match self.within(outer, |p| p.build(&s.expr, &inner_scope)) {
+            // Nothing of a subquery without steps is evaluated, so nothing is wrong with it either.
+            Err(e) if empty && e.kind == ErrorKind::Execution => {
+                let nothing = NumberLiteral { value: 0.0, is_duration: false, span: s.span };
+                self.build(&Expr::Number(nothing), &inner_scope)?
+            }
+            inner => inner?,
+        };
         Ok(Subquery { inner, empty, offset: s.time.offset, range: s.range, total: 0 })
     }
 

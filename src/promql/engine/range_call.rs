@@ -14,7 +14,9 @@ use super::column::Column;
 use super::error::QueryError;
 use super::leaf::{Leaf, RangeWork, Work};
 use super::merge_labels::SAME_LABELSET;
-use super::operator::{Eval, Operator, Report, SeriesList, constant_as_one, drain_scalar, without_metadata};
+use super::operator::{
+    Eval, Operator, Report, SeriesList, constant_as_one, drain_scalar, earlier_error_first, without_metadata,
+};
 use super::options::StepGrid;
 use super::selector::{Source, series_names};
 use crate::functions::windows::{RangeFunction, Scratch, SeriesInfo, WindowStats};
@@ -242,8 +244,10 @@ impl RangeCall {
         let mut out = ev.column(self.grid.steps)?;
         let (rank, annotations) = (self.rank, &mut ev.annotations);
         let mut note = |a: Annotation| annotations.add(rank, a);
-        let stats = work.evaluate(&info, &mut state.samples, &mut state.scratch, &mut out, &mut note)?;
-        Ok(Some((out, stats)))
+        match work.evaluate(&info, &mut state.samples, &mut state.scratch, &mut out, &mut note) {
+            Ok(stats) => Ok(Some((out, stats))),
+            Err(e) => Err(earlier_error_first(e.into(), subquery.inner.as_mut(), ev)),
+        }
     }
 }
 
@@ -271,7 +275,13 @@ impl Operator for RangeCall {
             self.state.series = inner;
         }
         for scalar in &mut self.scalars {
-            self.state.args.push(constant_as_one(drain_scalar(scalar.as_mut(), ev)?));
+            let values = match (drain_scalar(scalar.as_mut(), ev), &mut self.input) {
+                (Err(e), RangeInput::Subquery(s)) if !s.empty => {
+                    return Err(earlier_error_first(e, s.inner.as_mut(), ev));
+                }
+                (values, _) => values?,
+            };
+            self.state.args.push(constant_as_one(values));
         }
         let modifier = if self.anchored { "anchored" } else { "smoothed" };
         let allowed: &[&str] = if self.anchored {
@@ -328,7 +338,11 @@ impl Operator for RangeCall {
             && !out.is_empty()
         {
             if self.state.seen[owner] {
-                return Err(QueryError::execution(SAME_LABELSET).at(self.call_span));
+                let error = QueryError::execution(SAME_LABELSET).at(self.call_span);
+                return Err(match &mut self.input {
+                    RangeInput::Subquery(s) => earlier_error_first(error, s.inner.as_mut(), ev),
+                    RangeInput::Selector(_) => error,
+                });
             }
             self.state.seen[owner] = true;
         }

@@ -118,6 +118,11 @@ fn what_was_once_wrong() {
         (r#"f{i="1"}"#, &[Float(50, 1.0)]),
     ];
     let both: &[SeriesOf] = &[(r#"a{i="1"}"#, &[Float(50, 1.0)]), (r#"b{i="1"}"#, &[Float(51, 1.0)])];
+    let collide_late: &[SeriesOf] = &[
+        (r#"first{i="0"}"#, &[Float(10, 1.0), Float(50, 2.0)]),
+        (r#"a{i="1"}"#, &[Float(50, 1.0)]),
+        (r#"b{i="1"}"#, &[Float(51, 1.0)]),
+    ];
     let buckets: &[SeriesOf] = &[
         (r#"b_bucket{le="1"}"#, &[Float(50, 1.0), Float(80, 1.0)]),
         (r#"b_bucket{le="+Inf"}"#, &[Float(50, 2.0), Float(80, 2.0)]),
@@ -179,6 +184,16 @@ fn what_was_once_wrong() {
             Values,
             "error: vector cannot contain metrics with the same labelset",
         ),
+        // A subquery is evaluated to its end before anything else.
+        (
+            collide_late,
+            r#"double_exponential_smoothing(abs({__name__=~"a|b|first"})[1m:10s], 0, 0.5)"#,
+            NOW,
+            Values,
+            "error: vector cannot contain metrics with the same labelset",
+        ),
+        // Nothing of one without steps is.
+        (line, r#"sum_over_time(count_values("", c)[5s:30s])"#, QueryTime::Instant(50_000), Values, ""),
         // Each value of φ has its series.
         (
             buckets,
