@@ -848,3 +848,48 @@ fn a_histogram_of_a_schema_that_is_not_known_is_told_as_in_a_block() {
     assert_eq!(read(&head, 0, 99), found(&[("a", &[(30, 3.0)])]));
     assert_eq!(head.losses().len(), 1);
 }
+
+#[test]
+fn times_at_the_ends_of_all_and_labels_without_measure_are_read() {
+    let ends = [i64::MIN + 1, i64::MIN / 4 + 5, -5, 0, i64::MAX / 4 - 5, i64::MAX];
+    let floats = |step: i64| -> Vec<(u64, i64, f64)> {
+        ends.iter().map(|t| (1, t.saturating_add(step), *t as f64)).collect()
+    };
+    let h = Histogram { count: 1, sum: 1.0, ..Histogram::default() };
+    let (mut histograms, mut v2) = (Vec::new(), Vec::new());
+    encode::histograms(&mut histograms, &ends.map(|t| entry(2, t, h.clone())));
+    encode::samples_v2(&mut v2, &ends.map(|t| SampleEntry { start_timestamp_ms: t, ..entry(3, t, 1.0) }));
+    let pairs: Vec<(String, String)> = (0..1000)
+        .map(|i| (format!("label_{i:04}"), if i == 7 { "x".repeat(3 << 20) } else { i.to_string() }))
+        .chain([("__name__".to_string(), "many".to_string())])
+        .collect();
+    let many = Labels::from_pairs(pairs);
+    let mut wide = Vec::new();
+    encode::series(&mut wide, [(4, &many)]);
+    let dir = log(
+        &[
+            series(&[(1, "a"), (2, "b"), (3, "c")]),
+            wide,
+            samples(&floats(0)),
+            histograms,
+            v2,
+            samples(&[(4, 5, 5.0)]),
+            tombstone(1, i64::MIN, -6),
+            tombstone(2, 1, i64::MAX),
+        ],
+        &[samples(&floats(-1)), samples(&floats(1))],
+    );
+    let low = i64::MIN / 4 + 5;
+    let high = i64::MAX / 4 - 5;
+    let head = open(dir.path(), &HeadOptions::default()).unwrap();
+    assert_eq!(head.times(), Some((i64::MIN, i64::MAX)));
+    assert_eq!(newest_sample_time(dir.path(), &Control::default()).unwrap(), Some(i64::MAX));
+    let got = read(&head, i64::MIN, i64::MAX);
+    let times = |name: &str| -> Vec<i64> {
+        got.iter().filter(|(n, _)| n == name).flat_map(|(_, s)| s.iter().map(|(t, _)| *t)).collect()
+    };
+    assert_eq!(times("a"), [-5, -4, -1, 0, 1, high - 1, high, high + 1]);
+    assert_eq!(times("b"), [low, -5, 0]);
+    assert_eq!(times("c"), [low, -5, 0, high]);
+    assert_eq!(times("many"), [5]);
+}
