@@ -1,24 +1,26 @@
 //! One block directory, opened.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
+use tsdbctl_platform::file::{self, FileError};
 use tsdbctl_storage::{Control, StorageError};
 
-use crate::index::Index;
+use crate::index::{self, Index};
 use crate::meta::BlockMeta;
 use crate::querier::BlockQuerier;
 use crate::segment::Segments;
 use crate::tombstones::Tombstones;
 
-/// An open block. Only `meta.json`, the index's table of contents and the tombstones are read up front.
+/// An open block. Only `meta.json`, the index's table of contents and the tombstones are read up front; the chunk files
+/// are mapped, so that all of it stays readable should a running server remove the block.
 #[derive(Debug)]
 pub struct Block {
     dir: PathBuf,
     meta: BlockMeta,
     index: Index,
     tombstones: Tombstones,
-    segments: OnceLock<Segments>,
+    segments: Segments,
 }
 
 impl Block {
@@ -37,7 +39,13 @@ impl Block {
     pub fn open_with_meta(path: &Path, meta: BlockMeta) -> Result<Self, StorageError> {
         let index = Index::open(path, meta.version)?;
         let tombstones = Tombstones::read(path)?;
-        Ok(Self { dir: path.to_owned(), meta, index, tombstones, segments: OnceLock::new() })
+        let segments = Segments::open(path)?;
+        // What is absent may be so because a running server removed the block just now.
+        if (tombstones.is_empty() || segments.is_empty()) && !file::exists(&path.join(index::FILE_NAME)) {
+            let gone = std::io::ErrorKind::NotFound.into();
+            return Err(FileError::new("open block", path, gone).into());
+        }
+        Ok(Self { dir: path.to_owned(), meta, index, tombstones, segments })
     }
 
     /// The block's directory.
@@ -61,15 +69,8 @@ impl Block {
     }
 
     /// The chunk files.
-    ///
-    /// # Errors
-    /// If their directory cannot be listed.
-    pub fn segments(&self) -> Result<&Segments, StorageError> {
-        if let Some(s) = self.segments.get() {
-            return Ok(s);
-        }
-        let listed = Segments::list(&self.dir)?;
-        Ok(self.segments.get_or_init(|| listed))
+    pub fn segments(&self) -> &Segments {
+        &self.segments
     }
 
     /// Time of the newest sample by the index, Unix ms: the block's range may end later. Chunks that are deleted as a

@@ -19,11 +19,18 @@ use crate::cursor::Cursor;
 
 const MAGIC: u32 = 0x85bd_40dd;
 
-/// The chunk files of a block, mapped when first read.
+/// The chunk files of a block, mapped from the start: a running server may remove them while they are read.
 #[derive(Debug)]
 pub struct Segments {
     dir: PathBuf,
-    files: Vec<(PathBuf, OnceLock<Map>)>,
+    files: Vec<File>,
+}
+
+#[derive(Debug)]
+struct File {
+    map: Map,
+    /// Set once the header was found sound.
+    checked: OnceLock<()>,
 }
 
 /// A chunk in its file.
@@ -36,19 +43,22 @@ pub struct StoredChunk<'a> {
 }
 
 impl Segments {
-    /// Lists the chunk files in the `chunks` directory of a block.
+    /// Opens the chunk files in the `chunks` directory of a block; nothing of them is read.
     ///
     /// # Errors
-    /// If the directory cannot be listed; one that does not exist has no files.
-    pub fn list(block_dir: &Path) -> Result<Self, StorageError> {
+    /// If the directory cannot be listed or a file not be mapped; a directory that does not exist has no files.
+    pub fn open(block_dir: &Path) -> Result<Self, StorageError> {
         let dir = block_dir.join("chunks");
         let entries = match file::read_dir(&dir) {
             Ok(entries) => entries,
             Err(e) if e.is_not_found() => Vec::new(),
             Err(e) => return Err(e.into()),
         };
-        let numbered = entries.into_iter().filter(|e| !e.is_dir && e.name.parse::<u64>().is_ok());
-        Ok(Self { dir, files: numbered.map(|e| (e.path, OnceLock::new())).collect() })
+        let mut files = Vec::new();
+        for entry in entries.into_iter().filter(|e| !e.is_dir && e.name.parse::<u64>().is_ok()) {
+            files.push(File { map: Map::open(&entry.path)?, checked: OnceLock::new() });
+        }
+        Ok(Self { dir, files })
     }
 
     /// Number of files.
@@ -62,31 +72,34 @@ impl Segments {
     }
 
     fn map(&self, segment: usize) -> Result<&Map, StorageError> {
-        let Some((path, cell)) = self.files.get(segment) else {
+        let Some(File { map, checked }) = self.files.get(segment) else {
             let reason = format!("the index refers to chunk file {} of {}", segment + 1, self.files.len());
             return Err(Loss { file: self.dir.clone(), offset: 0, reason }.into());
         };
-        if let Some(map) = cell.get() {
+        if checked.get().is_some() {
             return Ok(map);
         }
-        let map = Map::open(path)?;
+        let path = map.path();
         let mut c = Cursor::at(map.bytes(), 0);
         let reason = match (c.be32(), c.u8(), c.take(3)) {
-            (Some(MAGIC), Some(1), Some(_)) => return Ok(cell.get_or_init(|| map)),
+            (Some(MAGIC), Some(1), Some(_)) => {
+                checked.get_or_init(|| ());
+                return Ok(map);
+            }
             (Some(MAGIC), Some(v), Some(_)) => {
                 let reason = format!("chunk file version {v} is not supported, only 1 is");
-                return Err(StorageError::Unsupported { file: path.clone(), reason });
+                return Err(StorageError::Unsupported { file: path.to_owned(), reason });
             }
             (Some(MAGIC) | None, ..) => "chunk file is shorter than its header",
             (Some(_), ..) => "not a chunk file: wrong magic number",
         };
-        Err(Loss { file: path.clone(), offset: 0, reason: reason.to_string() }.into())
+        Err(Loss { file: path.to_owned(), offset: 0, reason: reason.to_string() }.into())
     }
 
     /// The damage at a chunk reference.
     pub fn loss(&self, reference: u64, reason: impl Into<String>) -> Loss {
-        let file = self.files.get((reference >> 32) as usize).map_or(&self.dir, |(path, _)| path);
-        Loss { file: file.clone(), offset: reference & 0xffff_ffff, reason: reason.into() }
+        let file = self.files.get((reference >> 32) as usize).map_or(&*self.dir, |f| f.map.path());
+        Loss { file: file.to_owned(), offset: reference & 0xffff_ffff, reason: reason.into() }
     }
 
     /// Whether a chunk read from the file of `reference` can be trusted: it was not cut short under its map.
@@ -94,8 +107,8 @@ impl Segments {
     /// # Errors
     /// If it was.
     pub fn check_intact(&self, reference: u64) -> Result<(), StorageError> {
-        match self.files.get((reference >> 32) as usize).and_then(|(_, cell)| cell.get()) {
-            Some(map) if map.has_faulted() => {
+        match self.files.get((reference >> 32) as usize) {
+            Some(f) if f.map.has_faulted() => {
                 Err(self.loss(reference, "the file was cut short while it was read").into())
             }
             _ => Ok(()),

@@ -156,7 +156,7 @@ impl BlockSeriesSet {
         out: &mut SampleColumns,
         stats: &mut ReadStats,
     ) -> Result<(), StorageError> {
-        let segments = self.block.segments()?;
+        let segments = self.block.segments();
         let chunk = segments.chunk(meta.reference)?;
         stats.chunks += 1;
         stats.bytes += chunk.data.len() as u64;

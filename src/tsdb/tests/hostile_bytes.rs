@@ -499,3 +499,23 @@ fn records_damaged_before_they_are_framed_are_no_danger() {
         std::fs::write(&file, bytes).unwrap();
     }
 }
+
+#[test]
+fn a_block_that_is_removed_while_it_is_read_stays_readable() {
+    const BLOCK: &str = "01M87K54N0SXWB4EY86VHMY8DV";
+    let scratch = testkit::scratch();
+    let dir = scratch.path().join(BLOCK);
+    copy(&demo(BLOCK), &dir);
+    let control = Control::default();
+    let db = Database::open(std::slice::from_ref(&dir), OpenOptions::default()).unwrap();
+    let querier = db.querier(i64::MIN, i64::MAX, &[], &control).unwrap();
+    // A compaction ends.
+    std::fs::remove_dir_all(&dir).unwrap();
+    let mut symbols = SymbolTable::new();
+    let hints = SelectHints { start: i64::MIN, end: i64::MAX, ..SelectHints::default() };
+    let set = querier.select(&hints, &[], &mut symbols, &control).unwrap();
+    let mut columns = SampleColumns::default();
+    let everything = TimeFilter::all_between(i64::MIN, i64::MAX);
+    set.read(0, &everything, &mut columns, &mut ReadStats::default()).unwrap();
+    assert!(!columns.is_empty());
+}
