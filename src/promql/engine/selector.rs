@@ -159,7 +159,8 @@ impl InstantSelector {
             steps: if self.data.step == 0 { 1 } else { self.data.steps as i64 },
             before: lookback,
             after: if self.source.selector.smoothed { lookback } else { 0 },
-            newest_only: !self.source.selector.smoothed,
+            // Of histograms reduced to count and sum the sample before decides about the hint.
+            newest_only: !self.source.selector.smoothed && !self.source.stats_only,
         }
     }
 

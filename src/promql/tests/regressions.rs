@@ -1,12 +1,20 @@
 //! Answers that were once wrong, found by comparing the engine with the plain evaluator (`tests/plain`).
 
-use tsdbctl_chunk::AppenderOptions;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tsdbctl_chunk::{AppenderOptions, SampleColumns};
 use tsdbctl_model::histogram::BucketSpan;
 use tsdbctl_model::sample::stale_nan;
-use tsdbctl_model::{FloatHistogram, Labels};
+use tsdbctl_model::symbols::SymLabels;
+use tsdbctl_model::{FloatHistogram, Labels, Matcher, SymbolTable};
 use tsdbctl_promql::engine::{self, Features, Points, QueryOptions, QueryTime, Sample, Value};
 use tsdbctl_promql::parser::parse_metric;
-use tsdbctl_storage::{Control, MemorySample, MemoryStore};
+use tsdbctl_storage::querier::SeriesExemplars;
+use tsdbctl_storage::{
+    Control, MemorySample, MemoryStore, Querier, Queryable, ReadStats, SelectHints, SeriesSet, StorageError,
+    TimeFilter,
+};
 
 /// A sample of a case: its time in seconds and what it is.
 #[derive(Clone, Copy)]
@@ -234,5 +242,95 @@ fn what_was_once_wrong() {
     ];
     for (series, text, time, show, want) in cases {
         assert_eq!(answer(series, text, *time, *show), *want, "{text}");
+    }
+}
+
+/// A store that notes whether only the newest sample of each window was asked for.
+struct Noting(MemoryStore, Arc<AtomicBool>);
+
+struct NotingQuerier(Box<dyn Querier>, Arc<AtomicBool>);
+
+struct NotingSet(Box<dyn SeriesSet>, Arc<AtomicBool>);
+
+impl Queryable for Noting {
+    fn querier(
+        &self,
+        mint: i64,
+        maxt: i64,
+        selections: &[Vec<Matcher>],
+        control: &Control,
+    ) -> Result<Box<dyn Querier>, StorageError> {
+        let inner = self.0.querier(mint, maxt, selections, control)?;
+        Ok(Box::new(NotingQuerier(inner, self.1.clone())))
+    }
+}
+
+impl Querier for NotingQuerier {
+    fn select(
+        &self,
+        hints: &SelectHints,
+        matchers: &[Matcher],
+        symbols: &mut SymbolTable,
+        control: &Control,
+    ) -> Result<Box<dyn SeriesSet>, StorageError> {
+        Ok(Box::new(NotingSet(self.0.select(hints, matchers, symbols, control)?, self.1.clone())))
+    }
+
+    fn label_names(&self, matchers: &[Matcher], control: &Control) -> Result<Vec<String>, StorageError> {
+        self.0.label_names(matchers, control)
+    }
+
+    fn label_values(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+        control: &Control,
+    ) -> Result<Vec<String>, StorageError> {
+        self.0.label_values(name, matchers, control)
+    }
+
+    fn exemplars(
+        &self,
+        start: i64,
+        end: i64,
+        selections: &[Vec<Matcher>],
+        control: &Control,
+    ) -> Result<Vec<SeriesExemplars>, StorageError> {
+        self.0.exemplars(start, end, selections, control)
+    }
+}
+
+impl SeriesSet for NotingSet {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn labels(&self, i: usize) -> &SymLabels {
+        self.0.labels(i)
+    }
+
+    fn read(
+        &self,
+        i: usize,
+        filter: &TimeFilter,
+        out: &mut SampleColumns,
+        stats: &mut ReadStats,
+    ) -> Result<(), StorageError> {
+        self.1.store(filter.newest_only, Ordering::Relaxed);
+        self.0.read(i, filter, out, stats)
+    }
+}
+
+#[test]
+fn hints_of_reduced_histograms_come_from_all_samples_of_the_window() {
+    // The chunk of the newest sample does not tell whether the counter was reset in front of it.
+    for (text, newest_only) in
+        [("h", true), ("sum(h)", true), ("histogram_count(h)", false), ("histogram_sum(h + h)", false)]
+    {
+        let noted = Arc::new(AtomicBool::new(false));
+        let data =
+            Noting(store(&[(r#"h{i="1"}"#, &[Histogram(10, 9.0), Histogram(50, 4.0)])]), noted.clone());
+        engine::run(&data, text, NOW, &QueryOptions::default(), &Control::default()).expect(text);
+        assert_eq!(noted.load(Ordering::Relaxed), newest_only, "{text}");
     }
 }
