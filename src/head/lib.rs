@@ -6,7 +6,6 @@
 mod exemplars;
 mod loss;
 pub mod mapped;
-mod merge;
 mod newest;
 mod read;
 mod refs;

@@ -11,6 +11,7 @@ use tsdbctl_model::sample::Exemplar;
 use tsdbctl_model::symbols::{EMPTY, SymLabels};
 use tsdbctl_model::{Matcher, Sym, SymbolTable};
 use tsdbctl_platform::file;
+use tsdbctl_storage::merge::merge_columns;
 use tsdbctl_storage::querier::SeriesExemplars;
 use tsdbctl_storage::{
     Budget, Control, LabelNeeds, Loss, Querier, ReadStats, SelectHints, SeriesSet, StorageError, TimeFilter,
@@ -19,7 +20,6 @@ use tsdbctl_wal::cursor::Cursor;
 use tsdbctl_wal::record::EncodedLabels;
 
 use crate::loss::damaged;
-use crate::merge::{Stream, merge};
 use crate::replay::{HeadOptions, Metadata, Replayed, replay};
 use crate::series::{OutOfOrderChunk, OutOfOrderHead, Series, float_columns, locate};
 
@@ -372,13 +372,13 @@ impl Inner {
             if let [single] = group[..] {
                 self.decode(single, (from, maxt), target, stats)?;
             } else {
-                let mut streams = Vec::with_capacity(group.len());
+                let mut parts = Vec::with_capacity(group.len());
                 for piece in &group {
                     let mut columns = SampleColumns::default();
                     self.decode(piece, (from, maxt), &mut columns, stats)?;
-                    streams.push(Stream::new(columns));
+                    parts.push(columns);
                 }
-                merge(&mut streams, target);
+                merge_columns(&parts, target);
             }
             let last = target.floats.t.last().max(target.histograms.t.last()).copied();
             from = from.max(last.map_or(i64::MIN, |t| t.saturating_add(1)));

@@ -505,6 +505,13 @@ mod tests {
         // `a` runs into `b` at 2: `b` takes over and stays as long as it is not later than `a`.
         assert_eq!(merged(&[a(), b()]), [(1, 1.0), (2, 2.0), (3, 2.0), (4, 1.0), (5, 1.0)]);
         assert_eq!(merged(&[b(), a()]), [(1, 1.0), (2, 2.0), (3, 2.0), (4, 1.0), (5, 1.0)]);
+        // The first source is compared before it goes into the heap, so the others win at their first sample.
+        assert_eq!(merged(&[floats(&[(1, 1.0), (2, 1.0)]), floats(&[(1, 2.0)])]), [(1, 2.0), (2, 1.0)]);
+        assert_eq!(
+            merged(&[floats(&[(1, 1.0), (3, 1.0)]), floats(&[(2, 2.0), (3, 2.0), (4, 2.0)])]),
+            [(1, 1.0), (2, 2.0), (3, 1.0), (4, 2.0)]
+        );
+        assert_eq!(merged(&[floats(&[]), floats(&[(5, 1.0)]), floats(&[])]), [(5, 1.0)]);
         assert_eq!(merged(&[floats(&[]), a()]), [(1, 1.0), (2, 1.0), (4, 1.0), (5, 1.0)]);
         assert_eq!(merged(&[]), []);
     }
@@ -521,6 +528,12 @@ mod tests {
         assert_eq!(
             hints(&[n(&[1, 2, 5]), n(&[3, 4])]),
             [Unknown, NotCounterReset, Unknown, NotCounterReset, Unknown]
+        );
+        let mut late_gauge = n(&[3]);
+        late_gauge.histograms.push(6, histograms(&[6], Gauge).histograms.h[0].clone(), true, 0);
+        assert_eq!(
+            hints(&[n(&[1, 2, 4, 5]), late_gauge]),
+            [Unknown, NotCounterReset, Unknown, Unknown, NotCounterReset, Gauge]
         );
         assert_eq!(hints(&[histograms(&[1, 3], Gauge), histograms(&[2], Gauge)]), [Gauge; 3]);
     }
