@@ -185,12 +185,21 @@ impl Shared {
         let samples = &mut buffers.samples;
         samples.clear();
         let mut read = ReadStats::default();
-        self.set.read(i, &self.filter, samples, &mut read)?;
+        if self.stats_only {
+            // What lies between windows decides about hints too.
+            let filter = TimeFilter::all_between(self.filter.mint(), self.filter.maxt());
+            self.set.read(i, &filter, samples, &mut read)?;
+        } else {
+            self.set.read(i, &self.filter, samples, &mut read)?;
+        }
         if self.filter.mint() < self.bounds.0 || self.filter.maxt() > self.bounds.1 {
             clip(samples, self.bounds.0, self.bounds.1);
         }
         if self.stats_only && !samples.histograms.is_empty() {
-            windows::convert_to_stats_only(&mut samples.histograms);
+            let TimeFilter { first, step, steps, before, .. } = self.filter;
+            let before = before - i64::from(matches!(self.work, Work::Instant(_)));
+            let leaps = windows::Leaps { first, step, steps, before };
+            windows::convert_to_stats_only(&mut samples.histograms, Some(leaps));
         }
         let bytes = samples.bytes();
         if bytes > buffers.held {

@@ -89,7 +89,7 @@ impl Source {
             leaf::clip(samples, self.bounds.0, self.bounds.1);
         }
         if self.stats_only && !samples.histograms.is_empty() {
-            windows::convert_to_stats_only(&mut samples.histograms);
+            windows::convert_to_stats_only(&mut samples.histograms, None);
         }
         Ok(())
     }

@@ -711,9 +711,39 @@ fn stats_only_histograms_know_their_resets_and_lose_their_buckets() {
     ] {
         h.push(t, Arc::new(hist), true, 0);
     }
-    convert_to_stats_only(&mut h);
+    convert_to_stats_only(&mut h, None);
     let hints: Vec<_> = h.h.iter().map(|h| h.counter_reset_hint).collect();
     assert_eq!(hints, [Unknown, NotCounterReset, CounterReset, Gauge, NotCounterReset]);
     assert!(h.h.iter().all(|h| h.positive_buckets.is_empty() && h.zero_threshold == 0.0));
     assert_eq!(h.h[1].sum, 12.0);
+}
+
+#[test]
+fn the_sample_a_leap_lands_on_has_no_one_before() {
+    use CounterResetHint::{NotCounterReset, Unknown};
+    // Windows of 20 at 100, 200, 300: the iterator leaps to 180, if it does not stand behind it, and to 280.
+    let leaps = Leaps { first: 100, step: 100, steps: 3, before: 20 };
+    let cases: &[(&[i64], &[CounterResetHint])] = &[
+        (
+            &[85, 95, 105, 185, 195, 290],
+            &[Unknown, NotCounterReset, NotCounterReset, Unknown, NotCounterReset, NotCounterReset],
+        ),
+        (
+            &[85, 95, 185, 195, 205, 290],
+            &[Unknown, NotCounterReset, NotCounterReset, NotCounterReset, NotCounterReset, Unknown],
+        ),
+        (
+            &[100, 179, 180, 181, 379, 380],
+            &[Unknown, NotCounterReset, Unknown, NotCounterReset, NotCounterReset, NotCounterReset],
+        ),
+    ];
+    for (times, want) in cases {
+        let mut h = tsdbctl_chunk::columns::Histograms::default();
+        for (t, n) in times.iter().zip(5..) {
+            h.push(*t, Arc::new(counting(*t, f64::from(n), Unknown).1), true, 0);
+        }
+        convert_to_stats_only(&mut h, Some(leaps));
+        let hints: Vec<_> = h.h.iter().map(|h| h.counter_reset_hint).collect();
+        assert_eq!(hints, *want, "{times:?}");
+    }
 }

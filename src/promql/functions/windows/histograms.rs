@@ -430,11 +430,46 @@ fn correction(
     Ok(correction)
 }
 
+/// Where upstream's iterator leaps over what lies between the windows of a range query, and so forgets the histogram in
+/// front of the one it lands on.
+#[derive(Clone, Copy, Debug)]
+pub struct Leaps {
+    /// First evaluation time, offset applied.
+    pub first: i64,
+    /// Distance of evaluation times, ms.
+    pub step: i64,
+    /// Number of evaluation times.
+    pub steps: i64,
+    /// How far in front of an evaluation time the iterator lands, ms.
+    pub before: i64,
+}
+
+impl Leaps {
+    /// Whether it leaps from `previous` or later, but in front of `t`, to `t`.
+    fn lands_on(&self, t: i64, previous: i64) -> bool {
+        // It stands on the first sample not in front of the evaluation time before.
+        let gap = self.step.saturating_sub(self.before);
+        if gap <= 0 || self.steps < 2 {
+            return false;
+        }
+        let latest = t.min(previous.saturating_add(gap));
+        let origin = self.first.saturating_sub(self.before);
+        let k = latest.saturating_sub(origin).div_euclid(self.step).min(self.steps - 1);
+        k >= 1 && origin.saturating_add(k.saturating_mul(self.step)) > previous
+    }
+}
+
 /// Replaces histograms by what functions of their count and sum alone need, as upstream's decoding for those
-/// does: buckets and bounds vanish, and an unknown hint becomes known by comparing with the one before.
-pub fn convert_to_stats_only(histograms: &mut Histograms) {
+/// does: buckets and bounds vanish, and an unknown hint becomes known by comparing with the one before, if no leap is
+/// between the two.
+pub fn convert_to_stats_only(histograms: &mut Histograms, leaps: Option<Leaps>) {
+    let mut previous = i64::MIN;
     let mut last: Option<Arc<FloatHistogram>> = None;
-    for slot in &mut histograms.h {
+    for (slot, t) in histograms.h.iter_mut().zip(&histograms.t) {
+        if leaps.is_some_and(|leaps| leaps.lands_on(*t, previous)) {
+            last = None;
+        }
+        previous = *t;
         let full = Arc::clone(slot);
         let mut stats = FloatHistogram {
             counter_reset_hint: full.counter_reset_hint,

@@ -32,7 +32,7 @@ use tsdbctl_storage::annotations::Annotation;
 
 use crate::engine::{Column, QueryError, StepGrid};
 
-pub use histograms::convert_to_stats_only;
+pub use histograms::{Leaps, convert_to_stats_only};
 pub use instant::{instant_start_timestamps, instant_timestamps, instant_values, smoothed_instant};
 use notes::{Note, Notes};
 
