@@ -136,3 +136,133 @@ pub(crate) fn validate(histogram: &ConvertedHistogram) -> Result<(), String> {
     }
     .map_err(|e| e.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tsdbctl_model::float_text::format_g;
+
+    /// All entries of a body on one line each.
+    fn read(format: Format, body: &[u8], options: Options) -> String {
+        let mut parser = Parser::with_format(format, body, options);
+        let mut out = String::new();
+        loop {
+            let line = match parser.next() {
+                Ok(None) => return out,
+                Err(e) => return format!("{out}{e}"),
+                Ok(Some(Entry::Help { family, text })) => format!("help {family} {text}"),
+                Ok(Some(Entry::Type { family, metric_type })) => format!("type {family} {metric_type:?}"),
+                Ok(Some(Entry::Unit { family, unit })) => format!("unit {family} {unit}"),
+                Ok(Some(Entry::Comment(text))) => format!("comment {}", String::from_utf8_lossy(text)),
+                Ok(Some(Entry::Series(s))) => {
+                    let labels = s.labels.to_labels().unwrap_or_default();
+                    format!("{labels} {} {}", format_g(s.value), s.exemplars.iter().count())
+                }
+                Ok(Some(Entry::Histogram(s))) => {
+                    let labels = s.labels.to_labels().unwrap_or_default();
+                    let histogram = s.histogram.clone().into_float();
+                    format!("{labels} {histogram} {} {:?}", s.exemplars.iter().count(), s.start_timestamp_ms)
+                }
+            };
+            out += &line;
+            out.push('\n');
+        }
+    }
+
+    #[test]
+    fn classic_histograms_are_converted_and_their_exemplars_go_with_them() {
+        let body =
+            b"# TYPE h histogram\nh_bucket{le=\"1\"} 1 # {a=\"b\"} 0.5\nh_bucket{le=\"+Inf\"} 3 # {} 2 4.5\n\
+                     h_sum 5\nh_count 3\nh_created 7\n# TYPE g gauge\ng 1\n# EOF\n";
+        let options =
+            Options { convert_classic_histograms: true, start_timestamps: true, ..Options::default() };
+        assert_eq!(
+            read(Format::OpenMetrics, body, options),
+            "type h Histogram\n{__name__=\"h\"} {count:3, sum:5, [-Inf,1]:1, (1,+Inf]:2} 2 Some(7000)\n\
+             type g Gauge\n{__name__=\"g\"} 1 0\n"
+        );
+        let kept = read(Format::OpenMetrics, body, Options { keep_classic_histograms: true, ..options });
+        assert_eq!(kept.lines().count(), 8, "{kept}");
+    }
+
+    /// A length-delimited field or message.
+    fn part(key: u8, parts: &[&[u8]]) -> Vec<u8> {
+        let content = parts.concat();
+        let length = u8::try_from(content.len()).expect("a short message");
+        assert!(length < 128);
+        [&[key, length][..], &content].concat()
+    }
+
+    fn double(key: u8, v: f64) -> Vec<u8> {
+        [&[key][..], &v.to_le_bytes()].concat()
+    }
+
+    /// A body of one family; `part` with the key cut off is a length and its message.
+    fn family(fields: &[&[u8]]) -> Vec<u8> {
+        part(0, fields)[1..].to_vec()
+    }
+
+    #[test]
+    fn protobuf_families_come_out_as_lines_do() {
+        let label = part(0x0a, &[&part(0x0a, &[b"x"]), &part(0x12, &[b"y"])]);
+        let untyped = part(0x22, &[&label, &part(0x2a, &[&double(0x09, 5.0)])]);
+        let empty = part(0x22, &[&part(0x2a, &[])]);
+        let body = family(&[
+            &part(0x0a, &[b"a_s"]),
+            &part(0x12, &[b"H"]),
+            &[0x18, 3],
+            &part(0x2a, &[b"s"]),
+            &untyped,
+            &empty,
+        ]);
+        assert_eq!(
+            read(Format::Protobuf, &body, Options::default()),
+            "help a_s H\nunit a_s s\ntype a_s Unknown\n{__name__=\"a_s\", x=\"y\"} 5 0\n{__name__=\"a_s\"} 0 0\n"
+        );
+    }
+
+    #[test]
+    fn protobuf_histograms_follow_the_options() {
+        let bucket = part(0x1a, &[&[0x08, 1], &double(0x11, 1.0)]);
+        let span = part(0x62, &[&[0x08, 0], &[0x10, 1]]);
+        let histogram = part(
+            0x3a,
+            &[
+                &[0x08, 2],
+                &double(0x11, 3.0),
+                &bucket,
+                &double(0x31, 0.001),
+                &[0x38, 1],
+                &span,
+                &part(0x6a, &[&[2]]),
+            ],
+        );
+        let body = family(&[&part(0x0a, &[b"h"]), &[0x18, 4], &part(0x22, &[&histogram])]);
+        let classic = "{__name__=\"h_count\"} 2 0\n{__name__=\"h_sum\"} 3 0\n{__name__=\"h_bucket\", le=\"1.0\"} 1 0\n\
+                       {__name__=\"h_bucket\", le=\"+Inf\"} 2 0\n";
+        let native = "{__name__=\"h\"} {count:2, sum:3, [-0.001,0.001]:1, (0.5,1]:1} 0 None\n";
+        let converted = "{__name__=\"h\"} {count:2, sum:3, [-Inf,1]:1, (1,+Inf]:1} 0 None\n";
+        let with = |native_histograms, keep_classic_histograms, convert_classic_histograms| Options {
+            native_histograms,
+            keep_classic_histograms,
+            convert_classic_histograms,
+            ..Options::default()
+        };
+        let cases = [
+            (with(false, false, false), classic.to_owned()),
+            (with(true, false, false), native.to_owned()),
+            (with(true, true, false), format!("{native}{classic}")),
+            (with(false, false, true), converted.to_owned()),
+            (with(false, true, true), format!("{classic}{converted}")),
+        ];
+        for (options, want) in cases {
+            let got = read(Format::Protobuf, &body, options);
+            assert_eq!(got, format!("help h \ntype h Histogram\n{want}"), "{options:?}");
+        }
+        let short = family(&[&part(0x0a, &[b"h"]), &[0x18, 4], &part(0x22, &[&part(0x3a, &[&span])])]);
+        assert_eq!(
+            read(Format::Protobuf, &short, with(true, false, false)),
+            "help h \ntype h Histogram\nhistogram \"h\": positive side: spans require 1 buckets, have 0"
+        );
+    }
+}
