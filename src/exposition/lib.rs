@@ -2,9 +2,10 @@
 //! (`io.prometheus.client.MetricFamily`).
 //!
 //! [`Parser`] pulls one [`Entry`] after the other out of a body without copying it: names, values and help texts
-//! are slices of the body, escapes (and numbers in `le` and `quantile`) are resolved only for who asks, and nothing is
-//! allocated per line; histograms of protobuf and converted ones are, as they are built. What is accepted, what is refused and in which words is what Prometheus 3.14 does. [`scrape`] adds what a scrape makes
-//! of a body: target labels, timestamps, exemplars, metadata, the scrape's own samples.
+//! are slices of the body, and escapes (and the numbers in `le` and `quantile`) are resolved only for who asks.
+//! Nothing is allocated per line; native and converted histograms are, as they are built. What is accepted, what is
+//! refused and in which words is what Prometheus 3.14 does. [`scrape`] adds what a scrape makes of a body: target
+//! labels, timestamps, exemplars, metadata, the scrape's own samples.
 //!
 //! Where it differs from upstream on purpose, outside what real exporters write:
 //! - Names and units that are not UTF-8 are refused by the parser; upstream passes them on to the scrape, which

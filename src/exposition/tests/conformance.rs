@@ -13,8 +13,9 @@ use tsdbctl_model::sample::MetricType;
 /// When the bodies with timestamps were judged.
 const NOW_MS: i64 = 1_795_262_660_000;
 
-/// The verdicts' exemplars were asked for over the API, for the time around the scrape: the ones from 2024 in
-/// `upstream.alltypes.5mfs.om` are stored (no age is too old for an exemplar) but not in the answer.
+/// The verdicts' exemplars are an answer of the API for some time around the scrape. Upstream stores an exemplar
+/// however old it is, so those from 2024 in `upstream.alltypes.5mfs.om` were stored and not asked for; the test
+/// leaves out what is more than a day off.
 const ASKED_MS: i64 = 86_400_000;
 
 /// Cases where we differ on purpose, with the reason. There are none: also where upstream accepts odd things (a
