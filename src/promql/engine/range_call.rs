@@ -246,7 +246,7 @@ impl RangeCall {
         let mut note = |a: Annotation| annotations.add(rank, a);
         match work.evaluate(&info, &mut state.samples, &mut state.scratch, &mut out, &mut note) {
             Ok(stats) => Ok(Some((out, stats))),
-            Err(e) => Err(earlier_error_first(e.into(), subquery.inner.as_mut(), ev)),
+            Err(e) => Err(earlier_error_first(e, subquery.inner.as_mut(), ev)),
         }
     }
 }
