@@ -30,6 +30,8 @@ pub struct SetOperator {
     position: usize,
     on_right: bool,
     merger: LabelMerger,
+    /// Results that were computed at once.
+    ready: Option<std::vec::IntoIter<Column>>,
 }
 
 impl SetOperator {
@@ -53,6 +55,7 @@ impl SetOperator {
             position: 0,
             on_right: false,
             merger: LabelMerger::default(),
+            ready: None,
         }
     }
 
@@ -73,6 +76,41 @@ impl SetOperator {
             *a &= if wanted { *b } else { !*b };
         }
         column.histograms.retain(|(k, _)| (bits[*k as usize / 64] >> (*k % 64) & 1 != 0) == wanted);
+    }
+
+    /// `or` at a single step: what has a sample is found at once and the rest not even listed, so that a
+    /// chain of thousands does not carry all its operands' series to its end.
+    fn union_at_once(
+        &mut self,
+        ev: &mut Eval,
+        left: &SeriesList,
+        right: &SeriesList,
+    ) -> Result<SeriesList, QueryError> {
+        let mut list = SeriesList::new();
+        let mut columns = Vec::new();
+        for (side, from, ids) in [(&mut self.lhs, left, &self.lhs_ids), (&mut self.rhs, right, &self.rhs_ids)]
+        {
+            let is_left = std::ptr::eq(from, left);
+            let mut i = 0;
+            while let Some(mut column) = side.next(ev)? {
+                ev.poll()?;
+                self.counts.gather(&column);
+                if is_left {
+                    Self::mark(&mut self.present, self.words, ids[i], &column);
+                } else {
+                    Self::filter(&self.present, self.words, ids[i], &mut column, false);
+                }
+                if column.is_empty() {
+                    ev.recycle(column);
+                } else {
+                    list.push(from.labels(i), from.drop_name(i));
+                    columns.push(column);
+                }
+                i += 1;
+            }
+        }
+        self.ready = Some(columns.into_iter());
+        Ok(list)
     }
 
     /// Series of equal labels are one; under delayed name removal an instant is not looked at.
@@ -98,6 +136,10 @@ impl Operator for SetOperator {
         self.words = self.grid().steps.div_ceil(64);
         self.present = vec![0; ids.count() * self.words];
         ev.hold("match ids of a set operator", self.present.len() * 8)?;
+        if self.op == BinaryOp::Or && self.grid().steps == 1 {
+            let list = self.union_at_once(ev, &left, &right)?;
+            return Ok(self.merge(ev, list));
+        }
         if self.op == BinaryOp::Or {
             let mut list = left;
             for i in 0..right.len() {
@@ -122,6 +164,13 @@ impl Operator for SetOperator {
     }
 
     fn next(&mut self, ev: &mut Eval) -> Result<Option<Column>, QueryError> {
+        if let Some(ready) = &mut self.ready {
+            let out = self.merger.next(ev, |_| Ok(ready.next()))?;
+            if let Some(column) = &out {
+                self.counts.give(column);
+            }
+            return Ok(out);
+        }
         let Self {
             op, lhs, rhs, counts, lhs_ids, rhs_ids, present, words, position, on_right, merger, ..
         } = self;
