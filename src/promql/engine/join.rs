@@ -327,22 +327,20 @@ fn count_per_id(ids: &[u32], n: usize) -> Vec<u32> {
 impl Operator for Join {
     fn open(&mut self, ev: &mut Eval) -> Result<SeriesList, QueryError> {
         let mut ids = MatchIds::new(ev, &self.matching);
-        // Upstream evaluates left, then right. The side that streams is opened first if it is the left one;
-        // else the left is kept whole before the right begins.
+        // Upstream evaluates left, then right: if the left is the side that is kept, it is drained before the
+        // right is opened.
         let swapped = self.swapped();
-        let (many_list, one_list, one_columns, many_columns) = if swapped {
+        let (many_list, one_list, one_columns) = if swapped {
             let (one_list, one_columns) = drain(self.lhs.as_mut(), ev)?;
-            let many_list = self.rhs.open(ev)?;
-            (many_list, one_list, one_columns, None)
+            (self.rhs.open(ev)?, one_list, one_columns)
         } else {
             let many_list = self.lhs.open(ev)?;
             let (one_list, one_columns) = match drain(self.rhs.as_mut(), ev) {
                 Ok(one) => one,
                 Err(e) => return Err(earlier_error_first(e, self.lhs.as_mut(), ev)),
             };
-            (many_list, one_list, one_columns, None::<Vec<Column>>)
+            (many_list, one_list, one_columns)
         };
-        debug_assert!(many_columns.is_none());
         for column in &one_columns {
             self.counts.gather(column);
         }
