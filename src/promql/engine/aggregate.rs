@@ -95,8 +95,6 @@ pub struct Aggregate {
     pub expr_span: Span,
     /// Place of the parameter.
     pub param_span: Span,
-    /// Place of the aggregation.
-    pub span: Span,
     /// Place in upstream's evaluation order.
     pub rank: u32,
     groups: Groups,
@@ -117,7 +115,7 @@ impl Aggregate {
         grouping: Grouping,
         param: Option<Box<dyn Operator>>,
         input: Box<dyn Operator>,
-        spans: (Span, Span, Span),
+        spans: (Span, Span),
         rank: u32,
     ) -> Self {
         Self {
@@ -127,7 +125,6 @@ impl Aggregate {
             input,
             expr_span: spans.0,
             param_span: spans.1,
-            span: spans.2,
             rank,
             groups: Groups::default(),
             input_series: SeriesList::new(),
@@ -142,10 +139,10 @@ impl Aggregate {
     fn fold(&mut self, ev: &mut Eval) -> Result<Vec<Column>, QueryError> {
         let steps = self.grid().steps;
         let n = self.groups.series.len();
+        let per_step = GroupAccumulator::new(self.op, 1, self.expr_span).bytes_per_step();
+        ev.hold("groups of an aggregation", n.saturating_mul(steps).saturating_mul(per_step))?;
         let mut states: Vec<GroupAccumulator> =
             (0..n).map(|_| GroupAccumulator::new(self.op, steps, self.expr_span)).collect();
-        let bytes = n * steps * states.first().map_or(0, |s| s.bytes_per_step());
-        ev.hold("groups of an aggregation", bytes)?;
         let mut i = 0;
         self.first_member = vec![usize::MAX; n];
         while let Some(column) = self.input.next(ev)? {

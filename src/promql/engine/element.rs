@@ -39,8 +39,6 @@ pub enum NameRule {
     DropName,
     /// All labels stay.
     Keep,
-    /// Dropped by schema-changing operators, which do not mark the series for delayed removal.
-    DropMetadataNow,
 }
 
 /// A function or operator applied to each sample of a vector.
@@ -116,10 +114,6 @@ impl Element {
             let (labels, drops) = (inner.labels(i), inner.drop_name(i));
             match self.names {
                 NameRule::Keep => list.push(labels, drops),
-                NameRule::DropMetadataNow => {
-                    without_metadata(labels, &mut kept);
-                    list.push(&kept, drops);
-                }
                 NameRule::DropMetadata | NameRule::DropName if delayed => list.push(labels, true),
                 NameRule::DropMetadata => {
                     without_metadata(labels, &mut kept);

@@ -467,14 +467,9 @@ impl<'a> Planner<'a> {
                 rank,
                 scope.is_range,
             ))),
-            (op, param) => Ok(Box::new(Aggregate::new(
-                op,
-                grouping,
-                param,
-                input,
-                (expr.span(), param_span, a.span),
-                rank,
-            ))),
+            (op, param) => {
+                Ok(Box::new(Aggregate::new(op, grouping, param, input, (expr.span(), param_span), rank)))
+            }
         }
     }
 

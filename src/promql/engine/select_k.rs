@@ -110,8 +110,9 @@ impl SelectK {
     fn limit(&mut self, ev: &mut Eval) -> Result<Vec<Column>, QueryError> {
         let steps = self.grid().steps;
         let ratio = self.op == AggregateOp::LimitRatio;
-        let mut taken = if ratio { Vec::new() } else { vec![0u32; steps * self.groups.series.len()] };
-        ev.hold("counters of limitk", taken.len() * 4)?;
+        let slots = if ratio { 0 } else { steps * self.groups.series.len() };
+        ev.hold("counters of limitk", slots * 4)?;
+        let mut taken = vec![0u32; slots];
         let inputs = self.series.len() as i64;
         let mut out = Vec::new();
         let mut i = 0;
@@ -161,8 +162,8 @@ impl SelectK {
             if self.op == AggregateOp::TopK { HeapOrder::SmallestFirst } else { HeapOrder::LargestFirst };
         let groups = self.groups.series.len();
         let inputs = self.series.len() as i64;
+        ev.hold("heaps of topk", groups * steps * 25)?;
         let mut heaps: Vec<Vec<(f64, u32)>> = vec![Vec::new(); groups * steps];
-        ev.hold("heaps of topk", groups * steps * 24)?;
         let mut started = vec![false; groups * steps];
         let mut held = 0usize;
         let mut i = 0u32;

@@ -134,8 +134,8 @@ impl Operator for SetOperator {
         self.lhs_ids = ids.of_all(&left);
         self.rhs_ids = ids.of_all(&right);
         self.words = self.grid().steps.div_ceil(64);
+        ev.hold("match ids of a set operator", ids.count() * self.words * 8)?;
         self.present = vec![0; ids.count() * self.words];
-        ev.hold("match ids of a set operator", self.present.len() * 8)?;
         if self.op == BinaryOp::Or && self.grid().steps == 1 {
             let list = self.union_at_once(ev, &left, &right)?;
             return Ok(self.merge(ev, list));
