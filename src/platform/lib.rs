@@ -4,6 +4,8 @@
 #![allow(clippy::disallowed_methods, reason = "they are wrapped here")]
 
 pub mod clock;
+pub mod disk;
 mod fault;
 pub mod file;
 pub mod map;
+pub mod real;

@@ -1,6 +1,8 @@
-//! What the query engine asks of stored data: queriers, series sets, hints, limits and annotations.
+//! What the query engine asks of stored data: queriers, series sets, hints, limits and annotations; and what
+//! writers ask of it: the classes in which samples are refused.
 
 pub mod annotations;
+pub mod append;
 pub mod control;
 pub mod error;
 pub mod memory;
@@ -8,6 +10,7 @@ pub mod merge;
 pub mod querier;
 
 pub use annotations::{Annotation, Annotations};
+pub use append::{Refusal, RefusalCounts};
 pub use control::{Budget, Control, Interrupt};
 pub use error::{Loss, StorageError};
 pub use memory::{MemorySample, MemoryStore};

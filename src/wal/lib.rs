@@ -5,6 +5,7 @@
 pub mod compression;
 pub mod cursor;
 pub mod damage;
+pub mod log_writer;
 pub mod page;
 pub mod reader;
 pub mod record;
@@ -13,6 +14,7 @@ pub mod writer;
 
 pub use compression::Compression;
 pub use damage::{Damage, WalError};
+pub use log_writer::{LogGuard, LogOptions, LogWriter, PackedRecord, Position, SyncPolicy};
 pub use reader::{BadRecord, SegmentReader};
 pub use segment::{Log, Segment};
 pub use writer::PageWriter;

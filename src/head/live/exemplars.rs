@@ -1,0 +1,1 @@
+//! Exemplars of the live head: upstream's circular buffer.

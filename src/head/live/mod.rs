@@ -1,0 +1,28 @@
+//! The head that grows: series, their newest samples in memory, full chunks in files, everything in the log.
+//!
+//! Ids: a series has a number, [`SeriesId`], dense, given in the order of creation and never used twice. Runs of 256
+//! ids share a page of records and a shard: `shard = (id >> 8) % shards`. A series' reference is the number that the
+//! log and the chunk files know it by (upstream's `HeadSeriesRef`); it grows in the same order but has gaps.
+//!
+//! Locks, in the order in which they may be held together: out-of-order log → log → index → shard (one at a time) →
+//! chunk files. Small side tables (exemplars, metadata) are leaves.
+
+pub mod appender;
+pub mod checkpoint;
+pub mod chunk_files;
+pub mod collect;
+pub mod exemplars;
+pub mod head;
+pub mod index;
+pub mod isolation;
+pub mod load;
+pub mod memory;
+pub mod out_of_order;
+pub mod record;
+pub mod select;
+pub mod shard;
+pub mod snapshot;
+
+pub use appender::{Appender, Committed};
+pub use head::{Head, LiveOptions};
+pub use index::SeriesId;

@@ -1,0 +1,2 @@
+//! Chunk snapshots: series with their open chunks, tombstones and exemplars, so that the next start need not read the
+//! log.
