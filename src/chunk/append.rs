@@ -79,6 +79,8 @@ pub struct SeriesAppender {
     next_at: i64,
     /// Whether `next_at` was estimated from the size of the open chunk of histograms.
     end_estimated: bool,
+    /// Chunks end only where the samples make them: at another kind, or at buckets that do not fit.
+    unlimited: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -148,7 +150,21 @@ impl Encoder {
 impl SeriesAppender {
     /// A series without samples.
     pub fn new(options: AppenderOptions) -> Self {
-        Self { options, full: Vec::new(), full_bytes: 0, open: None, next_at: 0, end_estimated: false }
+        Self {
+            options,
+            full: Vec::new(),
+            full_bytes: 0,
+            open: None,
+            next_at: 0,
+            end_estimated: false,
+            unlimited: false,
+        }
+    }
+
+    /// Cuts neither by size nor by time, as upstream makes chunks of samples that came out of order.
+    pub fn without_limits(mut self) -> Self {
+        self.unlimited = true;
+        self
     }
 
     /// Appends a float; `st` is its start timestamp, 0 where unknown.
@@ -156,7 +172,9 @@ impl SeriesAppender {
         self.check_order(t)?;
         let encoding = if self.options.xor2 { Encoding::Xor2 } else { Encoding::Xor };
         let mut cut = true;
-        if let Some(open) = &self.open
+        if self.continues(encoding) {
+            cut = false;
+        } else if let Some(open) = &self.open
             && open.encoder.data().len() <= MAX_BYTES_BEFORE_APPEND
             && open.encoder.encoding() == encoding
         {
@@ -241,7 +259,9 @@ impl SeriesAppender {
     fn prepare_histogram(&mut self, t: i64, encoding: Encoding) -> Result<Option<Encoder>, ChunkError> {
         self.check_order(t)?;
         let mut cut = true;
-        if let Some(open) = &self.open
+        if self.continues(encoding) {
+            cut = false;
+        } else if let Some(open) = &self.open
             && open.encoder.encoding() == encoding
         {
             let samples = open.encoder.samples();
@@ -266,6 +286,11 @@ impl SeriesAppender {
         let before = self.begin(Encoder::new(encoding), t);
         self.end_estimated = false;
         Ok(before)
+    }
+
+    /// Whether the open chunk goes on without a look at its size.
+    fn continues(&self, encoding: Encoding) -> bool {
+        self.unlimited && self.open.as_ref().is_some_and(|open| open.encoder.encoding() == encoding)
     }
 
     fn check_order(&self, t: i64) -> Result<(), ChunkError> {
@@ -313,6 +338,29 @@ impl SeriesAppender {
         self.full
     }
 
+    /// Takes the full chunks out; the open one stays.
+    pub fn take_full(&mut self) -> Vec<Chunk> {
+        self.full_bytes = 0;
+        std::mem::take(&mut self.full)
+    }
+
+    /// Whether there are full chunks.
+    pub fn has_full(&self) -> bool {
+        !self.full.is_empty()
+    }
+
+    /// Bytes on the heap: data, and what the encoder remembers of the last sample.
+    pub fn heap_bytes(&self) -> usize {
+        let full: usize = self.full.iter().map(|c| c.data.capacity()).sum();
+        let open = self.open.as_ref().map_or(0, |open| match &open.encoder {
+            Encoder::Xor(e) => e.heap_bytes(),
+            Encoder::Xor2(e) => e.heap_bytes(),
+            Encoder::Histogram(e) => size_of::<HistogramEncoder>() + e.heap_bytes(),
+            Encoder::FloatHistogram(e) => size_of::<FloatHistogramEncoder>() + e.heap_bytes(),
+        });
+        self.full.capacity() * size_of::<Chunk>() + full + open
+    }
+
     /// Bytes of encoded data.
     pub fn bytes(&self) -> usize {
         self.full_bytes + self.open.as_ref().map_or(0, |open| open.encoder.data().len())
@@ -338,12 +386,12 @@ impl SeriesAppender {
 }
 
 /// The end of the range of `width` that `t` falls into.
-fn range_end(t: i64, width: i64) -> i64 {
+pub fn range_end(t: i64, width: i64) -> i64 {
     (t / width).saturating_mul(width).saturating_add(width)
 }
 
 /// When to cut a chunk that is full to 1 part in `ratio_to_full`, so that what fits before `max` is cut evenly.
-fn chunk_end(start: i64, current: i64, max: i64, ratio_to_full: f64) -> i64 {
+pub fn chunk_end(start: i64, current: i64, max: i64, ratio_to_full: f64) -> i64 {
     let n =
         max.wrapping_sub(start) as f64 / (current.wrapping_sub(start).wrapping_add(1) as f64 * ratio_to_full);
     if n <= 1.0 {

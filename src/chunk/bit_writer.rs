@@ -1,5 +1,40 @@
 //! Writing bits, most significant first, into bytes.
 
+/// Where bits go.
+pub trait BitSink {
+    /// Writes the low `count` (1..=64) bits of `value`.
+    fn bits(&mut self, value: u64, count: u32);
+
+    /// Writes one bit.
+    #[inline]
+    fn bit(&mut self, bit: bool) {
+        self.bits(u64::from(bit), 1);
+    }
+
+    /// Writes an unsigned LEB128 number at whatever bit position the stream is.
+    #[inline]
+    fn uvarint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.bits(value & 0x7f | 0x80, 8);
+            value >>= 7;
+        }
+        self.bits(value, 8);
+    }
+
+    /// Writes a zigzag LEB128 number.
+    #[inline]
+    fn varint(&mut self, value: i64) {
+        self.uvarint(((value << 1) ^ (value >> 63)) as u64);
+    }
+}
+
+impl BitSink for BitWriter {
+    #[inline]
+    fn bits(&mut self, value: u64, count: u32) {
+        self.bits(value, count);
+    }
+}
+
 /// A growing stream of bits; the last byte is filled up with zeros.
 #[derive(Clone, Debug, Default)]
 pub struct BitWriter {
@@ -42,6 +77,11 @@ impl BitWriter {
         self.bytes.len()
     }
 
+    /// Bytes that are reserved.
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Whether nothing was written, not even a header.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
@@ -76,17 +116,13 @@ impl BitWriter {
     }
 
     /// Writes an unsigned LEB128 number at whatever bit position the stream is.
-    pub fn uvarint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.bits(value & 0x7f | 0x80, 8);
-            value >>= 7;
-        }
-        self.bits(value, 8);
+    pub fn uvarint(&mut self, value: u64) {
+        BitSink::uvarint(self, value);
     }
 
     /// Writes a zigzag LEB128 number.
     pub fn varint(&mut self, value: i64) {
-        self.uvarint(((value << 1) ^ (value >> 63)) as u64);
+        BitSink::varint(self, value);
     }
 
     /// Writes a signed number with a prefix that tells its width: 0, 3, 6, 9, 12, 18, 25, 56 or 64 bits.

@@ -165,6 +165,13 @@ impl HistogramEncoder {
         self.out.take()
     }
 
+    /// Bytes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.out.capacity()
+            + (self.positive.capacity() + self.negative.capacity()) * size_of::<Double>()
+            + self.layout.heap_bytes()
+    }
+
     /// Number of samples.
     pub fn samples(&self) -> usize {
         usize::from(self.header.count)

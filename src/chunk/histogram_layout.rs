@@ -91,6 +91,12 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
+    /// Bytes on the heap; shared bounds count in full.
+    pub fn heap_bytes(&self) -> usize {
+        (self.positive_spans.capacity() + self.negative_spans.capacity()) * size_of::<BucketSpan>()
+            + self.custom_values.as_ref().map_or(0, |bounds| bounds.len() * 8)
+    }
+
     pub fn write(&self, out: &mut BitWriter) {
         write_zero_threshold(out, self.zero_threshold);
         out.varbit_int(i64::from(self.schema));

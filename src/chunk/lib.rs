@@ -1,6 +1,7 @@
 //! Chunk codecs: encoded bytes to columns of samples, and back.
 
 pub mod append;
+pub mod bit_buffer;
 pub mod bit_reader;
 pub mod bit_writer;
 mod bucket_merge;
@@ -23,5 +24,5 @@ pub use encoding::Encoding;
 pub use error::ChunkError;
 pub use float_histogram::{FloatHistogramEncoder, FloatHistogramReader};
 pub use histogram::{HistogramEncoder, HistogramReader};
-pub use xor::XorEncoder;
+pub use xor::{XorEncoder, XorState};
 pub use xor2::Xor2Encoder;

@@ -8,7 +8,7 @@
 //! A dod of n bits holds −2^(n−1)+1 ..= 2^(n−1).
 
 use crate::bit_reader::{BitReader, Ended, wide, window};
-use crate::bit_writer::BitWriter;
+use crate::bit_writer::{BitSink, BitWriter};
 use crate::columns::Floats;
 use crate::error::ChunkError;
 
@@ -63,7 +63,7 @@ impl XorValue {
 
     /// Writes the difference to `value`, which takes the place of the old one.
     #[inline]
-    pub fn write(&mut self, out: &mut BitWriter, value: f64) {
+    pub fn write(&mut self, out: &mut impl BitSink, value: f64) {
         let difference = value.to_bits() ^ self.bits;
         self.bits = value.to_bits();
         if difference == 0 {
@@ -86,12 +86,12 @@ impl XorValue {
     }
 
     #[inline]
-    pub fn write_in_window(&self, out: &mut BitWriter, difference: u64) {
+    pub fn write_in_window(&self, out: &mut impl BitSink, difference: u64) {
         out.bits(difference >> self.trailing, 64 - self.leading - self.trailing);
     }
 
     #[inline]
-    pub fn write_with_window(&mut self, out: &mut BitWriter, difference: u64) {
+    pub fn write_with_window(&mut self, out: &mut impl BitSink, difference: u64) {
         self.leading = difference.leading_zeros().min(31);
         self.trailing = difference.trailing_zeros();
         let length = 64 - self.leading - self.trailing;
@@ -100,25 +100,97 @@ impl XorValue {
     }
 }
 
+/// What the end of an XOR chunk must be known of to append to it.
+#[derive(Clone, Copy, Debug)]
+pub struct XorState {
+    /// Time of the last sample.
+    pub t: i64,
+    /// Last step.
+    pub step: i64,
+    /// Number of samples.
+    pub samples: u16,
+    value: XorValue,
+}
+
+impl Default for XorState {
+    fn default() -> Self {
+        Self { t: i64::MIN, step: 0, samples: 0, value: XorValue::first(0.0) }
+    }
+}
+
+impl XorState {
+    /// The state behind `samples` samples, the last one at `t`; `value` and `window` as [`XorState::value`] and
+    /// [`XorState::window`] gave them.
+    #[inline]
+    pub fn resume(t: i64, step: i64, samples: u16, value: u64, window: u16) -> Self {
+        let value =
+            XorValue { bits: value, leading: u32::from(window >> 8), trailing: u32::from(window & 0xff) };
+        Self { t, step, samples, value }
+    }
+
+    /// Bits of the last value.
+    #[inline]
+    pub fn value(&self) -> u64 {
+        self.value.bits
+    }
+
+    /// The window of the last difference: leading zeros (0xff: none yet) in the upper byte, trailing zeros in the lower.
+    #[inline]
+    pub fn window(&self) -> u16 {
+        (self.value.leading as u16) << 8 | self.value.trailing as u16
+    }
+
+    /// Writes a sample: at most 157 bits, 145 from the third on. The caller keeps the order of time.
+    ///
+    /// # Errors
+    /// If the chunk has as many samples as its header can say.
+    #[inline]
+    pub fn append(&mut self, out: &mut impl BitSink, t: i64, v: f64) -> Result<(), ChunkError> {
+        match self.samples {
+            0 => {
+                out.varint(t);
+                out.bits(v.to_bits(), 64);
+                self.value = XorValue::first(v);
+            }
+            u16::MAX => return Err(ChunkError::Full),
+            1 => {
+                self.step = t.wrapping_sub(self.t);
+                out.uvarint(self.step as u64);
+                self.value.write(out, v);
+            }
+            _ => {
+                let step = t.wrapping_sub(self.t);
+                let dod = step.wrapping_sub(self.step);
+                self.step = step;
+                match dod {
+                    0 => out.bit(false),
+                    -8191..=8192 => out.bits(0b10 << 14 | dod as u64 & 0x3fff, 16),
+                    -65535..=65536 => out.bits(0b110 << 17 | dod as u64 & 0x1_ffff, 20),
+                    -524_287..=524_288 => out.bits(0b1110 << 20 | dod as u64 & 0xf_ffff, 24),
+                    _ => {
+                        out.bits(0b1111, 4);
+                        out.bits(dod as u64, 64);
+                    }
+                }
+                self.value.write(out, v);
+            }
+        }
+        self.t = t;
+        self.samples += 1;
+        Ok(())
+    }
+}
+
 /// Writes one XOR chunk.
 #[derive(Clone, Debug)]
 pub struct XorEncoder {
     out: BitWriter,
-    samples: u16,
-    t: i64,
-    step: i64,
-    value: XorValue,
+    state: XorState,
 }
 
 impl Default for XorEncoder {
     fn default() -> Self {
-        Self {
-            out: BitWriter::with_header(HEADER),
-            samples: 0,
-            t: i64::MIN,
-            step: 0,
-            value: XorValue::first(0.0),
-        }
+        Self { out: BitWriter::with_header(HEADER), state: XorState::default() }
     }
 }
 
@@ -130,38 +202,8 @@ impl XorEncoder {
 
     /// Appends a sample; the caller keeps the order of time.
     pub fn append(&mut self, t: i64, v: f64) -> Result<(), ChunkError> {
-        match self.samples {
-            0 => {
-                self.out.varint(t);
-                self.out.bits(v.to_bits(), 64);
-                self.value = XorValue::first(v);
-            }
-            u16::MAX => return Err(ChunkError::Full),
-            1 => {
-                self.step = t.wrapping_sub(self.t);
-                self.out.uvarint(self.step as u64);
-                self.value.write(&mut self.out, v);
-            }
-            _ => {
-                let step = t.wrapping_sub(self.t);
-                let dod = step.wrapping_sub(self.step);
-                self.step = step;
-                match dod {
-                    0 => self.out.bit(false),
-                    -8191..=8192 => self.out.bits(0b10 << 14 | dod as u64 & 0x3fff, 16),
-                    -65535..=65536 => self.out.bits(0b110 << 17 | dod as u64 & 0x1_ffff, 20),
-                    -524_287..=524_288 => self.out.bits(0b1110 << 20 | dod as u64 & 0xf_ffff, 24),
-                    _ => {
-                        self.out.bits(0b1111, 4);
-                        self.out.bits(dod as u64, 64);
-                    }
-                }
-                self.value.write(&mut self.out, v);
-            }
-        }
-        self.t = t;
-        self.samples += 1;
-        let count = self.samples.to_be_bytes();
+        self.state.append(&mut self.out, t, v)?;
+        let count = self.state.samples.to_be_bytes();
         self.out.bytes_mut()[..2].copy_from_slice(&count);
         Ok(())
     }
@@ -176,9 +218,14 @@ impl XorEncoder {
         self.out.take()
     }
 
+    /// Bytes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.out.capacity()
+    }
+
     /// Number of samples.
     pub fn samples(&self) -> usize {
-        usize::from(self.samples)
+        usize::from(self.state.samples)
     }
 }
 
@@ -450,6 +497,27 @@ mod tests {
         }
         assert_eq!(read(&data, i64::MIN, samples[0].0 - 1).unwrap(), []);
         assert_eq!(read(&data, samples[129].0 + 1, i64::MAX).unwrap(), []);
+    }
+
+    #[test]
+    fn resumed_at_every_sample_gives_the_same_bytes() {
+        use crate::bit_buffer::BitBuffer;
+        let samples = irregular(300);
+        let (mut bytes, mut bits) = (Vec::<u8>::new(), 0usize);
+        let (mut t, mut step, mut value, mut window) = (0, 0, 0, 0);
+        let mut longest = 0;
+        for (i, (time, v)) in samples.iter().enumerate() {
+            let mut state = XorState::resume(t, step, i as u16, value, window);
+            let partial = if bits & 7 == 0 { 0 } else { bytes.pop().unwrap() };
+            let mut buffer = BitBuffer::after(partial, bits & 7);
+            state.append(&mut buffer, *time, *v).unwrap();
+            longest = longest.max(buffer.bits() - (bits & 7));
+            bits += buffer.bits() - (bits & 7);
+            bytes.extend_from_slice(buffer.bytes());
+            (t, step, value, window) = (state.t, state.step, state.value(), state.window());
+            assert_eq!(bytes, encode(&samples[..=i])[HEADER..], "{i}");
+        }
+        assert!(longest > 128, "{longest}");
     }
 
     #[test]

@@ -142,6 +142,11 @@ impl Xor2Encoder {
         self.out.take()
     }
 
+    /// Bytes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.out.capacity()
+    }
+
     /// Number of samples.
     pub fn samples(&self) -> usize {
         usize::from(self.samples)
