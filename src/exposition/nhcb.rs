@@ -46,6 +46,14 @@ impl<'b> LineParser<'b> {
         }
     }
 
+    /// Goes to the line at `offset`, behind an exposed type.
+    pub(crate) fn start_at(&mut self, offset: usize, metric_type: MetricType) {
+        let lines = self.lines_mut();
+        lines.lexer.at = offset.min(lines.lexer.body.len());
+        (lines.lexer.start, lines.line_start) = (lines.lexer.at, lines.lexer.at);
+        lines.metric_type = metric_type;
+    }
+
     pub(crate) fn help(&self) -> Cow<'_, str> {
         match self {
             Self::Text(p) => p.help(),

@@ -1,6 +1,7 @@
 //! The pull parser over all formats.
 
 use tsdbctl_model::histogram::nhcb::ConvertedHistogram;
+use tsdbctl_model::sample::MetricType;
 
 use crate::content_type::{ContentTypeError, Format};
 use crate::entry::{Entry, HistogramSeries, Series};
@@ -67,6 +68,33 @@ impl<'b> Parser<'b> {
             Inner::Lines(lines)
         });
         Self { format, start_timestamps: options.start_timestamps }
+    }
+
+    /// A parser of a body of lines that begins at the line at `offset`, as if the last type exposed before it had been
+    /// `metric_type`. Errors and raw series are those of the whole body.
+    pub fn starting_at(
+        format: Format,
+        body: &'b [u8],
+        options: Options,
+        offset: usize,
+        metric_type: MetricType,
+    ) -> Self {
+        let mut parser = Self::with_format(format, body, options);
+        match &mut *parser.format {
+            Inner::Lines(lines) => lines.start_at(offset, metric_type),
+            Inner::Converting(nhcb) => nhcb.base.start_at(offset, metric_type),
+            Inner::Protobuf(_) => {}
+        }
+        parser
+    }
+
+    /// Where the line begins that was read last, or could not be; 0 in protobuf.
+    pub fn line_start(&self) -> usize {
+        match &*self.format {
+            Inner::Lines(lines) => lines.lines().line_start,
+            Inner::Converting(nhcb) => nhcb.base.lines().line_start,
+            Inner::Protobuf(_) => 0,
+        }
     }
 
     /// The next entry, or `None` at the end.
@@ -183,6 +211,24 @@ mod tests {
         );
         let kept = read(Format::OpenMetrics, body, Options { keep_classic_histograms: true, ..options });
         assert_eq!(kept.lines().count(), 8, "{kept}");
+    }
+
+    #[test]
+    fn reading_goes_on_behind_a_wrong_line() {
+        let body = b"# TYPE h histogram\nh_bucket{le=\"1\"} x\nh_bucket{le=\"2\"} 1\n# TYPE h gauge\nh{le=\"2\"} 1\n";
+        let mut parser = Parser::with_format(Format::Text, body, Options::default());
+        parser.next().unwrap();
+        let error = parser.next().unwrap_err();
+        assert_eq!((error.line, parser.line_start()), (2, 19));
+        let mut parser =
+            Parser::starting_at(Format::Text, body, Options::default(), 38, MetricType::Histogram);
+        let mut seen = Vec::new();
+        while let Some(entry) = parser.next().unwrap() {
+            if let Entry::Series(s) = entry {
+                seen.push(s.labels.to_labels().unwrap().get("le").to_owned());
+            }
+        }
+        assert_eq!(seen, ["2.0", "2"]);
     }
 
     /// A length-delimited field or message.

@@ -9,6 +9,7 @@ pub mod label_hash;
 pub mod labels;
 pub mod matcher;
 pub mod printable;
+pub mod protobuf;
 pub mod quote;
 pub mod regexp;
 pub mod sample;

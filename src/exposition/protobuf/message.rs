@@ -14,8 +14,7 @@
 //! ```
 
 use tsdbctl_model::histogram::BucketSpan;
-
-use super::wire::Message;
+use tsdbctl_model::protobuf::Message;
 
 /// A metric family without its metrics, which are decoded one by one.
 #[derive(Clone, Debug, Default)]

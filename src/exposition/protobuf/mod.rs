@@ -5,12 +5,12 @@
 //! ```
 
 mod message;
-mod wire;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use tsdbctl_model::histogram::nhcb::{ConvertedHistogram, TempHistogram};
+use tsdbctl_model::protobuf::varint;
 use tsdbctl_model::sample::MetricType;
 use tsdbctl_model::{CounterResetHint, FloatHistogram};
 
@@ -223,7 +223,7 @@ impl<'b> ProtobufParser<'b> {
             return Ok(false);
         }
         self.family_number += 1;
-        let (length, used) = match wire::varint(rest) {
+        let (length, used) = match varint(rest) {
             Ok((length, used)) if used <= 5 => (length, used),
             _ => return Err("clientpb: invalid varint encountered".to_owned()),
         };
