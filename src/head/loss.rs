@@ -13,7 +13,7 @@ pub fn loss(damage: Damage) -> Loss {
 /// The same error for a reader of samples.
 pub fn storage_error(error: WalError) -> StorageError {
     match error {
-        WalError::File(e) => StorageError::File(e),
+        WalError::File(e) | WalError::NotDurable(e) | WalError::Refusing(e) => StorageError::File(e),
         WalError::Damage(d) => StorageError::Corrupt(loss(d)),
     }
 }

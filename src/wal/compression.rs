@@ -115,6 +115,8 @@ impl Unpacker {
 /// Packs records.
 pub struct Packer {
     snappy: snap::raw::Encoder,
+    /// Made when it is needed first: it takes more than a megabyte.
+    zstd: Option<zstd::bulk::Compressor<'static>>,
     level: i32,
 }
 
@@ -127,7 +129,7 @@ impl Default for Packer {
 impl Packer {
     /// A packer with the given zstd level.
     pub fn new(level: i32) -> Self {
-        Self { snappy: snap::raw::Encoder::new(), level }
+        Self { snappy: snap::raw::Encoder::new(), zstd: None, level }
     }
 
     /// The record packed, and how: records that would not shrink stay as they are.
@@ -145,13 +147,7 @@ impl Packer {
                     Err(_) => false,
                 }
             }
-            Compression::Zstd => match zstd::bulk::compress(record, self.level) {
-                Ok(packed) => {
-                    *out = packed;
-                    true
-                }
-                Err(_) => false,
-            },
+            Compression::Zstd => self.pack_zstd(record, out).is_ok(),
         };
         if done && out.len() < record.len() {
             return compression;
@@ -159,6 +155,21 @@ impl Packer {
         out.clear();
         out.extend_from_slice(record);
         Compression::None
+    }
+
+    fn pack_zstd(&mut self, record: &[u8], out: &mut Vec<u8>) -> std::io::Result<()> {
+        let zstd = match &mut self.zstd {
+            Some(zstd) => zstd,
+            None => self.zstd.insert(zstd::bulk::Compressor::new(self.level)?),
+        };
+        out.reserve(zstd::zstd_safe::compress_bound(record.len()));
+        zstd.compress_to_buffer(record, out).map(|_| ())
+    }
+}
+
+impl std::fmt::Debug for Packer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Packer").field("level", &self.level).finish_non_exhaustive()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Why a log could not be read.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use tsdbctl_platform::file::FileError;
@@ -24,4 +25,27 @@ pub enum WalError {
     /// A file is damaged or missing.
     #[error("{}: at byte {}: {}", .0.file.display(), .0.offset, .0.reason)]
     Damage(Damage),
+    /// What was written could not be made durable: a crash may lose it.
+    #[error("what was written to the log may be lost: {0}")]
+    NotDurable(FileError),
+    /// The disk failed twice in a row; it is asked again once per second.
+    #[error("the log takes nothing until its disk answers again: {0}")]
+    Refusing(FileError),
+}
+
+impl WalError {
+    /// What the system said, if it said something.
+    pub fn file_error(&self) -> Option<&FileError> {
+        match self {
+            Self::File(e) | Self::NotDurable(e) | Self::Refusing(e) => Some(e),
+            Self::Damage(_) => None,
+        }
+    }
+
+    /// Whether the disk, or the share of it that the process may use, is full: it may be freed.
+    pub fn is_no_space(&self) -> bool {
+        self.file_error().is_some_and(|e| {
+            matches!(e.cause.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::WriteZero)
+        })
+    }
 }

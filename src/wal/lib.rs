@@ -14,7 +14,7 @@ pub mod writer;
 
 pub use compression::Compression;
 pub use damage::{Damage, WalError};
-pub use log_writer::{LogGuard, LogOptions, LogWriter, PackedRecord, Position, SyncPolicy};
+pub use log_writer::{LogGuard, LogOptions, LogWriter, PackedRecord, Position, RecordPacker, SyncPolicy};
 pub use reader::{BadRecord, SegmentReader};
 pub use segment::{Log, Segment};
 pub use writer::PageWriter;

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use tsdbctl_platform::file::{self, FileError};
+use tsdbctl_platform::file::{self, Entry, FileError};
 use tsdbctl_platform::map::Map;
 
 use crate::damage::{Damage, WalError};
@@ -52,13 +52,18 @@ fn number(name: &str) -> Option<u64> {
 /// # Errors
 /// If the directory cannot be read.
 pub fn list_segments(dir: &Path) -> Result<Vec<Segment>, FileError> {
-    let mut segments: Vec<Segment> = file::read_dir(dir)?
+    Ok(segments_among(file::read_dir(dir)?))
+}
+
+/// The segments among a directory's entries, in order.
+pub fn segments_among(entries: Vec<Entry>) -> Vec<Segment> {
+    let mut segments: Vec<Segment> = entries
         .into_iter()
         .filter(|e| !e.is_dir)
         .filter_map(|e| Some(Segment { index: number(&e.name)?, path: e.path, size: e.size }))
         .collect();
     segments.sort_by_key(|s| s.index);
-    Ok(segments)
+    segments
 }
 
 /// The checkpoints of a directory, oldest first: number and path.
@@ -66,13 +71,18 @@ pub fn list_segments(dir: &Path) -> Result<Vec<Segment>, FileError> {
 /// # Errors
 /// If the directory cannot be read.
 pub fn list_checkpoints(dir: &Path) -> Result<Vec<(u64, PathBuf)>, FileError> {
-    let mut found: Vec<(u64, PathBuf)> = file::read_dir(dir)?
+    Ok(checkpoints_among(file::read_dir(dir)?))
+}
+
+/// The checkpoints among a directory's entries, oldest first.
+pub fn checkpoints_among(entries: Vec<Entry>) -> Vec<(u64, PathBuf)> {
+    let mut found: Vec<(u64, PathBuf)> = entries
         .into_iter()
         .filter(|e| e.is_dir)
         .filter_map(|e| Some((number(e.name.strip_prefix("checkpoint.")?)?, e.path)))
         .collect();
     found.sort_by_key(|(index, _)| *index);
-    Ok(found)
+    found
 }
 
 /// The parts of a log that make up its content.

@@ -33,27 +33,9 @@ impl PageWriter {
     }
 
     /// Appends a record that is packed already.
-    pub fn append_packed(&mut self, how: Compression, mut packed: &[u8]) {
-        let mut first = true;
-        loop {
-            let mut room = PAGE_BYTES - self.offset() % PAGE_BYTES;
-            if room < HEADER_BYTES {
-                self.out.resize(self.out.len() + room, 0);
-                room = PAGE_BYTES;
-            }
-            let (part, rest) = packed.split_at(packed.len().min(room - HEADER_BYTES));
-            let kind = match (first, rest.is_empty()) {
-                (true, true) => FragmentKind::Full,
-                (true, false) => FragmentKind::First,
-                (false, false) => FragmentKind::Middle,
-                (false, true) => FragmentKind::Last,
-            };
-            write_fragment(&mut self.out, kind, how, part);
-            if rest.is_empty() {
-                return;
-            }
-            (packed, first) = (rest, false);
-        }
+    pub fn append_packed(&mut self, how: Compression, packed: &[u8]) {
+        let at = self.offset();
+        write_record(&mut self.out, at, how, packed);
     }
 
     /// Fills the current page with zeros, as upstream does when it ends a segment.
@@ -68,6 +50,32 @@ impl PageWriter {
     pub fn take(&mut self) -> Vec<u8> {
         self.base += self.out.len();
         std::mem::take(&mut self.out)
+    }
+}
+
+/// Appends the fragments of a packed record to `out`, whose end is to lie at `offset` of its segment.
+pub fn write_record(out: &mut Vec<u8>, mut offset: usize, how: Compression, mut packed: &[u8]) {
+    let mut first = true;
+    loop {
+        let mut room = PAGE_BYTES - offset % PAGE_BYTES;
+        if room < HEADER_BYTES {
+            out.resize(out.len() + room, 0);
+            offset += room;
+            room = PAGE_BYTES;
+        }
+        let (part, rest) = packed.split_at(packed.len().min(room - HEADER_BYTES));
+        let kind = match (first, rest.is_empty()) {
+            (true, true) => FragmentKind::Full,
+            (true, false) => FragmentKind::First,
+            (false, false) => FragmentKind::Middle,
+            (false, true) => FragmentKind::Last,
+        };
+        write_fragment(out, kind, how, part);
+        offset += HEADER_BYTES + part.len();
+        if rest.is_empty() {
+            return;
+        }
+        (packed, first) = (rest, false);
     }
 }
 
