@@ -8,6 +8,7 @@
 //! chunk files. Small side tables (exemplars, metadata) are leaves.
 
 pub mod appender;
+mod arena;
 pub mod checkpoint;
 pub mod chunk_files;
 pub mod collect;
@@ -16,12 +17,17 @@ pub mod head;
 pub mod index;
 pub mod isolation;
 pub mod load;
+mod matching;
 pub mod memory;
 pub mod out_of_order;
+mod paged;
+mod pairs;
+mod postings;
 pub mod record;
 pub mod select;
 pub mod shard;
 pub mod snapshot;
+mod split_table;
 
 pub use appender::{Appender, Committed};
 pub use head::{Head, LiveOptions};
