@@ -1,10 +1,9 @@
 //! Exemplars: the newest of all series, as many as upstream's circular buffer holds by default.
 
 use std::collections::VecDeque;
-use std::hash::BuildHasher;
 
-use foldhash::fast::FixedState;
 use hashbrown::HashMap;
+use tsdbctl_model::label_hash::packed_hash_into;
 use tsdbctl_wal::record::EncodedLabels;
 
 /// Upstream's default of `storage.exemplars.max_exemplars`.
@@ -41,7 +40,18 @@ pub struct Exemplars {
     arrivals: VecDeque<(Owner, u64)>,
     series: HashMap<Owner, Vec<Stored>>,
     next: u64,
-    hasher: FixedState,
+    packed: Vec<u8>,
+}
+
+/// What a live head says to an exemplar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may come.
+    New,
+    /// It is the series' newest.
+    Duplicate,
+    /// It is too far behind the series' newest.
+    OutOfOrder,
 }
 
 impl Default for Exemplars {
@@ -53,19 +63,49 @@ impl Default for Exemplars {
 impl Exemplars {
     /// A buffer of `max` exemplars.
     pub fn new(max: usize) -> Self {
-        Self {
-            max,
-            arrivals: VecDeque::new(),
-            series: HashMap::new(),
-            next: 0,
-            hasher: FixedState::with_seed(0xe8e),
+        Self { max, arrivals: VecDeque::new(), series: HashMap::new(), next: 0, packed: Vec::new() }
+    }
+
+    /// Upstream's hash of an exemplar's labels.
+    fn hash(&mut self, labels: EncodedLabels<'_>) -> u64 {
+        let text = |bytes| std::str::from_utf8(bytes).unwrap_or_default();
+        packed_hash_into(&mut self.packed, labels.iter().map(|(n, v)| (text(n), text(v))))
+    }
+
+    /// Whether an exemplar may come, as upstream's `validateExemplar` has it: those of one time are ordered by value,
+    /// then by hash, and older ones must lie within the window.
+    pub fn judge(
+        &mut self,
+        owner: Owner,
+        (t, value): (i64, f64),
+        labels: EncodedLabels<'_>,
+        window_ms: i64,
+    ) -> Verdict {
+        let hash = self.hash(labels);
+        let Some(newest) = self.series.get(&owner).and_then(|list| list.last()) else { return Verdict::New };
+        if (newest.t, newest.hash) == (t, hash) && newest.value == value {
+            return Verdict::Duplicate;
         }
+        let late = t < newest.t && t <= newest.t.saturating_sub(window_ms.max(0));
+        let smaller =
+            t == newest.t && (value < newest.value || (value == newest.value && hash < newest.hash));
+        if late || smaller { Verdict::OutOfOrder } else { Verdict::New }
+    }
+
+    /// All exemplars of wanted series with the series' slots, in the order of their arrival.
+    #[allow(dead_code, reason = "for snapshots")]
+    pub fn by_arrival(&self) -> impl Iterator<Item = (u32, &Stored)> {
+        self.arrivals.iter().filter_map(|(owner, number)| {
+            let Owner::Slot(slot) = *owner else { return None };
+            let stored = self.series.get(owner)?.iter().find(|e| e.number == *number)?;
+            Some((slot, stored))
+        })
     }
 
     /// Adds an exemplar as upstream's `AddExemplar` does in replay: repeats of the newest and of a time in
     /// the middle are left out.
     pub fn add(&mut self, owner: Owner, t: i64, value: f64, labels: EncodedLabels<'_>) {
-        let hash = self.hasher.hash_one(labels.bytes());
+        let hash = self.hash(labels);
         let list = self.series.entry(owner).or_default();
         if let (Some(oldest), Some(newest)) = (list.first(), list.last()) {
             if (newest.t, newest.hash) == (t, hash) && newest.value == value {

@@ -1,15 +1,28 @@
 //! Appenders: batches of samples, validated as they come, logged and applied at commit.
+//!
+//! A sample is judged by what is committed when it comes and by the head's times when its batch began. What clashes
+//! inside the batch, or with another appender, shows at the second look at commit, when it is logged already; its
+//! class is counted there.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use tsdbctl_model::sample::{Exemplar, MetricType};
+use tsdbctl_model::histogram::EXPONENTIAL_SCHEMA_MAX;
+use tsdbctl_model::histogram::is_exponential_schema_reserved;
+use tsdbctl_model::sample::{Exemplar, MetricType, is_stale};
 use tsdbctl_model::{FloatHistogram, Histogram, Labels};
 use tsdbctl_storage::StorageError;
 use tsdbctl_storage::append::{Refusal, RefusalCounts};
 use tsdbctl_wal::Position;
+use tsdbctl_wal::record::SampleEntry;
 
-use crate::live::head::Head;
+use crate::live::batch::{Batches, Column, Kind};
+use crate::live::commit::Buffers;
+use crate::live::head::{Head, lock, read};
 use crate::live::index::SeriesId;
+use crate::live::record::flags;
+use crate::live::shard::{Bounds, SampleValue, Shard};
+use crate::replay::Metadata;
 
 /// What a commit did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,7 +35,7 @@ pub struct Committed {
     pub same: u64,
     /// Exemplars stored.
     pub exemplars: u64,
-    /// Samples that passed validation but not the second look at commit.
+    /// Samples and exemplars that passed validation but not the second look at commit.
     pub refused: RefusalCounts,
     /// The commit's end in the log.
     pub wal: Position,
@@ -30,16 +43,52 @@ pub struct Committed {
     pub wbl: Position,
 }
 
-/// A batch of samples; used again after commit or rollback.
+/// A batch of samples; used again after commit or rollback. Dropped, it is rolled back.
 #[derive(Debug)]
 pub struct Appender {
-    head: Arc<Head>,
+    pub(super) head: Arc<Head>,
+    /// Something was put into the batch.
+    open: bool,
+    /// The head's times, taken with the first sample.
+    bounds: Option<Bounds>,
+    pub(super) batches: Batches,
+    /// Series made for the batch; each has a mark that keeps it.
+    pub(super) created: Vec<SeriesId>,
+    /// Series that were not in the log when they were met.
+    pub(super) unlogged: Vec<SeriesId>,
+    pub(super) buffers: Buffers,
+}
+
+impl Drop for Appender {
+    fn drop(&mut self) {
+        self.rollback();
+    }
+}
+
+/// Notes that an append to the series waits for its commit; a series with such notes is not collected. Its reference,
+/// and whether its series record is in the log.
+fn mark(shard: &mut Shard, id: SeriesId, again: bool) -> Result<(u64, bool), Refusal> {
+    let record = shard.record_mut(id).ok_or(Refusal::UnknownSeries)?;
+    if !again {
+        record.pending = record.pending.saturating_add(1);
+    }
+    record.flags &= !flags::CANDIDATE;
+    Ok((record.series_ref, record.flags & flags::LOGGED != 0))
 }
 
 impl Appender {
     /// An empty batch.
     pub fn new(head: Arc<Head>) -> Self {
-        Self { head }
+        let buffers = Buffers::new(head.options.log.compression);
+        Self {
+            head,
+            open: false,
+            bounds: None,
+            batches: Batches::default(),
+            created: Vec::new(),
+            unlogged: Vec::new(),
+            buffers,
+        }
     }
 
     /// The head it appends to.
@@ -47,46 +96,181 @@ impl Appender {
         &self.head
     }
 
-    /// The series of a label set (sorted by name, names unique, values not empty), made if it is new.
+    /// The head's times as the batch took them with its first sample, or would.
+    pub fn bounds(&self) -> Bounds {
+        self.bounds.unwrap_or_else(|| self.head.bounds())
+    }
+
+    fn begin(&mut self) {
+        if !self.open {
+            self.open = true;
+            self.head.open_batches.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    fn begin_samples(&mut self, t: i64) -> Bounds {
+        match self.bounds {
+            Some(bounds) => bounds,
+            None => {
+                self.begin();
+                self.head.begin_time(t);
+                *self.bounds.insert(self.head.bounds())
+            }
+        }
+    }
+
+    /// Empties the batch, whose marks are taken back already.
+    pub(super) fn end(&mut self) {
+        self.batches.clear();
+        self.created.clear();
+        self.unlogged.clear();
+        self.bounds = None;
+        if std::mem::take(&mut self.open) {
+            self.head.open_batches.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// The series of a label set (sorted by name, names unique; empty values are left out), made if it is new.
     ///
     /// # Errors
-    /// If the set is empty, or no more series are taken.
+    /// If the set is empty, not sorted or names a label twice, or no more series are taken.
     pub fn series<'a>(
         &mut self,
         labels: impl Iterator<Item = (&'a str, &'a str)> + Clone,
     ) -> Result<SeriesId, Refusal> {
-        let _ = labels;
-        todo!()
+        let (id, new) = self.head.series(labels)?;
+        if new {
+            self.begin();
+            self.created.push(id);
+            self.unlogged.push(id);
+        }
+        Ok(id)
     }
 
-    /// Adds a float. `st` is its start timestamp, 0 for none.
+    /// Adds a float. `st` is its start timestamp, 0 for none; where those are not stored it is left out.
     ///
     /// # Errors
     /// The class in which it is refused; [`Refusal::UnknownSeries`] if the series was collected meanwhile.
     pub fn append_float(&mut self, id: SeriesId, t: i64, v: f64, st: i64) -> Result<(), Refusal> {
-        let _ = (id, t, v, st);
-        todo!()
+        let bounds = self.begin_samples(t);
+        if is_stale(v) && !self.batches.is_plain() {
+            // The marker takes the kind of what the batch has of the series, rather than begin a new set of columns.
+            match self.batches.kind(id) {
+                Kind::Float => {}
+                Kind::Histogram | Kind::CustomHistogram => {
+                    return self.add_histogram(id, t, Histogram { sum: v, ..Histogram::default() }, st);
+                }
+                Kind::FloatHistogram | Kind::CustomFloatHistogram => {
+                    return self.add_float_histogram(
+                        id,
+                        t,
+                        FloatHistogram { sum: v, ..Default::default() },
+                        st,
+                    );
+                }
+            }
+        }
+        let head = Arc::clone(&self.head);
+        let mut shard = lock(head.shard_of(id));
+        self.add_float(&mut shard, id, (t, self.start(st)), v, &bounds)
     }
 
-    /// Adds floats of many series at one go; `refused` is told about each that is refused.
-    pub fn append_floats(&mut self, samples: &[(SeriesId, i64, f64)], refused: impl FnMut(usize, Refusal)) {
-        let _ = (samples, refused);
-        todo!()
+    #[inline]
+    fn start(&self, st: i64) -> i64 {
+        if self.head.options.rules.start_timestamps { st } else { 0 }
     }
 
-    /// Adds an integer histogram.
+    #[inline]
+    fn add_float(
+        &mut self,
+        shard: &mut Shard,
+        id: SeriesId,
+        (t, start_timestamp_ms): (i64, i64),
+        v: f64,
+        bounds: &Bounds,
+    ) -> Result<(), Refusal> {
+        shard.check_float(id, t, v, bounds)?;
+        let column = if self.batches.is_plain() {
+            &mut self.batches.last().floats
+        } else {
+            &mut self.batches.for_kind(id, Kind::Float).floats
+        };
+        let (series, logged) = mark(shard, id, column.ids.last() == Some(&id))?;
+        column.push(id, SampleEntry { series, start_timestamp_ms, timestamp_ms: t, value: v });
+        if !logged && self.unlogged.last() != Some(&id) {
+            self.unlogged.push(id);
+        }
+        Ok(())
+    }
+
+    /// Adds floats of many series at one go; `refused` is told about each that is refused. Neighbouring series share a
+    /// shard, which is locked once for a run of them.
+    pub fn append_floats(
+        &mut self,
+        samples: &[(SeriesId, i64, f64)],
+        mut refused: impl FnMut(usize, Refusal),
+    ) {
+        let Some((_, t, _)) = samples.first() else { return };
+        let bounds = self.begin_samples(*t);
+        if !self.batches.is_plain() {
+            for (i, (id, t, v)) in samples.iter().enumerate() {
+                if let Err(refusal) = self.append_float(*id, *t, *v, 0) {
+                    refused(i, refusal);
+                }
+            }
+            return;
+        }
+        let head = Arc::clone(&self.head);
+        let mut at = 0;
+        for run in samples.chunk_by(|a, b| a.0.0 >> 8 == b.0.0 >> 8) {
+            let mut shard = lock(head.shard_of(run[0].0));
+            for (i, (id, t, v)) in run.iter().enumerate() {
+                if let Err(refusal) = self.add_float(&mut shard, *id, (*t, 0), *v, &bounds) {
+                    refused(at + i, refusal);
+                }
+            }
+            at += run.len();
+        }
+    }
+
+    /// Adds an integer histogram. Finer schemas than are stored are reduced to the finest that is.
     ///
     /// # Errors
-    /// As [`Appender::append_float`].
+    /// As [`Appender::append_float`], and if it contradicts itself.
     pub fn append_histogram(&mut self, id: SeriesId, t: i64, h: &Histogram, st: i64) -> Result<(), Refusal> {
-        let _ = (id, t, h, st);
-        todo!()
+        let mut h = h.clone();
+        if is_exponential_schema_reserved(h.schema) && h.schema > EXPONENTIAL_SCHEMA_MAX {
+            h.reduce_resolution(EXPONENTIAL_SCHEMA_MAX).map_err(|_| Refusal::InvalidHistogram)?;
+        }
+        h.validate().map_err(|_| Refusal::InvalidHistogram)?;
+        self.add_histogram(id, t, h, st)
     }
 
-    /// Adds a float histogram.
+    fn add_histogram(&mut self, id: SeriesId, t: i64, h: Histogram, st: i64) -> Result<(), Refusal> {
+        let bounds = self.begin_samples(t);
+        let head = Arc::clone(&self.head);
+        let mut shard = lock(head.shard_of(id));
+        let value = SampleValue::Histogram(Box::new(h));
+        shard.check(id, t, &value, &bounds)?;
+        let SampleValue::Histogram(h) = value else { return Ok(()) };
+        let column = if h.uses_custom_buckets() {
+            &mut self.batches.for_kind(id, Kind::CustomHistogram).custom_histograms
+        } else {
+            &mut self.batches.for_kind(id, Kind::Histogram).histograms
+        };
+        let (series, logged) = mark(&mut shard, id, column.ids.last() == Some(&id))?;
+        let start_timestamp_ms = if head.options.rules.start_timestamps { st } else { 0 };
+        column.push(id, SampleEntry { series, start_timestamp_ms, timestamp_ms: t, value: *h });
+        if !logged {
+            self.unlogged.push(id);
+        }
+        Ok(())
+    }
+
+    /// Adds a float histogram. Finer schemas than are stored are reduced to the finest that is.
     ///
     /// # Errors
-    /// As [`Appender::append_float`].
+    /// As [`Appender::append_histogram`].
     pub fn append_float_histogram(
         &mut self,
         id: SeriesId,
@@ -94,41 +278,114 @@ impl Appender {
         h: &FloatHistogram,
         st: i64,
     ) -> Result<(), Refusal> {
-        let _ = (id, t, h, st);
-        todo!()
+        let mut h = h.clone();
+        if is_exponential_schema_reserved(h.schema) && h.schema > EXPONENTIAL_SCHEMA_MAX {
+            h.reduce_resolution(EXPONENTIAL_SCHEMA_MAX).map_err(|_| Refusal::InvalidHistogram)?;
+        }
+        h.validate().map_err(|_| Refusal::InvalidHistogram)?;
+        self.add_float_histogram(id, t, h, st)
     }
 
-    /// Adds an exemplar; one that is there already is no error.
+    fn add_float_histogram(
+        &mut self,
+        id: SeriesId,
+        t: i64,
+        h: FloatHistogram,
+        st: i64,
+    ) -> Result<(), Refusal> {
+        let bounds = self.begin_samples(t);
+        let head = Arc::clone(&self.head);
+        let mut shard = lock(head.shard_of(id));
+        let value = SampleValue::FloatHistogram(Box::new(h));
+        shard.check(id, t, &value, &bounds)?;
+        let SampleValue::FloatHistogram(h) = value else { return Ok(()) };
+        let column = if h.uses_custom_buckets() {
+            &mut self.batches.for_kind(id, Kind::CustomFloatHistogram).custom_float_histograms
+        } else {
+            &mut self.batches.for_kind(id, Kind::FloatHistogram).float_histograms
+        };
+        let (series, logged) = mark(&mut shard, id, column.ids.last() == Some(&id))?;
+        let start_timestamp_ms = if head.options.rules.start_timestamps { st } else { 0 };
+        column.push(id, SampleEntry { series, start_timestamp_ms, timestamp_ms: t, value: *h });
+        if !logged {
+            self.unlogged.push(id);
+        }
+        Ok(())
+    }
+
+    /// Adds an exemplar; one that is there already is no error, nor is any where exemplars are switched off.
     ///
     /// # Errors
-    /// As [`Appender::append_float`], and if its labels are too long.
+    /// If the series is not known, the labels are too long ([`Refusal::InvalidLabels`]), or it is behind the series'
+    /// newest exemplar.
     pub fn append_exemplar(&mut self, id: SeriesId, exemplar: &Exemplar) -> Result<(), Refusal> {
-        let _ = (id, exemplar);
-        todo!()
+        if self.head.options.max_exemplars == 0 {
+            return Ok(());
+        }
+        let head = Arc::clone(&self.head);
+        let (series, logged) = {
+            let shard = lock(head.shard_of(id));
+            let record = shard.record(id).ok_or(Refusal::UnknownSeries)?;
+            (record.series_ref, record.flags & flags::LOGGED != 0)
+        };
+        crate::live::exemplars::check_labels(&exemplar.labels)?;
+        let (t, value) = (exemplar.timestamp_ms, exemplar.value);
+        if !head.judge_exemplar(id, t, value, &exemplar.labels)? {
+            return Ok(());
+        }
+        self.begin();
+        if !logged {
+            self.unlogged.push(id);
+        }
+        let value = (value, exemplar.labels.clone());
+        let entry = SampleEntry { series, start_timestamp_ms: 0, timestamp_ms: t, value };
+        self.batches.last().exemplars.push(id, entry);
+        Ok(())
     }
 
     /// Sets type, unit and help; logged only if they changed and the head is told to.
     pub fn set_metadata(&mut self, id: SeriesId, metric_type: MetricType, unit: &str, help: &str) {
-        let _ = (id, metric_type, unit, help);
-        todo!()
+        let head = Arc::clone(&self.head);
+        let is_known = lock(&head.metadata)
+            .get(&id)
+            .is_some_and(|m| m.kind == metric_type && *m.unit == *unit && *m.help == *help);
+        if is_known {
+            return;
+        }
+        let (series, logged) = {
+            let shard = lock(head.shard_of(id));
+            let Some(record) = shard.record(id) else { return };
+            (record.series_ref, record.flags & flags::LOGGED != 0)
+        };
+        self.begin();
+        if !logged {
+            self.unlogged.push(id);
+        }
+        let metadata = Metadata { kind: metric_type, unit: unit.into(), help: help.into() };
+        self.batches.last().metadata.push((id, series, metadata));
     }
 
     /// Samples in the batch.
     pub fn len(&self) -> usize {
-        todo!()
+        self.batches.iter().map(|b| b.samples()).sum()
     }
 
-    /// Whether the batch is empty.
+    /// Whether the batch has no samples.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Logs and applies the batch. It is visible afterwards, but durable only when [`Appender::wait`] says so.
+    /// The batch is empty afterwards, whatever the answer.
     ///
     /// # Errors
-    /// If it could not be logged: nothing of it is stored.
+    /// If it could not be logged: nothing of it is stored. If only the out-of-order log failed, what was in order is
+    /// stored; the batch can be sent again, as what is there already is no error.
     pub fn commit(&mut self) -> Result<Committed, StorageError> {
-        todo!()
+        let bounds = self.bounds();
+        let done = self.log_and_apply(&bounds);
+        self.end();
+        done
     }
 
     /// Waits until a commit is as durable as the log's policy promises.
@@ -136,18 +393,69 @@ impl Appender {
     /// # Errors
     /// If it may be lost.
     pub fn wait(&self, committed: &Committed) -> Result<(), StorageError> {
-        let _ = committed;
-        todo!()
+        self.head.wait(committed)
     }
 
-    /// Drops the batch. Series it made are kept, and logged.
+    /// Drops the batch. Series it made are kept, and logged if the log takes them; else by who commits to them first.
     pub fn rollback(&mut self) {
-        todo!()
+        if !self.open {
+            return;
+        }
+        self.forget_marks();
+        self.batches.clear();
+        let _ = self.log_series_alone();
+        self.forget_created();
+        self.end();
     }
 
     /// Labels of a series, for messages.
     pub fn labels(&self, id: SeriesId) -> Labels {
-        let _ = id;
-        todo!()
+        read(&self.head.index).owned_labels(id)
+    }
+
+    /// Takes the marks of all samples back.
+    pub(super) fn forget_marks(&mut self) {
+        for batch in self.batches.iter() {
+            for ids in batch.sample_ids() {
+                forget(&self.head, ids);
+            }
+        }
+    }
+
+    /// Takes the marks of series that were made back.
+    pub(super) fn forget_created(&mut self) {
+        for id in self.created.drain(..) {
+            unmark(&mut lock(self.head.shard_of(id)), id);
+        }
+    }
+}
+
+/// Takes the marks of a column back: one for each run of a series.
+pub(super) fn forget(head: &Head, ids: &[SeriesId]) {
+    for run in ids.chunk_by(|a, b| a.0 >> 8 == b.0 >> 8) {
+        let mut shard = lock(head.shard_of(run[0]));
+        for same in run.chunk_by(|a, b| a == b) {
+            unmark(&mut shard, same[0]);
+        }
+    }
+}
+
+/// Takes one mark back.
+#[inline]
+pub(super) fn unmark(shard: &mut Shard, id: SeriesId) {
+    if let Some(record) = shard.record_mut(id)
+        && record.pending != u8::MAX
+    {
+        record.pending = record.pending.saturating_sub(1);
+    }
+}
+
+impl<V> Column<V> {
+    /// Adds an entry at commit, marked as [`Appender`] marks those that come from outside.
+    pub(super) fn push_marked(&mut self, shard: &mut Shard, id: SeriesId, entry: SampleEntry<V>) {
+        let again = self.ids.last() == Some(&id);
+        if mark(shard, id, again).is_ok() {
+            self.push(id, entry);
+        }
     }
 }

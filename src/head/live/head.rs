@@ -1,19 +1,32 @@
 //! The head as a whole: what it is made of, how it is opened and closed.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use hashbrown::HashMap;
-use tsdbctl_platform::disk::Disk;
+use tsdbctl_platform::disk::{Disk, create_dir_all};
+use tsdbctl_storage::append::Refusal;
 use tsdbctl_storage::{Control, Loss, StorageError};
-use tsdbctl_wal::{LogOptions, LogWriter};
+use tsdbctl_wal::{LogOptions, LogWriter, PackedRecord};
 
+use crate::exemplars::Exemplars;
 use crate::live::chunk_files::ChunkFiles;
+use crate::live::collect::Collection;
 use crate::live::index::{Index, SeriesId};
 use crate::live::isolation::Isolation;
 use crate::live::shard::{Bounds, ChunkRules, Shard};
+use crate::live::state_file::StateFile;
+use crate::loss::storage_error;
 use crate::replay::Metadata;
+
+/// Samples or new series between two looks at the memory: a look takes every shard's lock.
+const MEMORY_LOOK_SAMPLES: u64 = 1 << 16;
+const MEMORY_LOOK_SERIES: u64 = 1 << 10;
+/// Over the memory limit, the open chunks of this part of the shards are sealed at a time.
+const SPILL_PART: usize = 4;
+/// Upstream's references end here: chunk references have 40 bits for them.
+const MAX_REF: u64 = 1 << 40;
 
 /// How a head is run. Defaults are upstream's.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +81,9 @@ pub struct Head {
     pub wal: Arc<LogWriter>,
     /// `wbl/`, begun with the first out-of-order sample.
     pub wbl: Mutex<Option<Arc<LogWriter>>>,
+    /// Records for `wbl/` that could not be written although their samples are in memory. They go first; until they
+    /// are written nothing more is taken out of order. Locked only by who has the right to append to `wbl/`.
+    pub(crate) wbl_debt: Mutex<Vec<PackedRecord>>,
     /// Labels.
     pub index: RwLock<Index>,
     /// Samples: series `id` is in `shards[(id >> 8) % shards.len()]`.
@@ -80,14 +96,39 @@ pub struct Head {
     pub tombstones: RwLock<HashMap<SeriesId, Vec<(i64, i64)>>>,
     /// The newest metadata of each series.
     pub metadata: Mutex<HashMap<SeriesId, Metadata>>,
-    /// The next new series' reference.
+    /// The newest exemplars.
+    pub(crate) exemplars: Mutex<Exemplars>,
+    /// The next new series' reference; 1 in a new head.
     pub next_ref: AtomicU64,
-    /// Earliest sample time, `i64::MAX` without samples.
+    /// Earliest in-order sample time, `i64::MAX` without samples.
     pub min_time: AtomicI64,
     /// Latest in-order sample time, `i64::MIN` without samples.
     pub max_time: AtomicI64,
+    /// Earliest time of a sample out of order, `i64::MAX` without any.
+    pub min_out_of_order_time: AtomicI64,
+    /// Latest time of a sample out of order, `i64::MIN` without any.
+    pub max_out_of_order_time: AtomicI64,
     /// In-order samples before this are in blocks.
     pub min_valid_time: AtomicI64,
+    /// Appenders with a batch that is neither committed nor rolled back.
+    pub open_batches: AtomicUsize,
+    /// What was taken out, and what of it the log still needs.
+    pub collection: Collection,
+    memory: MemoryGauge,
+    state_file: Option<StateFile>,
+}
+
+/// When memory was looked at, and what was seen.
+#[derive(Debug, Default)]
+struct MemoryGauge {
+    samples: AtomicU64,
+    series: AtomicU64,
+    /// No more series are taken.
+    full: AtomicBool,
+    /// The next shard to spill.
+    next: AtomicUsize,
+    /// Bytes after the last spill: without growth nothing is gained by another.
+    spilled_at: AtomicU64,
 }
 
 /// What opening a head met.
@@ -99,6 +140,26 @@ pub struct LoadReport {
     pub samples: u64,
     /// Samples of series that are not known.
     pub unknown_series: u64,
+}
+
+/// A lock that does not care whether somebody panicked while holding it.
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// As [`lock`], to read.
+pub(crate) fn read<T: ?Sized>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// As [`lock`], to write.
+pub(crate) fn write<T: ?Sized>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Shards of a new head: so many that appenders on all cores seldom meet.
+pub(crate) fn shard_count() -> usize {
+    std::thread::available_parallelism().map_or(4, |n| n.get().saturating_mul(4)).clamp(4, 64)
 }
 
 impl Head {
@@ -114,14 +175,55 @@ impl Head {
         min_valid_time: i64,
         control: &Control,
     ) -> Result<(Arc<Self>, LoadReport), StorageError> {
-        let _ = (disk, dir, options, min_valid_time, control);
-        todo!()
+        let _ = control;
+        let wal_dir = dir.join("wal");
+        create_dir_all(&*disk, &wal_dir)?;
+        let chunks_dir = dir.join("chunks_head");
+        create_dir_all(&*disk, &chunks_dir)?;
+        let last = newest_chunk_file(&*disk, &chunks_dir)?;
+        let files = ChunkFiles::open(Arc::clone(&disk), &chunks_dir, last)?;
+        let shards = shard_count();
+        let wal = LogWriter::open(Arc::clone(&disk), &wal_dir, options.log).map_err(storage_error)?;
+        let state_file = StateFile::find(&*disk, &wal_dir)?;
+        let head = Self {
+            options,
+            disk,
+            dir: dir.to_owned(),
+            wal,
+            wbl: Mutex::new(None),
+            wbl_debt: Mutex::default(),
+            index: RwLock::default(),
+            shards: (0..shards).map(|n| Mutex::new(Shard::new(n as u32, shards as u32))).collect(),
+            files,
+            isolation: Isolation::default(),
+            tombstones: RwLock::default(),
+            metadata: Mutex::default(),
+            exemplars: Mutex::new(Exemplars::new(options.max_exemplars)),
+            next_ref: AtomicU64::new(1),
+            min_time: AtomicI64::new(i64::MAX),
+            max_time: AtomicI64::new(i64::MIN),
+            min_out_of_order_time: AtomicI64::new(i64::MAX),
+            max_out_of_order_time: AtomicI64::new(i64::MIN),
+            min_valid_time: AtomicI64::new(min_valid_time),
+            open_batches: AtomicUsize::new(0),
+            collection: Collection::default(),
+            memory: MemoryGauge::default(),
+            state_file,
+        };
+        head.write_state(false)?;
+        Ok((Arc::new(head), LoadReport::default()))
+    }
+
+    /// Number of the shard of a series.
+    #[inline]
+    pub(crate) fn shard_number(&self, id: SeriesId) -> usize {
+        (id.0 >> 8) as usize % self.shards.len()
     }
 
     /// The shard of a series.
     #[inline]
     pub fn shard_of(&self, id: SeriesId) -> &Mutex<Shard> {
-        &self.shards[(id.0 >> 8) as usize % self.shards.len()]
+        &self.shards[self.shard_number(id)]
     }
 
     /// What decides about samples right now.
@@ -135,11 +237,165 @@ impl Head {
         }
     }
 
+    /// The first sample that is offered to a head without samples sets its time, whatever becomes of it.
+    pub(crate) fn begin_time(&self, t: i64) {
+        if self.max_time.compare_exchange(i64::MIN, t, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            self.min_time.fetch_min(t, Ordering::AcqRel);
+        }
+    }
+
+    /// Extends the head's times by those of stored samples.
+    pub(crate) fn extend_times(&self, in_order: (i64, i64), out_of_order: (i64, i64)) {
+        self.min_time.fetch_min(in_order.0, Ordering::AcqRel);
+        self.max_time.fetch_max(in_order.1, Ordering::AcqRel);
+        self.min_out_of_order_time.fetch_min(out_of_order.0, Ordering::AcqRel);
+        self.max_out_of_order_time.fetch_max(out_of_order.1, Ordering::AcqRel);
+    }
+
+    /// The series of a label set, made if it is new, which the second says. A new one counts as waiting for an append
+    /// until that is committed. Empty values are left out.
+    ///
+    /// # Errors
+    /// If the set is empty, not sorted or names a label twice, or no more series are taken.
+    pub(crate) fn series<'a>(
+        &self,
+        labels: impl Iterator<Item = (&'a str, &'a str)> + Clone,
+    ) -> Result<(SeriesId, bool), Refusal> {
+        let labels = labels.filter(|(_, value)| !value.is_empty());
+        let mut before = "";
+        for (name, _) in labels.clone() {
+            // Names are sorted, so the empty one would be the first.
+            if name <= before {
+                return Err(Refusal::InvalidLabels);
+            }
+            before = name;
+        }
+        if before.is_empty() {
+            return Err(Refusal::InvalidLabels);
+        }
+        if let Some(id) = read(&self.index).find(labels.clone()) {
+            return Ok((id, false));
+        }
+        if self.memory.series.fetch_add(1, Ordering::Relaxed) >= MEMORY_LOOK_SERIES {
+            self.look_at_memory();
+        }
+        if self.memory.full.load(Ordering::Relaxed) {
+            return Err(Refusal::Limit);
+        }
+        let mut index = write(&self.index);
+        if index.next_id() == u32::MAX || self.next_ref.load(Ordering::Relaxed) >= MAX_REF {
+            return Err(Refusal::Limit);
+        }
+        let (id, new) = index.find_or_create(labels);
+        if new {
+            // Under the index lock: references grow with ids.
+            let series_ref = self.next_ref.fetch_add(1, Ordering::AcqRel);
+            let mut shard = lock(self.shard_of(id));
+            shard.create(id, series_ref);
+            if let Some(record) = shard.record_mut(id) {
+                record.pending = record.pending.saturating_add(1);
+            }
+        }
+        Ok((id, new))
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> u64 {
+        let shards: usize = self.shards.iter().map(|s| lock(s).bytes()).sum();
+        let tombstones: usize = read(&self.tombstones).values().map(|list| 40 + 16 * list.capacity()).sum();
+        let metadata: usize = lock(&self.metadata).values().map(|m| 64 + m.unit.len() + m.help.len()).sum();
+        let exemplars = lock(&self.exemplars).estimated_bytes();
+        (read(&self.index).bytes() + shards + tombstones + metadata + exemplars) as u64
+    }
+
+    /// Notes stored samples; looks at the memory once in a while.
+    pub(crate) fn note_samples(&self, samples: u64) {
+        if self.options.memory_limit != u64::MAX
+            && self.memory.samples.fetch_add(samples, Ordering::Relaxed) >= MEMORY_LOOK_SAMPLES
+        {
+            self.look_at_memory();
+        }
+    }
+
+    /// Compares memory with the limit: over it, open chunks go to files and no more series are taken.
+    fn look_at_memory(&self) {
+        self.memory.samples.store(0, Ordering::Relaxed);
+        self.memory.series.store(0, Ordering::Relaxed);
+        if self.options.memory_limit == u64::MAX {
+            return;
+        }
+        let bytes = self.bytes();
+        let over = bytes > self.options.memory_limit;
+        self.memory.full.store(over, Ordering::Relaxed);
+        if over && bytes > self.memory.spilled_at.load(Ordering::Relaxed) {
+            self.spill(self.shards.len().div_ceil(SPILL_PART));
+            self.memory.spilled_at.store(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Seals the open chunks of so many shards, those whose turn is longest ago: what they held is used again by the
+    /// series that go on.
+    pub fn spill(&self, shards: usize) {
+        for _ in 0..shards.min(self.shards.len()) {
+            let number = self.memory.next.fetch_add(1, Ordering::Relaxed) % self.shards.len();
+            let mut shard = lock(&self.shards[number]);
+            let ids: Vec<SeriesId> = shard.ids().collect();
+            for id in ids {
+                shard.seal(id, &self.options.rules, &self.files);
+            }
+        }
+    }
+
+    /// `wbl/`, begun if there is none.
+    pub(crate) fn out_of_order_log(&self) -> Result<Arc<LogWriter>, StorageError> {
+        let mut log = lock(&self.wbl);
+        if let Some(log) = &*log {
+            return Ok(Arc::clone(log));
+        }
+        let dir = self.dir.join("wbl");
+        create_dir_all(&*self.disk, &dir)?;
+        let opened =
+            LogWriter::open(Arc::clone(&self.disk), &dir, self.options.log).map_err(storage_error)?;
+        *log = Some(Arc::clone(&opened));
+        Ok(opened)
+    }
+
     /// Seals nothing, makes everything durable, writes a snapshot if told to.
     ///
     /// # Errors
-    /// If the system refuses.
+    /// If the system refuses; everything that could be done is done.
     pub fn close(&self) -> Result<(), StorageError> {
-        todo!()
+        let files = self.files.sync();
+        let wbl = lock(&self.wbl).take();
+        let wbl = self.pay_debt_and_close(wbl);
+        let wal = self.wal.close().map_err(storage_error);
+        files?;
+        wbl?;
+        let (_segment, _offset) = wal?;
+        self.write_state(true)
     }
+
+    fn pay_debt_and_close(&self, wbl: Option<Arc<LogWriter>>) -> Result<(), StorageError> {
+        let Some(wbl) = wbl else { return Ok(()) };
+        let paid = {
+            let mut guard = wbl.lock();
+            let mut debt = lock(&self.wbl_debt);
+            if debt.is_empty() { Ok(()) } else { guard.append(&debt).map(|_| debt.clear()) }
+        };
+        let closed = wbl.close();
+        paid.map_err(storage_error)?;
+        closed.map(|_| ()).map_err(storage_error)
+    }
+
+    fn write_state(&self, clean_shutdown: bool) -> Result<(), StorageError> {
+        let Some(file) = &self.state_file else { return Ok(()) };
+        let last_ref = self.next_ref.load(Ordering::Acquire).saturating_sub(1);
+        file.write(&*self.disk, last_ref, self.wal.segment(), clean_shutdown)
+    }
+}
+
+/// The highest number of a chunk file, 0 if there is none.
+fn newest_chunk_file(disk: &dyn Disk, dir: &Path) -> Result<u32, StorageError> {
+    let entries = disk.read_dir(dir)?;
+    Ok(entries.iter().filter_map(|e| e.name.parse().ok()).max().unwrap_or(0))
 }

@@ -9,14 +9,18 @@
 
 pub mod appender;
 mod arena;
+mod batch;
 pub mod checkpoint;
 pub mod chunk_files;
 pub mod collect;
+mod commit;
+pub mod delete;
 pub mod exemplars;
 pub mod head;
 pub mod index;
 pub mod isolation;
 pub mod load;
+mod log_reader;
 mod matching;
 pub mod memory;
 pub mod out_of_order;
@@ -24,10 +28,12 @@ mod paged;
 mod pairs;
 mod postings;
 pub mod record;
+mod segments;
 pub mod select;
 pub mod shard;
 pub mod snapshot;
 mod split_table;
+mod state_file;
 
 pub use appender::{Appender, Committed};
 pub use head::{Head, LiveOptions};

@@ -108,6 +108,11 @@ impl Shard {
         todo!()
     }
 
+    /// What views may not see is noted from now on for commits younger than this.
+    pub fn set_oldest_view(&mut self, oldest: u64) {
+        let _ = oldest;
+    }
+
     /// Makes the record of a new series.
     pub fn create(&mut self, id: SeriesId, series_ref: u64) {
         let _ = (id, series_ref);
