@@ -1,1 +1,251 @@
-//! Taking away what is in blocks: chunks before a time, series without samples, files nobody needs.
+//! Taking out of memory what is in blocks: chunks before a time, series that have nothing left, and for how long the
+//! log still needs the references of these.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hashbrown::{HashMap, HashSet};
+use tsdbctl_storage::StorageError;
+
+use crate::live::checkpoint::Checkpointed;
+use crate::live::head::Head;
+use crate::live::index::SeriesId;
+use crate::live::record::flags;
+
+/// Candidates that are freed under one lock of the index: its lists are gone through once for all of them.
+const FREED_AT_ONCE: usize = 1 << 16;
+/// Series looked at under one lock of their shard; ids of one run have the same shard.
+const RUN: u32 = 256;
+
+/// What truncating a head needs to know beside the head.
+#[derive(Debug, Default)]
+pub struct Collection {
+    /// Held by what takes series out and by what writes the whole head down: one at a time, so that what is written
+    /// down does not contradict itself.
+    exclusive: Mutex<Truncated>,
+    /// References whose series are not in the head, or under another reference.
+    retired: Mutex<HashMap<u64, Retired>>,
+}
+
+/// How far a head was truncated.
+#[derive(Debug, Default)]
+pub(crate) struct Truncated {
+    /// Up to which time the log was.
+    pub(crate) wal_mint: Option<i64>,
+}
+
+/// Until when the log needs the series record of a reference that is not that of a live series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retired {
+    /// No later segment has a record of it.
+    pub last_segment: u64,
+    /// No sample of it is later, Unix ms.
+    pub last_t: i64,
+}
+
+impl Retired {
+    /// Whether a checkpoint of segments up to `index`, of samples from `mint` on, has to keep its series record.
+    pub fn is_needed(&self, index: u64, mint: i64) -> bool {
+        self.last_segment > index || self.last_t >= mint
+    }
+}
+
+impl Collection {
+    /// The right to take series out or write all of them down.
+    pub(crate) fn exclusive(&self) -> MutexGuard<'_, Truncated> {
+        self.exclusive.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that the log may have records of `series_ref`, which is no live series' first reference: a second
+    /// reference of a series' labels, or one of a series that was removed. Loading tells of those it meets.
+    pub fn retire(&self, series_ref: u64, until: Retired) {
+        let mut all = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(series_ref)
+            .and_modify(|r| {
+                r.last_segment = r.last_segment.max(until.last_segment);
+                r.last_t = r.last_t.max(until.last_t);
+            })
+            .or_insert(until);
+    }
+
+    /// What is known of a retired reference.
+    pub fn retired(&self, series_ref: u64) -> Option<Retired> {
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner).get(&series_ref).copied()
+    }
+
+    /// The references that a checkpoint has to keep.
+    pub(crate) fn needed(&self, index: u64, mint: i64) -> HashSet<u64> {
+        let all = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().filter(|(_, r)| r.is_needed(index, mint)).map(|(series_ref, _)| *series_ref).collect()
+    }
+
+    /// Forgets those that a durable checkpoint did not keep.
+    pub(crate) fn forget_unneeded(&self, index: u64, mint: i64) {
+        let mut all = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, r| r.is_needed(index, mint));
+        all.shrink_to_fit();
+    }
+
+    /// Number of retired references.
+    pub fn retired_count(&self) -> usize {
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
+/// What truncating the memory did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Series that had nothing left and were freed.
+    pub series: u64,
+    /// The first file of chunks that is still needed.
+    pub first_file: u32,
+}
+
+/// What truncating did.
+#[derive(Clone, Debug, Default)]
+pub struct Truncation {
+    /// In memory; none if there was nothing before the time.
+    pub memory: Option<Collected>,
+    /// In the log; none if it has too few segments.
+    pub checkpoint: Option<Checkpointed>,
+}
+
+impl Head {
+    /// Takes out what is before `mint`: of the memory, then of the log, then the files that only had what went. A
+    /// block with all in-order samples before `mint` must be there for readers already, and durable.
+    ///
+    /// # Errors
+    /// If a file cannot be read or written. What was done stays done; the next call goes on.
+    pub fn truncate(&self, mint: i64) -> Result<Truncation, StorageError> {
+        let had_samples = self.has_samples();
+        let memory = self.truncate_memory(mint);
+        let checkpoint = if had_samples { self.truncate_wal(mint) } else { Ok(None) };
+        // Even if the log could not be truncated, which needs space that these files give back.
+        if let Some(collected) = memory {
+            self.files.truncate(collected.first_file)?;
+        }
+        Ok(Truncation { memory, checkpoint: checkpoint? })
+    }
+
+    /// Takes the in-order chunks that end before `mint` out of memory, and the series that have nothing left and no
+    /// appends on the way. Waits for readers that began before. Files stay; `None` if nothing is before `mint`.
+    pub fn truncate_memory(&self, mint: i64) -> Option<Collected> {
+        let _exclusive = self.collection.exclusive();
+        if !self.has_samples() {
+            self.min_valid_time.fetch_max(mint, Ordering::AcqRel);
+            return None;
+        }
+        if self.min_time.load(Ordering::Acquire) >= mint {
+            return None;
+        }
+        self.wait_for_readers();
+        self.min_time.store(mint, Ordering::Release);
+        self.min_valid_time.fetch_max(mint, Ordering::AcqRel);
+        self.max_time.fetch_max(mint, Ordering::AcqRel);
+        let (collected, first) = self.collect(mint);
+        // What is really there may begin later; but samples that may still be appended must not be cut off.
+        let begins = first.min(self.bounds().min_valid_ms);
+        if begins > mint {
+            self.min_time.store(begins, Ordering::Release);
+            self.min_valid_time.fetch_max(begins, Ordering::AcqRel);
+        }
+        Some(collected)
+    }
+
+    /// Frees the series that have nothing left at or after the head's start, as at the end of loading.
+    pub fn collect_garbage(&self) -> Collected {
+        let _exclusive = self.collection.exclusive();
+        self.collect(self.min_valid_time.load(Ordering::Acquire)).0
+    }
+
+    /// Whether there was ever a sample.
+    fn has_samples(&self) -> bool {
+        self.min_time.load(Ordering::Acquire) != i64::MAX
+    }
+
+    /// Waits until all readers are gone that began before this call. A reader's view is a number of a commit, so an
+    /// empty commit tells those before from those after.
+    fn wait_for_readers(&self) {
+        let number = self.isolation.begin_commit();
+        self.isolation.finish_commit(number);
+        let mut pause = Duration::from_micros(100);
+        while self.isolation.oldest_view() < number {
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+    }
+
+    /// Drops chunks before `mint` and frees what is left empty. Time of the first sample that is left, `mint` without
+    /// any.
+    fn collect(&self, mint: i64) -> (Collected, i64) {
+        let (mut first_t, mut first_file) = (i64::MAX, u32::MAX);
+        let mut candidates = Vec::new();
+        for shard in &self.shards {
+            let ids: Vec<SeriesId> = shard.lock().unwrap_or_else(PoisonError::into_inner).ids().collect();
+            for run in ids.chunk_by(|a, b| a.0 / RUN == b.0 / RUN) {
+                let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+                for id in run.iter().copied() {
+                    if shard.record(id).is_none() {
+                        continue;
+                    }
+                    first_file = first_file.min(shard.drop_chunks_before(id, mint).unwrap_or(u32::MAX));
+                    if let Some((first, _)) = shard.times(id) {
+                        first_t = first_t.min(first);
+                    } else if let Some(record) = shard.record_mut(id)
+                        && record.pending == 0
+                        // One that is not in the log yet has an appender that made it and will log it.
+                        && record.flags & flags::LOGGED != 0
+                    {
+                        record.flags |= flags::CANDIDATE;
+                        candidates.push(id);
+                    }
+                }
+            }
+        }
+        candidates.sort_unstable();
+        let series = candidates.chunks(FREED_AT_ONCE).map(|some| self.free(some, mint)).sum();
+        self.forget_ranges_before(mint);
+        let first_file = first_file.min(self.files.current());
+        (Collected { series, first_file }, if first_t == i64::MAX { mint } else { first_t })
+    }
+
+    /// Frees those candidates to which nothing was appended since they became candidates. How many there were.
+    fn free(&self, candidates: &[SeriesId], mint: i64) -> u64 {
+        let mut freed = Vec::with_capacity(candidates.len());
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        for run in candidates.chunk_by(|a, b| a.0 / RUN == b.0 / RUN) {
+            let mut shard = self.shard_of(run[0]).lock().unwrap_or_else(PoisonError::into_inner);
+            for id in run {
+                let Some(record) = shard.record(*id) else { continue };
+                let (is_idle, series_ref) = (record.pending == 0, record.series_ref);
+                if record.flags & flags::CANDIDATE == 0 || !is_idle || shard.times(*id).is_some() {
+                    continue;
+                }
+                // Asked now that nothing more can be logged: all records of it are in this segment or before.
+                let last_segment = self.wal.segment();
+                self.collection.retire(series_ref, Retired { last_segment, last_t: mint.saturating_sub(1) });
+                shard.remove(*id);
+                freed.push(*id);
+            }
+        }
+        index.remove(&freed);
+        drop(index);
+        let mut tombstones = self.tombstones.write().unwrap_or_else(PoisonError::into_inner);
+        let mut metadata = self.metadata.lock().unwrap_or_else(PoisonError::into_inner);
+        for id in &freed {
+            tombstones.remove(id);
+            metadata.remove(id);
+        }
+        freed.len() as u64
+    }
+
+    /// Forgets deleted ranges that end before `mint`.
+    fn forget_ranges_before(&self, mint: i64) {
+        let mut tombstones = self.tombstones.write().unwrap_or_else(PoisonError::into_inner);
+        tombstones.retain(|_, ranges| {
+            ranges.retain(|(_, last)| *last >= mint);
+            !ranges.is_empty()
+        });
+    }
+}
