@@ -7,5 +7,7 @@ pub mod clock;
 pub mod disk;
 mod fault;
 pub mod file;
+pub mod lock;
 pub mod map;
 pub mod real;
+pub mod signal;
