@@ -136,6 +136,11 @@ impl Exemplars {
         list.insert(at, Stored { number, t, value, hash, labels });
     }
 
+    /// Drops the exemplars of a series. Their places come free when they would have been pushed out.
+    pub fn remove(&mut self, owner: Owner) {
+        self.series.remove(&owner);
+    }
+
     /// About the bytes held, without counting them.
     pub fn estimated_bytes(&self) -> usize {
         self.arrivals.len() * (size_of::<(Owner, u64)>() + size_of::<Stored>() + 48)

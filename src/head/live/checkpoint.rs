@@ -6,7 +6,6 @@
 //! comes before the live one of the same labels: Prometheus keeps the mapped chunks of the one that it meets last.
 
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
 
 use hashbrown::{HashMap, HashSet};
 use tsdbctl_model::{FloatHistogram, Histogram, Labels};
@@ -21,7 +20,7 @@ use tsdbctl_wal::record::{
 };
 use tsdbctl_wal::segment::{checkpoint_name, checkpoints_among, segment_name, segments_among};
 
-use crate::live::head::Head;
+use crate::live::head::{Head, lock, read};
 use crate::live::index::{Index, SeriesId};
 use crate::live::log_reader::read_records;
 use crate::live::record::flags;
@@ -110,7 +109,7 @@ impl Head {
     /// # Errors
     /// If one cannot be removed.
     pub fn truncate_wbl(&self, segment: u64) -> Result<(), StorageError> {
-        let wbl = self.wbl.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let wbl = lock(&self.wbl).clone();
         wbl.map_or(Ok(()), |wbl| wbl.truncate(segment)).map_err(storage_error)
     }
 
@@ -241,12 +240,12 @@ impl Writing<'_> {
 
     /// Series records of all live series that are in the log.
     fn live_series(&mut self, head: &Head) -> Result<(), StorageError> {
-        let end = head.index.read().unwrap_or_else(PoisonError::into_inner).next_id();
+        let end = read(&head.index).next_id();
         let mut record = new_series_record();
         for first in (0..end).step_by(256) {
             {
-                let index = head.index.read().unwrap_or_else(PoisonError::into_inner);
-                let shard = head.shard_of(SeriesId(first)).lock().unwrap_or_else(PoisonError::into_inner);
+                let index = read(&head.index);
+                let shard = lock(head.shard_of(SeriesId(first)));
                 for id in (first..end.min(first.saturating_add(256))).map(SeriesId) {
                     let Some(r) = shard.record(id).filter(|r| r.flags & flags::LOGGED != 0) else { continue };
                     if self.declared.insert(r.series_ref) {
@@ -317,14 +316,14 @@ impl Writing<'_> {
     /// Deleted ranges of live series that reach to `mint` or behind.
     fn tombstones(&mut self, head: &Head) -> Result<(), StorageError> {
         let mut all: Vec<(SeriesId, Vec<(i64, i64)>)> = {
-            let ranges = head.tombstones.read().unwrap_or_else(PoisonError::into_inner);
+            let ranges = read(&head.tombstones);
             let reach = |r: &Vec<(i64, i64)>| r.iter().any(|(_, last)| *last >= self.mint);
             ranges.iter().filter(|(_, r)| reach(r)).map(|(id, r)| (*id, r.clone())).collect()
         };
         all.sort_unstable_by_key(|(id, _)| *id);
         let mut entries = Vec::new();
         for (id, ranges) in all {
-            let shard = head.shard_of(id).lock().unwrap_or_else(PoisonError::into_inner);
+            let shard = lock(head.shard_of(id));
             let Some(series) = shard.record(id).map(|r| r.series_ref) else { continue };
             drop(shard);
             entries.extend(ranges.into_iter().map(|(mint, maxt)| TombstoneEntry { series, mint, maxt }));

@@ -2,14 +2,15 @@
 //! log still needs the references of these.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
 use tsdbctl_storage::StorageError;
 
+use crate::exemplars::Owner;
 use crate::live::checkpoint::Checkpointed;
-use crate::live::head::Head;
+use crate::live::head::{Head, lock, write};
 use crate::live::index::SeriesId;
 use crate::live::record::flags;
 
@@ -54,13 +55,13 @@ impl Retired {
 impl Collection {
     /// The right to take series out or write all of them down.
     pub(crate) fn exclusive(&self) -> MutexGuard<'_, Truncated> {
-        self.exclusive.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.exclusive)
     }
 
     /// Notes that the log may have records of `series_ref`, which is no live series' first reference: a second
     /// reference of a series' labels, or one of a series that was removed. Loading tells of those it meets.
     pub fn retire(&self, series_ref: u64, until: Retired) {
-        let mut all = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&self.retired);
         all.entry(series_ref)
             .and_modify(|r| {
                 r.last_segment = r.last_segment.max(until.last_segment);
@@ -71,25 +72,25 @@ impl Collection {
 
     /// What is known of a retired reference.
     pub fn retired(&self, series_ref: u64) -> Option<Retired> {
-        self.retired.lock().unwrap_or_else(PoisonError::into_inner).get(&series_ref).copied()
+        lock(&self.retired).get(&series_ref).copied()
     }
 
     /// The references that a checkpoint has to keep.
     pub(crate) fn needed(&self, index: u64, mint: i64) -> HashSet<u64> {
-        let all = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = lock(&self.retired);
         all.iter().filter(|(_, r)| r.is_needed(index, mint)).map(|(series_ref, _)| *series_ref).collect()
     }
 
     /// Forgets those that a durable checkpoint did not keep.
     pub(crate) fn forget_unneeded(&self, index: u64, mint: i64) {
-        let mut all = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&self.retired);
         all.retain(|_, r| r.is_needed(index, mint));
         all.shrink_to_fit();
     }
 
     /// Number of retired references.
     pub fn retired_count(&self) -> usize {
-        self.retired.lock().unwrap_or_else(PoisonError::into_inner).len()
+        lock(&self.retired).len()
     }
 }
 
@@ -182,9 +183,9 @@ impl Head {
         let (mut first_t, mut first_file) = (i64::MAX, u32::MAX);
         let mut candidates = Vec::new();
         for shard in &self.shards {
-            let ids: Vec<SeriesId> = shard.lock().unwrap_or_else(PoisonError::into_inner).ids().collect();
+            let ids: Vec<SeriesId> = lock(shard).ids().collect();
             for run in ids.chunk_by(|a, b| a.0 / RUN == b.0 / RUN) {
-                let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut shard = lock(shard);
                 for id in run.iter().copied() {
                     if shard.record(id).is_none() {
                         continue;
@@ -213,9 +214,9 @@ impl Head {
     /// Frees those candidates to which nothing was appended since they became candidates. How many there were.
     fn free(&self, candidates: &[SeriesId], mint: i64) -> u64 {
         let mut freed = Vec::with_capacity(candidates.len());
-        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        let mut index = write(&self.index);
         for run in candidates.chunk_by(|a, b| a.0 / RUN == b.0 / RUN) {
-            let mut shard = self.shard_of(run[0]).lock().unwrap_or_else(PoisonError::into_inner);
+            let mut shard = lock(self.shard_of(run[0]));
             for id in run {
                 let Some(record) = shard.record(*id) else { continue };
                 let (is_idle, series_ref) = (record.pending == 0, record.series_ref);
@@ -231,18 +232,19 @@ impl Head {
         }
         index.remove(&freed);
         drop(index);
-        let mut tombstones = self.tombstones.write().unwrap_or_else(PoisonError::into_inner);
-        let mut metadata = self.metadata.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut tombstones, mut metadata) = (write(&self.tombstones), lock(&self.metadata));
+        let mut exemplars = lock(&self.exemplars);
         for id in &freed {
             tombstones.remove(id);
             metadata.remove(id);
+            exemplars.remove(Owner::Slot(id.0));
         }
         freed.len() as u64
     }
 
     /// Forgets deleted ranges that end before `mint`.
     fn forget_ranges_before(&self, mint: i64) {
-        let mut tombstones = self.tombstones.write().unwrap_or_else(PoisonError::into_inner);
+        let mut tombstones = write(&self.tombstones);
         tombstones.retain(|_, ranges| {
             ranges.retain(|(_, last)| *last >= mint);
             !ranges.is_empty()

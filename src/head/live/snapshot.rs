@@ -6,7 +6,6 @@
 //! snapshot without it is not believed.
 
 use std::path::Path;
-use std::sync::PoisonError;
 
 use tsdbctl_chunk::{Chunk, Encoding, FloatHistogramReader, HistogramReader};
 use tsdbctl_platform::disk::{Disk, remove_all};
@@ -16,7 +15,7 @@ use tsdbctl_wal::page::PAGE_BYTES;
 use tsdbctl_wal::record::histogram::{write_float_histogram, write_histogram};
 
 use crate::live::checkpoint::put_labels;
-use crate::live::head::Head;
+use crate::live::head::{Head, lock, read};
 use crate::live::index::SeriesId;
 use crate::live::record::Record;
 use crate::live::segments::{SegmentsWriter, remove_if_there};
@@ -82,14 +81,14 @@ pub fn remove_older(disk: &dyn Disk, dir: &Path, before: (u64, u64)) -> Result<(
 fn write_parts(head: &Head, dir: &Path) -> Result<u64, StorageError> {
     let mut out = SegmentsWriter::create(head.disk.clone(), dir, head.options.log)?;
     let mut unwritten = 0;
-    let end = head.index.read().unwrap_or_else(PoisonError::into_inner).next_id();
+    let end = read(&head.index).next_id();
     let (mut records, mut lengths, mut pieces) = (Vec::new(), Vec::new(), Vec::new());
     for first in (0..end).step_by(256) {
         records.clear();
         lengths.clear();
         {
-            let index = head.index.read().unwrap_or_else(PoisonError::into_inner);
-            let shard = head.shard_of(SeriesId(first)).lock().unwrap_or_else(PoisonError::into_inner);
+            let index = read(&head.index);
+            let shard = lock(head.shard_of(SeriesId(first)));
             for id in (first..end.min(first.saturating_add(256))).map(SeriesId) {
                 let Some(record) = shard.record(id) else { continue };
                 pieces.clear();
@@ -170,13 +169,13 @@ fn put_last_value(out: &mut Vec<u8>, chunk: &Chunk) -> Result<(), tsdbctl_chunk:
 
 fn tombstones(head: &Head) -> Vec<u8> {
     let mut all: Vec<(SeriesId, Vec<(i64, i64)>)> = {
-        let ranges = head.tombstones.read().unwrap_or_else(PoisonError::into_inner);
+        let ranges = read(&head.tombstones);
         ranges.iter().map(|(id, r)| (*id, r.clone())).collect()
     };
     all.sort_unstable_by_key(|(id, _)| *id);
     let mut bytes = vec![TOMBSTONE_FORMAT];
     for (id, ranges) in all {
-        let shard = head.shard_of(id).lock().unwrap_or_else(PoisonError::into_inner);
+        let shard = lock(head.shard_of(id));
         let Some(series_ref) = shard.record(id).map(|r| r.series_ref) else { continue };
         for (mint, maxt) in ranges {
             put_uvarint(&mut bytes, series_ref);
@@ -193,7 +192,7 @@ fn write_exemplars(head: &Head, out: &mut SegmentsWriter) -> Result<(), StorageE
     for next in (0..).step_by(EXEMPLARS_PER_RECORD) {
         // Copied: no other lock is taken while theirs is held.
         let some: Vec<(SeriesId, i64, f64, Box<[u8]>)> = {
-            let all = head.exemplars.lock().unwrap_or_else(PoisonError::into_inner);
+            let all = lock(&head.exemplars);
             let some = all.by_arrival().skip(next).take(EXEMPLARS_PER_RECORD);
             some.map(|(slot, e)| (SeriesId(slot), e.t, e.value, e.labels.clone())).collect()
         };
@@ -203,7 +202,7 @@ fn write_exemplars(head: &Head, out: &mut SegmentsWriter) -> Result<(), StorageE
         let mut record = vec![EXEMPLARS];
         let mut base = None;
         for (id, t, value, labels) in some {
-            let shard = head.shard_of(id).lock().unwrap_or_else(PoisonError::into_inner);
+            let shard = lock(head.shard_of(id));
             let Some(series_ref) = shard.record(id).map(|r| r.series_ref) else { continue };
             drop(shard);
             let (base_ref, base_t) = *base.get_or_insert_with(|| {
