@@ -8,12 +8,15 @@ pub mod live;
 mod loss;
 pub mod mapped;
 mod newest;
+mod pieces;
+mod queue;
 mod read;
 mod refs;
 mod replay;
 mod series;
 mod snapshot;
 mod source;
+mod window;
 
 pub use newest::newest_sample_time;
 pub use read::ReadHead;

@@ -20,9 +20,10 @@ use tsdbctl_wal::page::crc32c;
 use crate::loss::{Losses, cut_short};
 
 const MAGIC: u32 = 0x0130_BC91;
-const FILE_HEADER: usize = 8;
+/// Length of a file's header, bytes.
+pub const FILE_HEADER: usize = 8;
 /// The longest a chunk can be without its data.
-const MAX_CHUNK_META: usize = 34;
+pub const MAX_CHUNK_META: usize = 34;
 const OUT_OF_ORDER_BIT: u8 = 0x80;
 
 /// Where a mapped chunk is and what its header says.
@@ -74,46 +75,29 @@ impl MappedChunks {
         mut each: impl FnMut(u64, bool, MappedChunk),
     ) -> Result<Self, StorageError> {
         let mut found = Self::default();
-        let entries = match file::read_dir(dir) {
-            Ok(entries) => entries,
-            Err(e) if e.is_not_found() => return Ok(found),
-            Err(e) => return Err(e.into()),
-        };
-        let mut files: Vec<(u32, Entry)> = entries
-            .into_iter()
-            .filter(|e| !e.is_dir)
-            .filter_map(|e| Some((e.name.parse().ok()?, e)))
-            .collect();
-        files.sort_by_key(|(number, _)| *number);
+        let files = list_files(dir)?;
         let count = files.len();
         for (i, (number, entry)) in files.iter().enumerate() {
             if i > 0 && files[i - 1].0 + 1 != *number {
-                losses.at(
-                    &dir.join(format!("{:06}", number - 1)),
-                    0,
-                    "this file of head chunks is missing",
-                )?;
+                losses.at(&dir.join(file_name(number - 1)), 0, MISSING)?;
                 break;
             }
             let is_last = i + 1 == count;
             let map = Map::open(&entry.path)?;
             found.files.push(map.clone());
-            let mut scan = Scan { bytes: map.bytes(), file: i as u32, at: FILE_HEADER };
-            let bytes = map.bytes();
-            match bytes.first_chunk::<5>() {
-                Some([a, b, c, d, 1]) if u32::from_be_bytes([*a, *b, *c, *d]) == MAGIC => {}
-                // Created, but its header not written before the crash.
-                None if is_last => break,
-                Some([0, 0, 0, 0, _]) if is_last => break,
+            let mut scan = Scan::new(map.bytes(), i as u32, FILE_HEADER);
+            match FileHeader::of(map.bytes()) {
+                FileHeader::Sound => {}
+                FileHeader::Unwritten if is_last => break,
                 _ => {
-                    losses.at(&entry.path, 0, "no head chunk file of version 1")?;
+                    losses.at(&entry.path, 0, NO_HEADER)?;
                     break;
                 }
             }
             loop {
                 let at = scan.at;
                 match scan.next() {
-                    Ok(Some((series, out_of_order, chunk))) => {
+                    Ok(Some(Scanned { series, out_of_order, chunk })) => {
                         found.last = u64::from(*number) << 32 | at as u64;
                         if let Some(chunk) = chunk {
                             each(series, out_of_order, chunk);
@@ -121,7 +105,7 @@ impl MappedChunks {
                     }
                     Ok(None) if map.has_faulted() => return Err(cut_short(&entry.path)),
                     Ok(None) => break,
-                    Err(reason) => {
+                    Err(BadChunk { reason, .. }) => {
                         let torn = is_last && scan.nothing_behind(at);
                         if map.has_faulted() {
                             return Err(cut_short(&entry.path));
@@ -149,47 +133,136 @@ impl MappedChunks {
     }
 }
 
-struct Scan<'a> {
-    bytes: &'a [u8],
-    file: u32,
-    at: usize,
+/// Why nothing is read behind a place where a file is missing.
+pub const MISSING: &str = "this file of head chunks is missing";
+/// Why nothing is read of a file with another header.
+pub const NO_HEADER: &str = "no head chunk file of version 1";
+
+/// The name of a file.
+pub fn file_name(number: u32) -> String {
+    format!("{number:06}")
 }
 
-impl Scan<'_> {
-    /// The next chunk; without its place if its encoding is unknown. `Ok(None)` at the end.
-    #[allow(clippy::type_complexity)]
-    fn next(&mut self) -> Result<Option<(u64, bool, Option<MappedChunk>)>, String> {
+/// The files of a directory in order of their numbers; none if there is no such directory.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn list_files(dir: &Path) -> Result<Vec<(u32, Entry)>, StorageError> {
+    let entries = match file::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if e.is_not_found() => return Ok(Vec::new()),
+        Err(e) => return Err(e.into()),
+    };
+    let mut files: Vec<(u32, Entry)> =
+        entries.into_iter().filter(|e| !e.is_dir).filter_map(|e| Some((e.name.parse().ok()?, e))).collect();
+    files.sort_by_key(|(number, _)| *number);
+    Ok(files)
+}
+
+/// How a file begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileHeader {
+    /// As it should.
+    Sound,
+    /// Made, but its header not written before a crash.
+    Unwritten,
+    /// As no file of this version.
+    Other,
+}
+
+impl FileHeader {
+    /// Judges the first bytes of a file.
+    pub fn of(bytes: &[u8]) -> Self {
+        match bytes.first_chunk::<5>() {
+            Some([a, b, c, d, 1]) if u32::from_be_bytes([*a, *b, *c, *d]) == MAGIC => Self::Sound,
+            None | Some([0, 0, 0, 0, _]) => Self::Unwritten,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// A chunk as a scan meets it.
+#[derive(Clone, Copy, Debug)]
+pub struct Scanned {
+    /// Its series' reference.
+    pub series: u64,
+    /// Whether its samples came out of order.
+    pub out_of_order: bool,
+    /// Its place, none if its encoding is unknown.
+    pub chunk: Option<MappedChunk>,
+}
+
+/// A place where no chunk can be read.
+#[derive(Clone, Debug)]
+pub struct BadChunk {
+    /// What is wrong.
+    pub reason: String,
+    /// The bytes end in it; more of them may make it sound.
+    pub is_cut: bool,
+}
+
+impl BadChunk {
+    fn cut(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), is_cut: true }
+    }
+
+    fn wrong(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), is_cut: false }
+    }
+}
+
+/// Reads chunks one behind the other.
+pub struct Scan<'a> {
+    bytes: &'a [u8],
+    file: u32,
+    /// Where the next one begins.
+    pub at: usize,
+}
+
+impl<'a> Scan<'a> {
+    /// Begins at `at`; chunks say that they are of `file`.
+    pub fn new(bytes: &'a [u8], file: u32, at: usize) -> Self {
+        Self { bytes, file, at }
+    }
+
+    /// The next chunk; `Ok(None)` at the end.
+    ///
+    /// # Errors
+    /// If there is something else.
+    #[allow(clippy::should_implement_trait, reason = "an end and an error are different things here")]
+    pub fn next(&mut self) -> Result<Option<Scanned>, BadChunk> {
         let rest = &self.bytes[self.at.min(self.bytes.len())..];
         if rest.len() < MAX_CHUNK_META {
             return if rest.iter().all(|b| *b == 0) {
                 Ok(None)
             } else {
-                Err("the file ends inside a chunk's header".to_string())
+                Err(BadChunk::cut("the file ends inside a chunk's header"))
             };
         }
         let mut c = Cursor::new(rest);
-        let mut number = || c.be64().map_err(|e| e.to_string());
+        let mut number = || c.be64().map_err(|e| BadChunk::wrong(e.to_string()));
         let (series, mint, maxt) = (number()?, number()? as i64, number()? as i64);
         if (series, mint, maxt) == (0, 0, 0) {
             return Ok(None);
         }
-        let kind = c.byte().map_err(|e| e.to_string())?;
-        let len = c.uvarint().map_err(|_| "a chunk's length is no number".to_string())?;
+        let kind = c.byte().map_err(|e| BadChunk::wrong(e.to_string()))?;
+        let len = c.uvarint().map_err(|_| BadChunk::wrong("a chunk's length is no number"))?;
         let start = rest.len() - c.len();
         let end = usize::try_from(len)
             .ok()
             .and_then(|n| start.checked_add(n))
             .filter(|e| e.saturating_add(4) <= rest.len());
         let Some(end) = end else {
-            return Err(format!("a chunk of {len} bytes runs over the end of the file"));
+            return Err(BadChunk::cut(format!("a chunk of {len} bytes runs over the end of the file")));
         };
         let stored = u32::from_be_bytes([rest[end], rest[end + 1], rest[end + 2], rest[end + 3]]);
         let computed = crc32c(&rest[..end]);
         if stored != computed {
-            return Err(format!("checksum mismatch: stored {stored:08x}, computed {computed:08x}"));
+            let reason = format!("checksum mismatch: stored {stored:08x}, computed {computed:08x}");
+            return Err(BadChunk::wrong(reason));
         }
         let offset =
-            u32::try_from(self.at + start).map_err(|_| "the file is longer than 4 GiB".to_string())?;
+            u32::try_from(self.at + start).map_err(|_| BadChunk::wrong("the file is longer than 4 GiB"))?;
         let chunk = Encoding::from_byte(kind & !OUT_OF_ORDER_BIT).map(|encoding| MappedChunk {
             file: self.file,
             offset,
@@ -199,11 +272,11 @@ impl Scan<'_> {
             maxt,
         });
         self.at += end + 4;
-        Ok(Some((series, kind & OUT_OF_ORDER_BIT != 0, chunk)))
+        Ok(Some(Scanned { series, out_of_order: kind & OUT_OF_ORDER_BIT != 0, chunk }))
     }
 
     /// Whether no sound chunk follows the bad one at `at`.
-    fn nothing_behind(&self, at: usize) -> bool {
+    pub fn nothing_behind(&self, at: usize) -> bool {
         let used = self.bytes.iter().rposition(|b| *b != 0).map_or(0, |p| p + 1);
         let mut tried = 0usize;
         (at + 1..used.saturating_sub(MAX_CHUNK_META - 1)).all(|start| {

@@ -25,7 +25,8 @@ use crate::exemplars::{Exemplars, Owner};
 use crate::loss::{Losses, loss, storage_error};
 use crate::mapped::{MappedChunk, MappedChunks};
 use crate::refs::RefTable;
-use crate::series::{FloatItem, Kind, Shard, Value, ValueItem, Work, locate};
+use crate::queue::FloatItem;
+use crate::series::{Kind, Shard, Value, ValueItem, Work, locate};
 use crate::snapshot::{Entry, Snapshot, read_record};
 use crate::source::{BATCHES_BYTES, Batch, Role, Source, WAITING, read};
 
@@ -70,7 +71,8 @@ pub struct Metadata {
     pub help: Box<str>,
 }
 
-fn metric_type(number: u8) -> MetricType {
+/// The metric type of upstream's number.
+pub fn metric_type(number: u8) -> MetricType {
     match number {
         1 => MetricType::Counter,
         2 => MetricType::Gauge,
@@ -84,11 +86,11 @@ fn metric_type(number: u8) -> MetricType {
 }
 
 /// Memory that is given back when it goes.
-struct Taken<'a>(&'a Control, usize);
+pub struct Taken<'a>(&'a Control, usize);
 
 impl<'a> Taken<'a> {
     /// Takes or gives back what is missing to `bytes`.
-    fn set(&mut self, bytes: usize) -> Result<(), ControlError> {
+    pub fn set(&mut self, bytes: usize) -> Result<(), ControlError> {
         if bytes > self.1 {
             self.0.budget.take("head", bytes - self.1)?;
         } else {
@@ -98,7 +100,8 @@ impl<'a> Taken<'a> {
         Ok(())
     }
 
-    fn new(control: &'a Control, bytes: usize) -> Result<Self, ControlError> {
+    /// Takes the first bytes.
+    pub fn new(control: &'a Control, bytes: usize) -> Result<Self, ControlError> {
         control.budget.take("head", bytes)?;
         Ok(Self(control, bytes))
     }
@@ -190,7 +193,8 @@ impl Directory {
     }
 }
 
-fn text(bytes: &[u8]) -> Cow<'_, str> {
+/// Bytes of a log as text.
+pub fn text(bytes: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(bytes)
 }
 
@@ -543,7 +547,7 @@ pub struct Replayed {
 }
 
 /// The files of a log in the order in which they are read.
-fn sources(log: Log, role: Role, losses: &mut Losses) -> Result<Vec<Source>, StorageError> {
+pub fn sources(log: Log, role: Role, losses: &mut Losses) -> Result<Vec<Source>, StorageError> {
     for gap in log.gaps {
         losses.add(loss(gap))?;
     }
@@ -661,7 +665,7 @@ pub fn replay(
         let (out, batches) = sync_channel::<Batch>(WAITING);
         let (back, empties) = sync_channel::<Batch>(8);
         let (list, stop_ref) = (&sources_list, &stop);
-        scope.spawn(move || read(list, &out, &empties, stop_ref));
+        scope.spawn(move || read(list, None, &out, &empties, stop_ref));
         let mut done = route(&mut router, list, batches, &back, control, &mut losses, stop_ref);
         let has_snapshot = list.first().is_some_and(|s| s.role == Role::Snapshot);
         if has_snapshot && !router.snapshot_complete && failed.lock().is_ok_and(|f| f.is_none()) {
@@ -774,7 +778,7 @@ fn route(
 }
 
 /// Sorts ranges and joins those that touch.
-fn join_ranges(ranges: &mut Vec<(i64, i64)>) {
+pub fn join_ranges(ranges: &mut Vec<(i64, i64)>) {
     ranges.sort_unstable();
     ranges.dedup_by(|next, before| {
         let touches = next.0 <= before.1.saturating_add(1);

@@ -7,6 +7,7 @@ use tsdbctl_storage::control::ControlError;
 use tsdbctl_storage::{Budget, Loss};
 
 use crate::mapped::MappedChunk;
+use crate::queue::{FloatItem, FloatQueue};
 
 /// Samples an out-of-order chunk takes before it is closed (upstream's default).
 pub const OUT_OF_ORDER_CAP: usize = 32;
@@ -22,26 +23,6 @@ pub enum Value {
     Integer(Box<Histogram>),
     /// A float histogram.
     FloatHistogram(Box<FloatHistogram>),
-}
-
-/// A float sample. Many millions pass by, so it is kept short.
-#[derive(Clone, Copy, Debug)]
-pub struct FloatItem {
-    /// The series' place in its shard.
-    pub place: u32,
-    /// [`FloatItem::V1`], [`FloatItem::NO_START`], or the index of the start timestamp behind these.
-    pub start: u32,
-    pub t: i64,
-    pub v: f64,
-}
-
-impl FloatItem {
-    /// From a record that can hold no start timestamps.
-    pub const V1: u32 = 0;
-    /// Without a start timestamp.
-    pub const NO_START: u32 = 1;
-    /// The first index.
-    pub const START: u32 = 2;
 }
 
 /// A histogram sample, or an out-of-order sample of any kind.
@@ -367,6 +348,9 @@ pub fn locate(slot: u32, shards: u32) -> (usize, usize) {
     ((run % shards) as usize, ((run / shards) << 6 | slot & 63) as usize)
 }
 
+/// Fewest and most floats that wait in a shard.
+const QUEUE_ITEMS: (usize, usize) = (1 << 12, 1 << 19);
+
 /// The series of one worker.
 pub struct Shard {
     pub series: Vec<Series>,
@@ -378,21 +362,8 @@ pub struct Shard {
     /// Samples that could not be appended.
     pub losses: Vec<(u32, u64, String)>,
     owed: usize,
-    /// Floats that wait, so that a series gets several at once: an append to a series that is not in the cache
-    /// costs five times the encoding.
-    queue: Vec<FloatItem>,
-    /// Their start timestamps.
-    starts: Vec<i64>,
-    /// How many of them each series has, in sorting where its next one goes.
-    waiting: Vec<u32>,
-    /// The queue's order by series.
-    sorted: Vec<u32>,
+    queue: FloatQueue,
 }
-
-/// Floats that wait per series of a shard, on the average.
-const QUEUE_PER_SERIES: usize = 8;
-/// Fewest and most floats that wait in a shard.
-const QUEUE_ITEMS: (usize, usize) = (1 << 12, 1 << 19);
 
 impl Shard {
     /// An empty shard of `shards`, for samples in `range`.
@@ -405,59 +376,22 @@ impl Shard {
             taken: 0,
             losses: Vec::new(),
             owed: 0,
-            queue: Vec::new(),
-            starts: Vec::new(),
-            waiting: Vec::new(),
-            sorted: Vec::new(),
+            queue: FloatQueue::new(QUEUE_ITEMS),
         }
-    }
-
-    /// Puts floats in line.
-    fn enqueue(&mut self, mut items: Vec<FloatItem>, mut starts: Vec<i64>) {
-        let before = self.starts.len() as u32;
-        for item in &mut items {
-            let i = item.place as usize;
-            if i >= self.waiting.len() {
-                self.waiting.resize(i + 1, 0);
-            }
-            self.waiting[i] += 1;
-            if item.start >= FloatItem::START {
-                item.start += before;
-            }
-        }
-        self.queue.append(&mut items);
-        self.starts.append(&mut starts);
     }
 
     /// Appends the floats that wait, series by series.
     fn drain(&mut self) {
-        let Some(last) = self.waiting.len().checked_sub(1) else { return };
+        let Some(last) = self.queue.places().checked_sub(1) else { return };
         if last >= self.series.len() {
             self.grow(last);
         }
-        let mut queue = std::mem::take(&mut self.queue);
-        let mut next = 0;
-        for count in &mut self.waiting {
-            next += std::mem::replace(count, next);
-        }
-        self.sorted.resize(queue.len(), 0);
-        for (i, item) in queue.iter().enumerate() {
-            let position = &mut self.waiting[item.place as usize];
-            self.sorted[*position as usize] = i as u32;
-            *position += 1;
-        }
-        for i in &self.sorted {
-            let item = &queue[*i as usize];
-            let start = item.start.checked_sub(FloatItem::START).map_or(0, |i| self.starts[i as usize]);
-            let head = (item.t, start, item.start != FloatItem::V1);
-            if let Err(e) = self.series[item.place as usize].float(head, item.v, self.range) {
-                self.losses.push((u32::MAX, 0, e.to_string()));
+        let (series, range, losses) = (&mut self.series, self.range, &mut self.losses);
+        self.queue.drain(|place, head, v| {
+            if let Err(e) = series[place].float(head, v, range) {
+                losses.push((u32::MAX, 0, e.to_string()));
             }
-        }
-        queue.clear();
-        self.starts.clear();
-        self.queue = queue;
-        self.waiting.fill(0);
+        });
     }
 
     fn grow(&mut self, last: usize) {
@@ -469,7 +403,7 @@ impl Shard {
     /// Series of a slot, with nothing in line for it.
     fn current(&mut self, slot: u32) -> &mut Series {
         let (_, i) = locate(slot, self.shards);
-        if self.waiting.get(i).is_some_and(|n| *n > 0) {
+        if self.queue.has(i) {
             self.drain();
         }
         self.at(slot)
@@ -492,11 +426,10 @@ impl Shard {
             Work::Floats { items, starts } => {
                 // About what a sample takes once encoded; the truth is taken at the end.
                 self.owed += items.len() * 3 + starts.len() * 8;
-                let most = (self.waiting.len() * QUEUE_PER_SERIES).clamp(QUEUE_ITEMS.0, QUEUE_ITEMS.1);
-                let before = self.queue.capacity();
-                self.enqueue(items, starts);
-                self.owed += (self.queue.capacity() - before) * (size_of::<FloatItem>() + 4);
-                if self.queue.len() >= most {
+                let before = self.queue.bytes();
+                self.queue.enqueue(&items, &starts);
+                self.owed += self.queue.bytes() - before;
+                if self.queue.is_full() {
                     self.drain();
                 }
             }
@@ -560,8 +493,7 @@ impl Shard {
     /// If that is more than the budget has.
     pub fn settle(&mut self) -> Result<(), ControlError> {
         self.drain();
-        (self.queue, self.starts) = (Vec::new(), Vec::new());
-        (self.waiting, self.sorted) = (Vec::new(), Vec::new());
+        self.queue = FloatQueue::new(QUEUE_ITEMS);
         let mut bytes = self.series.capacity() * size_of::<Series>();
         for s in &mut self.series {
             s.mapped.shrink_to_fit();

@@ -4,11 +4,14 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 
+use tsdbctl_platform::disk::Disk;
 use tsdbctl_platform::map::Map;
 use tsdbctl_storage::StorageError;
+use tsdbctl_wal::page::PAGE_BYTES;
 use tsdbctl_wal::{BadRecord, SegmentReader};
 
 use crate::loss::cut_short;
+use crate::window::{WINDOW_BYTES, Window};
 
 /// Bytes of records in one batch.
 const BATCH_BYTES: usize = 512 * 1024;
@@ -53,62 +56,164 @@ pub struct Batch {
     pub records: Vec<(u32, u64)>,
     /// Damage behind these records.
     pub bad: Option<BadRecord>,
+    /// The end that a crash left of the log.
+    pub torn: Option<BadRecord>,
     /// The file could not be read.
     pub failed: Option<StorageError>,
 }
 
+impl Batch {
+    fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.bad.is_none() && self.torn.is_none()
+    }
+}
+
 /// Reads all sources and sends their records, until the other side hangs up or `stop` is set. Batches come
-/// back through `empties`.
-pub fn read(sources: &[Source], out: &SyncSender<Batch>, empties: &Receiver<Batch>, stop: &AtomicBool) {
-    let next_batch = |source: usize| {
-        let mut batch = empties.try_recv().unwrap_or_default();
-        batch.bytes.clear();
-        batch.records.clear();
-        (batch.bad, batch.failed, batch.source) = (None, None, source);
-        batch
-    };
+/// back through `empties`. With a `disk` the files are read a part at a time, and mapped only from the first place on
+/// that cannot be read; without one they are mapped.
+pub fn read(
+    sources: &[Source],
+    disk: Option<&dyn Disk>,
+    out: &SyncSender<Batch>,
+    empties: &Receiver<Batch>,
+    stop: &AtomicBool,
+) {
+    let mut reading = Reading { out, empties, stop, batch: Batch::default(), is_last: false };
+    let mut buffer = Vec::new();
     for (i, source) in sources.iter().enumerate() {
-        let map = match Map::open(&source.path) {
-            Ok(map) => map,
+        reading.batch = reading.next_batch(i);
+        reading.is_last = source.is_last;
+        let done = match disk {
+            None => reading.mapped(source, source.start as u64),
+            Some(disk) => reading.windows(source, disk, &mut buffer),
+        };
+        match done {
+            Ok(true) => {}
+            Ok(false) => return,
             Err(e) => {
-                let _ = out.send(Batch { source: i, failed: Some(e.into()), ..Batch::default() });
+                reading.batch.failed = Some(e);
+                let _ = out.send(reading.batch);
                 return;
             }
-        };
-        let mut reader = SegmentReader::new(map.bytes(), source.start);
-        let mut batch = next_batch(i);
+        }
+        if !reading.batch.is_empty() && !reading.send() {
+            return;
+        }
+    }
+}
+
+/// Why no more records were read.
+enum Stopped {
+    /// There are none.
+    End,
+    /// The next one cannot be read from these bytes alone.
+    Unfinished,
+    /// Nobody wants them.
+    HungUp,
+}
+
+/// The reader at work on one source.
+struct Reading<'a> {
+    out: &'a SyncSender<Batch>,
+    empties: &'a Receiver<Batch>,
+    stop: &'a AtomicBool,
+    batch: Batch,
+    is_last: bool,
+}
+
+impl Reading<'_> {
+    fn next_batch(&self, source: usize) -> Batch {
+        let mut batch = self.empties.try_recv().unwrap_or_default();
+        batch.bytes.clear();
+        batch.records.clear();
+        (batch.bad, batch.torn, batch.failed, batch.source) = (None, None, None, source);
+        batch
+    }
+
+    /// Sends the batch; `false` if nobody wants more.
+    fn send(&mut self) -> bool {
+        let next = self.next_batch(self.batch.source);
+        !self.stop.load(Ordering::Relaxed) && self.out.send(std::mem::replace(&mut self.batch, next)).is_ok()
+    }
+
+    /// Reads records from `at` on, which is moved behind the last one, out of bytes that begin at `base`. If they are
+    /// not all the file has (`whole`), nothing is said about what cannot be read.
+    fn records(
+        &mut self,
+        (bytes, base): (&[u8], u64),
+        at: &mut u64,
+        whole: bool,
+        has_faulted: impl Fn() -> bool,
+    ) -> Stopped {
+        let mut reader = SegmentReader::new(bytes, (*at - base) as usize);
         loop {
-            match reader.next_into(&mut batch.bytes) {
-                Ok(true) => batch.records.push((batch.bytes.len() as u32, reader.record_offset())),
-                Ok(false) => break,
-                Err(bad) => {
-                    let torn = bad.torn && source.is_last;
+            match reader.next_into(&mut self.batch.bytes) {
+                Ok(true) => {
+                    self.batch.records.push((self.batch.bytes.len() as u32, base + reader.record_offset()));
+                    *at = base + reader.offset();
+                }
+                Ok(false) => {
+                    *at = base + bytes.len() as u64;
+                    return Stopped::End;
+                }
+                Err(_) if !whole => return Stopped::Unfinished,
+                Err(mut bad) => {
+                    bad.offset += base;
+                    let torn = bad.torn && self.is_last;
                     let go_on = !torn && reader.resync();
-                    batch.bad = (!torn).then_some(bad);
+                    *(if torn { &mut self.batch.torn } else { &mut self.batch.bad }) = Some(bad);
                     if !go_on {
-                        break;
+                        return Stopped::End;
                     }
                 }
             }
             // Zeros of a missing page look like the end, or like damage.
-            if batch.bad.is_some() && map.has_faulted() {
+            if self.batch.bad.is_some() && has_faulted() {
+                return Stopped::End;
+            }
+            if (self.batch.bytes.len() >= BATCH_BYTES || self.batch.bad.is_some()) && !self.send() {
+                return Stopped::HungUp;
+            }
+        }
+    }
+
+    /// Reads a source through a map, from `at` on.
+    fn mapped(&mut self, source: &Source, mut at: u64) -> Result<bool, StorageError> {
+        let map = Map::open(&source.path)?;
+        let stopped = self.records((map.bytes(), 0), &mut at, true, || map.has_faulted());
+        if map.has_faulted() {
+            return Err(cut_short(&source.path));
+        }
+        Ok(!matches!(stopped, Stopped::HungUp))
+    }
+
+    /// Reads a source a part at a time.
+    fn windows(
+        &mut self,
+        source: &Source,
+        disk: &dyn Disk,
+        buffer: &mut Vec<u8>,
+    ) -> Result<bool, StorageError> {
+        let mut window = Window::open(disk, &source.path, std::mem::take(buffer))?;
+        let mut at = source.start as u64;
+        loop {
+            let base = at - at % PAGE_BYTES as u64;
+            window.read(base, WINDOW_BYTES)?;
+            let is_whole = window.is_at_end();
+            if at > window.end() {
                 break;
             }
-            if batch.bytes.len() >= BATCH_BYTES || batch.bad.is_some() {
-                if stop.load(Ordering::Relaxed) || out.send(batch).is_err() {
-                    return;
-                }
-                batch = next_batch(i);
+            match self.records((window.bytes(), base), &mut at, is_whole, || false) {
+                Stopped::HungUp => return Ok(false),
+                Stopped::End if is_whole => break,
+                Stopped::End => {}
+                // Longer than a window, or damaged: what follows decides.
+                Stopped::Unfinished if at - at % PAGE_BYTES as u64 == base => return self.mapped(source, at),
+                Stopped::Unfinished => {}
             }
         }
-        if map.has_faulted() {
-            batch.failed = Some(cut_short(&source.path));
-            let _ = out.send(batch);
-            return;
-        }
-        if (!batch.records.is_empty() || batch.bad.is_some()) && out.send(batch).is_err() {
-            return;
-        }
+        *buffer = window.into_buffer();
+        Ok(true)
     }
 }
 
@@ -133,7 +238,7 @@ mod tests {
             let stop = AtomicBool::new(false);
             let (records, failed) = std::thread::scope(|scope| {
                 let (sources, stop) = (&sources, &stop);
-                scope.spawn(move || read(sources, &out, &empties, stop));
+                scope.spawn(move || read(sources, None, &out, &empties, stop));
                 let mut found = batches.recv().unwrap().records.len();
                 if let Some(len) = cut {
                     std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(len).unwrap();

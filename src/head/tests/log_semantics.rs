@@ -2,6 +2,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests make and read their own files")]
 
+mod loaded;
+
 use std::path::Path;
 
 use tempfile::TempDir;
@@ -85,17 +87,41 @@ fn read(head: &ReadHead, mint: i64, maxt: i64) -> Found {
         .map(|i| {
             let (mut columns, mut stats) = (SampleColumns::default(), ReadStats::default());
             set.read(i, &TimeFilter::all_between(mint, maxt), &mut columns, &mut stats).unwrap();
-            let f = columns.floats.t.iter().copied().zip(columns.floats.v.iter().copied());
-            let h = columns.histograms.t.iter().copied().zip(columns.histograms.h.iter().map(|h| h.sum));
-            let mut all: Vec<(i64, f64)> = f.chain(h).collect();
-            all.sort_by_key(|(t, _)| *t);
-            (symbols.labels(set.labels(i)).get("__name__").to_string(), all)
+            (symbols.labels(set.labels(i)).get("__name__").to_string(), values(&columns))
         })
         .collect()
 }
 
 fn everything(dir: &Path) -> Found {
-    read(&open(dir, &HeadOptions::default()).unwrap(), i64::MIN, i64::MAX)
+    let found = read(&open(dir, &HeadOptions::default()).unwrap(), i64::MIN, i64::MAX);
+    assert_eq!(live(dir, i64::MIN), found, "loaded to be appended to");
+    found
+}
+
+/// What a head that is loaded to be appended to has; it must have the same when it is loaded once more, with the chunks
+/// that it wrote.
+fn live(dir: &Path, min_valid_time: i64) -> Found {
+    let copy = loaded::copy(dir);
+    let read = || -> Found {
+        let head = loaded::load_in(copy.path(), &loaded::options(), min_valid_time);
+        let all = loaded::series(&head);
+        head.files.flush().unwrap();
+        all.into_iter()
+            .map(|(labels, columns)| (labels.get("__name__").to_string(), values(&columns)))
+            .collect()
+    };
+    let found = read();
+    assert_eq!(read(), found, "loaded a second time");
+    found
+}
+
+/// Times and values, of histograms their sums.
+fn values(columns: &SampleColumns) -> Vec<(i64, f64)> {
+    let f = columns.floats.t.iter().copied().zip(columns.floats.v.iter().copied());
+    let h = columns.histograms.t.iter().copied().zip(columns.histograms.h.iter().map(|h| h.sum));
+    let mut all: Vec<(i64, f64)> = f.chain(h).collect();
+    all.sort_by_key(|(t, _)| *t);
+    all
 }
 
 fn found(list: &[(&str, &[(i64, f64)])]) -> Found {
@@ -179,7 +205,9 @@ fn samples_that_blocks_have_are_not_replayed() {
     let dir = log(&[series(&[(1, "a")]), samples(&[(1, 10, 1.0), (1, 20, 2.0)])], &[samples(&[(1, 5, 5.0)])]);
     let options = HeadOptions { min_valid_time: 20, ..Default::default() };
     // Out-of-order samples are not in blocks of that kind.
-    assert_eq!(read(&open(dir.path(), &options).unwrap(), 0, 99), found(&[("a", &[(5, 5.0), (20, 2.0)])]));
+    let expected = found(&[("a", &[(5, 5.0), (20, 2.0)])]);
+    assert_eq!(read(&open(dir.path(), &options).unwrap(), 0, 99), expected);
+    assert_eq!(live(dir.path(), 20), expected);
 }
 
 #[test]
@@ -273,6 +301,7 @@ fn mapped_chunks_stand_for_the_samples_of_the_log() {
     assert_eq!(head.losses().len(), 1);
     let all = [(4, 4.5), (6, 6.0), (8, 8.0), (10, 7.0), (12, 5.5), (20, 7.0), (30, 3.0)];
     assert_eq!(read(&head, 0, 99), found(&[("a", &all)]));
+    assert_eq!(live(dir.path(), i64::MIN), found(&[("a", &all)]));
 }
 
 /// A record of a snapshot: a series with its open chunk.
@@ -467,7 +496,9 @@ fn a_torn_end_is_silent_and_damage_is_an_error_that_names_its_place() {
     };
     assert_eq!((loss.file, loss.offset), (dir.path().join("wal/00000003"), starts[5] as u64));
     let head = open(dir.path(), &HeadOptions { tolerant: true, ..Default::default() }).unwrap();
-    assert_eq!(read(&head, 0, 999)[0].1.len(), 19, "one lost, one more in the next segment");
+    let found = read(&head, 0, 999);
+    assert_eq!(found[0].1.len(), 19, "one lost, one more in the next segment");
+    assert_eq!(live(dir.path(), i64::MIN), found);
     assert_eq!(head.losses().len(), 1);
 
     put(dir.path(), "wal/00000006", &[]);
@@ -846,6 +877,7 @@ fn a_histogram_of_a_schema_that_is_not_known_is_told_as_in_a_block() {
     assert!(loss.offset > 0 && loss.reason.starts_with("a histogram of schema 60"), "{}", loss.reason);
     let head = open(dir.path(), &HeadOptions { tolerant: true, ..Default::default() }).unwrap();
     assert_eq!(read(&head, 0, 99), found(&[("a", &[(30, 3.0)])]));
+    assert_eq!(live(dir.path(), i64::MIN), found(&[("a", &[(30, 3.0)])]));
     assert_eq!(head.losses().len(), 1);
 }
 
