@@ -1,12 +1,22 @@
 //! The series of one shard: records, open chunks, places of full ones, and what few series have.
 
-use tsdbctl_chunk::Chunk;
+use tsdbctl_chunk::{
+    AppenderOptions, Chunk, ChunkRef, Encoding, Floats, SeriesAppender, decode_float_histograms,
+    decode_floats_fast, decode_histograms,
+};
+use tsdbctl_model::sample::is_stale;
 use tsdbctl_model::{FloatHistogram, Histogram};
 use tsdbctl_storage::append::Refusal;
 
 use crate::live::chunk_files::{ChunkFiles, ChunkPlace};
+use crate::live::hidden::HiddenLog;
 use crate::live::index::SeriesId;
-use crate::live::record::Record;
+use crate::live::mapped_places::{self, MappedPlace};
+use crate::live::memory::{BlockPool, NONE};
+use crate::live::open_chunk;
+use crate::live::out_of_order::{LateChunk, LateSample};
+use crate::live::record::{Kind, Record, Records, flags};
+use crate::live::side::{Side, Sides};
 
 /// A value to append.
 #[derive(Clone, Debug)]
@@ -75,12 +85,14 @@ pub enum Applied {
 /// The full chunk of a series as a reader needs it.
 #[derive(Clone, Debug)]
 pub enum Piece {
-    /// In a file. `mint` as [`crate::live::shard`] packs it (44 bits, saturated).
+    /// In a file, where its exact times stand too.
     Mapped {
         /// Where.
         place: ChunkPlace,
-        /// First time.
+        /// It does not begin before this.
         mint: i64,
+        /// Samples at its end that are not for this reader.
+        hidden: usize,
         /// Whether it is a chunk of out-of-order samples.
         out_of_order: bool,
     },
@@ -99,45 +111,221 @@ pub enum Piece {
 
 /// One shard of a head, behind its own lock.
 #[derive(Debug)]
-pub struct Shard {}
+pub struct Shard {
+    records: Records,
+    store: Store,
+}
+
+/// What the records lead to.
+#[derive(Debug, Default)]
+struct Store {
+    pool: BlockPool,
+    sides: Sides,
+    hidden: HiddenLog,
+    /// Data of a chunk on its way into a file.
+    scratch: Vec<u8>,
+    write_failures: u64,
+}
+
+impl Store {
+    /// Puts a full chunk into a file, or, if the system refuses, in line for the next attempt. Chunks of a series go
+    /// into files in order of time.
+    fn put_away(&mut self, id: SeriesId, record: &mut Record, chunk: ChunkRef<'_>, files: &ChunkFiles) {
+        self.hidden.seal(id, record, chunk.samples);
+        let times = (chunk.mint, chunk.maxt);
+        if self.write_waiting(record, files) {
+            match files.write(record.series_ref, times, chunk.encoding, false, chunk.data) {
+                Ok(place) => return self.attach(record, place, times),
+                Err(_) => self.write_failures += 1,
+            }
+        }
+        let waiting = Chunk {
+            encoding: chunk.encoding,
+            data: chunk.data.to_vec(),
+            mint: chunk.mint,
+            maxt: chunk.maxt,
+            samples: chunk.samples,
+        };
+        self.sides.change(&mut record.side, |side| side.waiting.push(waiting));
+    }
+
+    /// Tries to write the chunks that wait; whether none does any more.
+    fn write_waiting(&mut self, record: &mut Record, files: &ChunkFiles) -> bool {
+        let waiting = match self.sides.get(record.side) {
+            Some(side) if !side.waiting.is_empty() => {
+                self.sides.change(&mut record.side, |side| std::mem::take(&mut side.waiting))
+            }
+            _ => return true,
+        };
+        let mut waiting = waiting.into_iter();
+        while let Some(chunk) = waiting.next() {
+            let times = (chunk.mint, chunk.maxt);
+            match files.write(record.series_ref, times, chunk.encoding, false, &chunk.data) {
+                Ok(place) => self.attach(record, place, times),
+                Err(_) => {
+                    self.write_failures += 1;
+                    let rest = std::iter::once(chunk).chain(waiting).collect();
+                    self.sides.change(&mut record.side, |side| side.waiting = rest);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn attach(&mut self, record: &mut Record, place: ChunkPlace, (mint, maxt): (i64, i64)) {
+        if !mapped_places::push(&mut self.pool, record, MappedPlace::new(place, mint)) {
+            // Chunks that cannot be held in order are found all the same: these are kept with all they are.
+            self.attach_late(record, LateChunk { place, mint, maxt });
+        }
+    }
+
+    fn attach_late(&mut self, record: &mut Record, chunk: LateChunk) {
+        self.sides
+            .change(&mut record.side, |side| side.out_of_order.get_or_insert_default().mapped.push(chunk));
+    }
+
+    /// Ends the open chunk of floats.
+    fn seal_plain(&mut self, id: SeriesId, record: &mut Record, files: &ChunkFiles) {
+        let mut data = std::mem::take(&mut self.scratch);
+        data.clear();
+        open_chunk::copy(&self.pool, record, &mut data);
+        let chunk = ChunkRef {
+            encoding: Encoding::Xor,
+            data: &data,
+            mint: record.base_t,
+            maxt: record.base_t + i64::from(record.last_dt),
+            samples: usize::from(record.samples),
+        };
+        self.put_away(id, record, chunk, files);
+        self.scratch = data;
+        self.drop_plain(record);
+    }
+
+    /// Forgets the open chunk of floats.
+    fn drop_plain(&mut self, record: &mut Record) {
+        self.pool.free_chain(record.chunk);
+        record.chunk = NONE;
+        record.bits = 0;
+        record.samples = 0;
+    }
+
+    /// Ends the open chunk that is in the side table.
+    fn seal_aside(&mut self, id: SeriesId, record: &mut Record, files: &ChunkFiles) {
+        record.set(flags::ASIDE, false);
+        if record.side == NONE {
+            return;
+        }
+        let growing = self.sides.change(&mut record.side, |side| side.growing.take());
+        for chunk in growing.map(|g| g.into_chunks()).unwrap_or_default() {
+            self.put_away(id, record, as_ref(&chunk), files);
+        }
+    }
+
+    fn side(&self, record: &Record) -> Option<&Side> {
+        self.sides.get(record.side)
+    }
+}
+
+fn as_ref(chunk: &Chunk) -> ChunkRef<'_> {
+    ChunkRef {
+        encoding: chunk.encoding,
+        data: &chunk.data,
+        mint: chunk.mint,
+        maxt: chunk.maxt,
+        samples: chunk.samples,
+    }
+}
+
+fn to_owned(chunk: ChunkRef<'_>) -> Chunk {
+    Chunk {
+        encoding: chunk.encoding,
+        data: chunk.data.to_vec(),
+        mint: chunk.mint,
+        maxt: chunk.maxt,
+        samples: chunk.samples,
+    }
+}
+
+fn kind_of(encoding: Encoding) -> Kind {
+    match encoding {
+        Encoding::Xor | Encoding::Xor2 => Kind::Float,
+        Encoding::Histogram | Encoding::HistogramSt => Kind::Integer,
+        Encoding::FloatHistogram | Encoding::FloatHistogramSt => Kind::FloatHistogram,
+    }
+}
+
+/// A float stale marker of a series of histograms is one of these.
+fn in_kind(value: SampleValue, kind: Kind) -> SampleValue {
+    match (value, kind) {
+        (SampleValue::Float(sum), Kind::Integer) if is_stale(sum) => {
+            SampleValue::Histogram(Box::new(Histogram { sum, ..Histogram::default() }))
+        }
+        (SampleValue::Float(sum), Kind::FloatHistogram) if is_stale(sum) => {
+            SampleValue::FloatHistogram(Box::new(FloatHistogram { sum, ..FloatHistogram::default() }))
+        }
+        (value, _) => value,
+    }
+}
+
+/// What the last sample of a chunk is.
+fn last_value(encoding: Encoding, data: &[u8]) -> Option<SampleValue> {
+    match encoding {
+        Encoding::Xor | Encoding::Xor2 => {
+            let mut out = Floats::default();
+            decode_floats_fast(encoding, data, i64::MIN, i64::MAX, &mut out).ok()?;
+            out.v.last().copied().map(SampleValue::Float)
+        }
+        Encoding::Histogram | Encoding::HistogramSt => {
+            let (_, _, h) = decode_histograms(encoding, data).ok()?.pop()?;
+            Some(SampleValue::Histogram(Box::new(h)))
+        }
+        Encoding::FloatHistogram | Encoding::FloatHistogramSt => {
+            let (_, _, h) = decode_float_histograms(encoding, data).ok()?.pop()?;
+            Some(SampleValue::FloatHistogram(Box::new(h)))
+        }
+    }
+}
 
 impl Shard {
     /// An empty shard, number `number` of `shards`.
     pub fn new(number: u32, shards: u32) -> Self {
-        let _ = (number, shards);
-        todo!()
-    }
-
-    /// What views may not see is noted from now on for commits younger than this.
-    pub fn set_oldest_view(&mut self, oldest: u64) {
-        let _ = oldest;
+        Self { records: Records::new(number, shards), store: Store::default() }
     }
 
     /// Makes the record of a new series.
     pub fn create(&mut self, id: SeriesId, series_ref: u64) {
-        let _ = (id, series_ref);
-        todo!()
+        self.remove(id);
+        self.records.create(id, series_ref);
     }
 
     /// The record of a live series.
+    #[inline]
     pub fn record(&self, id: SeriesId) -> Option<&Record> {
-        let _ = id;
-        todo!()
+        self.records.get(id)
     }
 
     /// The record of a live series, to change.
+    #[inline]
     pub fn record_mut(&mut self, id: SeriesId) -> Option<&mut Record> {
-        let _ = id;
-        todo!()
+        self.records.get_mut(id)
     }
 
     /// Time of the newest in-order sample.
+    #[inline]
     pub fn last_t(&self, id: SeriesId) -> Option<i64> {
-        let _ = id;
-        todo!()
+        self.records.get(id)?.last_t()
     }
 
-    /// Whether a sample may come, judged by what is committed, in upstream's order (`memSeries.appendable`).
+    /// Every reader, open or to come, sees commits up to this one ([`crate::live::isolation::Isolation::oldest_view`]):
+    /// what they came with need not be known any more. To be told before a run of appends.
+    #[inline]
+    pub fn set_oldest_view(&mut self, oldest: u64) {
+        self.store.hidden.set_oldest_view(oldest);
+    }
+
+    /// Whether a sample may come, judged by what is committed, in upstream's order (`memSeries.appendable`). One at the
+    /// time of the last sample passes if that one's value is not known: appending it looks at its chunk.
     ///
     /// # Errors
     /// The class in which it is refused.
@@ -148,20 +336,34 @@ impl Shard {
         value: &SampleValue,
         bounds: &Bounds,
     ) -> Result<Route, Refusal> {
-        let _ = (id, t, value, bounds);
-        todo!()
+        let record = self.records.get(id).ok_or(Refusal::UnknownSeries)?;
+        judge(record, t, bounds, || self.is_last(record, value))
     }
 
     /// As [`Shard::check`], for a float.
     ///
     /// # Errors
     /// The class in which it is refused.
+    #[inline]
     pub fn check_float(&mut self, id: SeriesId, t: i64, v: f64, bounds: &Bounds) -> Result<Route, Refusal> {
-        let _ = (id, t, v, bounds);
-        todo!()
+        let record = self.records.get(id).ok_or(Refusal::UnknownSeries)?;
+        judge(record, t, bounds, || record.kind() == Kind::Float && record.last_v == v.to_bits())
     }
 
-    /// Appends a float that came in order; `commit` is the number of its commit.
+    /// Whether a value is that of the last sample, which is known.
+    fn is_last(&self, record: &Record, value: &SampleValue) -> bool {
+        let last = self.store.side(record).and_then(|side| side.last.as_ref());
+        match (value, last) {
+            (SampleValue::Float(v), None) => record.kind() == Kind::Float && v.to_bits() == record.last_v,
+            (SampleValue::Histogram(h), Some(SampleValue::Histogram(last))) => h.equals(last),
+            (SampleValue::FloatHistogram(h), Some(SampleValue::FloatHistogram(last))) => h.equals(last),
+            _ => false,
+        }
+    }
+
+    /// Appends a float that came in order; `commit` is the low half of its commit's number, 0 for none that a reader
+    /// could have to be kept from.
+    #[inline]
     pub fn append_float(
         &mut self,
         id: SeriesId,
@@ -171,8 +373,46 @@ impl Shard {
         rules: &ChunkRules,
         files: &ChunkFiles,
     ) -> Applied {
-        let _ = (id, t, st, v, commit, rules, files);
-        todo!()
+        let Some(record) = self.records.get_mut(id) else {
+            return Applied::Refused(Refusal::UnknownSeries);
+        };
+        if record.flags & (flags::ASIDE | flags::KIND_MASK) != 0 || rules.xor2 {
+            return self.append(id, (t, st), SampleValue::Float(v), commit, rules, files);
+        }
+        if let Some(last) = record.last_t()
+            && t <= last
+        {
+            return self.repeated(id, t, &SampleValue::Float(v), files);
+        }
+        Self::append_plain(&mut self.store, id, record, (t, v), commit, rules, files)
+    }
+
+    #[inline]
+    fn append_plain(
+        store: &mut Store,
+        id: SeriesId,
+        record: &mut Record,
+        (t, v): (i64, f64),
+        commit: u32,
+        rules: &ChunkRules,
+        files: &ChunkFiles,
+    ) -> Applied {
+        if record.samples > 0 && open_chunk::is_full(record, t, rules) {
+            store.seal_plain(id, record, files);
+        }
+        if record.samples == 0 {
+            open_chunk::begin(record, t, rules);
+        }
+        // It has room: it is sealed long before its count is at an end.
+        if open_chunk::append(&mut store.pool, record, t, v).is_err() {
+            return Applied::Refused(Refusal::Limit);
+        }
+        store.hidden.stamp(id, record, commit);
+        record.flags = record.flags & !(flags::STALE | flags::CANDIDATE)
+            | flags::HAS_LAST
+            | flags::KNOWS_VALUE
+            | if is_stale(v) { flags::STALE } else { 0 };
+        Applied::Stored
     }
 
     /// Appends a sample of any kind that came in order.
@@ -185,37 +425,193 @@ impl Shard {
         rules: &ChunkRules,
         files: &ChunkFiles,
     ) -> Applied {
-        let _ = (id, t, st, value, commit, rules, files);
-        todo!()
+        let Some(record) = self.records.get_mut(id) else {
+            return Applied::Refused(Refusal::UnknownSeries);
+        };
+        let value = in_kind(value, record.kind());
+        if let Some(last) = record.last_t()
+            && t <= last
+        {
+            return self.repeated(id, t, &value, files);
+        }
+        let store = &mut self.store;
+        if let SampleValue::Float(v) = value
+            && !rules.xor2
+        {
+            if record.has(flags::ASIDE) {
+                store.seal_aside(id, record, files);
+            }
+            forget_last(store, record);
+            return Self::append_plain(store, id, record, (t, v), commit, rules, files);
+        }
+        if record.samples > 0 {
+            store.seal_plain(id, record, files);
+        }
+        let options = AppenderOptions {
+            chunk_range_ms: rules.chunk_range_ms.max(1),
+            samples_per_chunk: rules.samples_per_chunk as usize,
+            xor2: rules.xor2,
+            st: rules.start_timestamps,
+        };
+        let (result, full) = store.sides.change(&mut record.side, |side| {
+            let growing = side.growing.get_or_insert_with(|| Box::new(SeriesAppender::new(options)));
+            let result = match &value {
+                SampleValue::Float(v) => growing.append_float(t, *v, st),
+                SampleValue::Histogram(h) => growing.append_histogram(t, h, st),
+                SampleValue::FloatHistogram(h) => growing.append_float_histogram(t, h, st),
+            };
+            let full = growing.take_full();
+            if growing.open_start().is_none() {
+                side.growing = None;
+            }
+            (result, full)
+        });
+        for chunk in full {
+            store.put_away(id, record, as_ref(&chunk), files);
+        }
+        record.set(flags::ASIDE, store.side(record).is_some_and(|side| side.growing.is_some()));
+        if result.is_err() {
+            return Applied::Refused(Refusal::InvalidHistogram);
+        }
+        store.hidden.stamp(id, record, commit);
+        record.base_t = t;
+        record.last_dt = 0;
+        remember_last(store, record, value);
+        record.set(flags::HAS_LAST, true);
+        record.set(flags::CANDIDATE, false);
+        Applied::Stored
+    }
+
+    /// What becomes of a sample that is not behind the last one.
+    #[cold]
+    fn repeated(&mut self, id: SeriesId, t: i64, value: &SampleValue, files: &ChunkFiles) -> Applied {
+        let Some(record) = self.records.get_mut(id) else {
+            return Applied::Refused(Refusal::UnknownSeries);
+        };
+        if record.last_t() != Some(t) {
+            return Applied::Refused(Refusal::OutOfOrder);
+        }
+        if !record.has(flags::KNOWS_VALUE) {
+            let waiting = self.store.side(record).and_then(|side| side.waiting.last());
+            let last = match (waiting, mapped_places::last(&self.store.pool, record)) {
+                (Some(chunk), _) => last_value(chunk.encoding, &chunk.data),
+                (None, Some(last)) => {
+                    files.read(last.place).ok().and_then(|c| last_value(c.encoding, &c.data))
+                }
+                (None, None) => None,
+            };
+            match last {
+                Some(last) => remember_last(&mut self.store, record, last),
+                // Upstream takes any such sample for a repeated one.
+                None => return Applied::Same,
+            }
+        }
+        let Some(record) = self.records.get(id) else {
+            return Applied::Refused(Refusal::UnknownSeries);
+        };
+        if self.is_last(record, value) { Applied::Same } else { Applied::Refused(Refusal::Duplicate) }
     }
 
     /// Whether the next out-of-order sample of the series would first map a full chunk: the out-of-order log needs the
     /// marker in front of the sample. Maps it and gives the places (several if kinds alternate); `[0]` for a series'
-    /// first out-of-order sample; empty otherwise.
+    /// first out-of-order sample; empty otherwise, also if the chunk could not be written and stays in memory.
     pub fn make_room_out_of_order(
         &mut self,
         id: SeriesId,
         rules: &ChunkRules,
         files: &ChunkFiles,
     ) -> Vec<u64> {
-        let _ = (id, rules, files);
-        todo!()
+        let Some(record) = self.records.get_mut(id) else { return Vec::new() };
+        let side = self.store.side(record).and_then(|side| side.out_of_order.as_ref());
+        match side.map_or(0, |o| o.samples.len()) {
+            0 => vec![0],
+            n if n < rules.out_of_order_cap.max(1) => Vec::new(),
+            _ => self.map_out_of_order(id, rules, files),
+        }
+    }
+
+    /// Maps the out-of-order samples in memory, as before a compaction of these; gives the places. Empty if there are
+    /// none, or if the system refuses: then they stay in memory.
+    pub fn map_out_of_order(&mut self, id: SeriesId, rules: &ChunkRules, files: &ChunkFiles) -> Vec<u64> {
+        let Some(record) = self.records.get_mut(id) else { return Vec::new() };
+        if self.store.side(record).is_none_or(|side| side.out_of_order.is_none()) {
+            return Vec::new();
+        }
+        let series_ref = record.series_ref;
+        let (places, complete) =
+            self.store.sides.change(&mut record.side, |side| match &mut side.out_of_order {
+                Some(late) => late.map(series_ref, (rules.xor2, rules.start_timestamps), files),
+                None => (Vec::new(), true),
+            });
+        self.store.write_failures += u64::from(!complete);
+        places.into_iter().map(ChunkPlace::reference).collect()
     }
 
     /// Inserts an out-of-order sample.
     pub fn insert_out_of_order(&mut self, id: SeriesId, (t, st): (i64, i64), value: SampleValue) -> Applied {
-        let _ = (id, t, st, value);
-        todo!()
+        let Some(record) = self.records.get_mut(id) else {
+            return Applied::Refused(Refusal::UnknownSeries);
+        };
+        record.set(flags::CANDIDATE, false);
+        let value = in_kind(value, record.kind());
+        let inserted = self.store.sides.change(&mut record.side, |side| {
+            side.out_of_order.get_or_insert_default().insert(LateSample { t, st, value })
+        });
+        if inserted { Applied::OutOfOrder } else { Applied::Same }
+    }
+
+    /// Empties the buffer of out-of-order samples: a marker says that they are in chunks that were attached.
+    pub fn clear_out_of_order(&mut self, id: SeriesId) {
+        self.change_out_of_order(id, |late| late.samples = Vec::new());
+    }
+
+    /// Forgets the out-of-order chunks up to this place: they are in a block.
+    pub fn drop_out_of_order_up_to(&mut self, id: SeriesId, reference: u64) {
+        self.change_out_of_order(id, |late| late.mapped.retain(|c| c.place.reference() > reference));
+    }
+
+    fn change_out_of_order(
+        &mut self,
+        id: SeriesId,
+        f: impl FnOnce(&mut crate::live::out_of_order::OutOfOrder),
+    ) {
+        let Some(record) = self.records.get_mut(id) else { return };
+        if self.store.side(record).is_some_and(|side| side.out_of_order.is_some()) {
+            self.store.sides.change(&mut record.side, |side| {
+                if let Some(late) = &mut side.out_of_order {
+                    f(late);
+                    if late.is_empty() {
+                        side.out_of_order = None;
+                    }
+                }
+            });
+        }
     }
 
     /// Attaches chunks found in files (loading): in-order ones in order of time, and out-of-order ones. The last
-    /// in-order one's end becomes the series' last time, its value unknown.
+    /// in-order one's end becomes the series' last time, its value unknown. An in-order chunk that is not behind the
+    /// samples there are is kept beside the out-of-order ones.
     pub fn attach(&mut self, id: SeriesId, chunks: &[AttachedChunk]) {
-        let _ = (id, chunks);
-        todo!()
+        let Some(record) = self.records.get_mut(id) else { return };
+        for chunk in chunks {
+            let late = chunk.out_of_order || record.last_t().is_some_and(|last| chunk.mint <= last);
+            if late {
+                let AttachedChunk { place, mint, maxt, .. } = *chunk;
+                self.store.attach_late(record, LateChunk { place, mint, maxt });
+                continue;
+            }
+            self.store.drop_plain(record);
+            self.store.attach(record, chunk.place, (chunk.mint, chunk.maxt));
+            record.base_t = chunk.maxt;
+            record.last_dt = 0;
+            record.set(flags::HAS_LAST, true);
+            record.set(flags::KNOWS_VALUE | flags::STALE, false);
+            record.set_kind(kind_of(chunk.encoding));
+        }
     }
 
-    /// Puts a chunk that a snapshot had back as the open chunk.
+    /// Puts a chunk that a snapshot had back as the open chunk; what follows begins a new one, as upstream has it. One
+    /// that was completed and written after all, so that its end is no news, is left out.
     ///
     /// # Errors
     /// If it does not decode.
@@ -226,49 +622,315 @@ impl Shard {
         rules: &ChunkRules,
         files: &ChunkFiles,
     ) -> Result<(), String> {
-        let _ = (id, chunk, rules, files);
-        todo!()
+        let last = last_value(chunk.encoding, &chunk.data)
+            .ok_or_else(|| "the open chunk of a series does not decode".to_owned())?;
+        let Some(record) = self.records.get_mut(id) else { return Ok(()) };
+        if record.last_t().is_some_and(|last| chunk.maxt <= last) {
+            return Ok(());
+        }
+        self.seal(id, rules, files);
+        let Some(record) = self.records.get_mut(id) else { return Ok(()) };
+        let span = u32::try_from(chunk.maxt.saturating_sub(chunk.mint)).unwrap_or(u32::MAX);
+        let is_plain = chunk.encoding == Encoding::Xor
+            && (1..=255).contains(&chunk.samples)
+            && chunk.data.len() < 8_000
+            && chunk.maxt >= chunk.mint
+            && span < u32::MAX;
+        record.base_t = chunk.mint;
+        if is_plain {
+            open_chunk::put(&mut self.store.pool, record, &chunk.data);
+            record.last_dt = span;
+            record.cut_dt = span;
+            record.samples = chunk.samples as u8;
+        } else {
+            record.base_t = chunk.maxt;
+            record.last_dt = 0;
+            let chunk = to_owned(as_ref(chunk));
+            self.store.sides.change(&mut record.side, |side| side.waiting.push(chunk));
+        }
+        record.set(flags::HAS_LAST, true);
+        remember_last(&mut self.store, record, last);
+        Ok(())
     }
 
     /// Copies of the series' chunks, in-order ones in order of time, then the out-of-order ones, oldest first, that may
     /// hold samples in `mint..=maxt`. `visible` is the reader's snapshot: what later commits appended is hidden.
     pub fn pieces(&self, id: SeriesId, mint: i64, maxt: i64, visible: u64, out: &mut Vec<Piece>) {
-        let _ = (id, mint, maxt, visible, out);
-        todo!()
+        let Some(record) = self.records.get(id) else { return };
+        let store = &self.store;
+        let side = store.side(record);
+        let first = out.len();
+        let mut to_hide = store.hidden.count(id, record, visible);
+        let mut sealed = store.hidden.sealed(id);
+        // From the end, as hidden samples are counted from there.
+        let mut begins = None;
+        let open = open_piece(store, record, side, &mut begins, &mut to_hide, (mint, maxt));
+        out.extend(open);
+        let is_open_last = begins.is_some();
+        for (i, chunk) in side.map_or(&[][..], |s| &s.waiting).iter().rev().enumerate() {
+            sealed.next();
+            let hidden = to_hide.min(chunk.samples);
+            to_hide -= hidden;
+            begins = Some(chunk.mint);
+            let open = i == 0 && !is_open_last;
+            if chunk.mint <= maxt && (chunk.maxt >= mint || open) {
+                out.push(Piece::Memory { chunk: chunk.clone(), hidden, open, out_of_order: false });
+            }
+        }
+        let mut ends = match begins {
+            Some(begins) => begins.saturating_sub(1),
+            None => record.last_t().unwrap_or(i64::MAX),
+        };
+        for mapped in mapped_places::list(&store.pool, record).iter().rev() {
+            let hidden = match sealed.next() {
+                Some(samples) => to_hide.min(samples),
+                None => to_hide,
+            };
+            to_hide -= hidden;
+            if mapped.begins() <= maxt && ends >= mint {
+                let (place, mint) = (mapped.place, mapped.begins());
+                out.push(Piece::Mapped { place, mint, hidden, out_of_order: false });
+            }
+            ends = mapped.before_ends();
+            if ends < mint {
+                break;
+            }
+        }
+        out[first..].reverse();
+        if let Some(late) = side.and_then(|s| s.out_of_order.as_ref()) {
+            for chunk in late.mapped.iter().filter(|c| c.mint <= maxt && c.maxt >= mint) {
+                let (place, mint) = (chunk.place, chunk.mint);
+                out.push(Piece::Mapped { place, mint, hidden: 0, out_of_order: true });
+            }
+            if late.samples.first().is_some_and(|s| s.t <= maxt)
+                && late.samples.last().is_some_and(|s| s.t >= mint)
+            {
+                out.extend(
+                    late.encode_to_read()
+                        .into_iter()
+                        .filter(|c| c.mint <= maxt && c.maxt >= mint)
+                        .map(|chunk| Piece::Memory { chunk, hidden: 0, open: false, out_of_order: true }),
+                );
+            }
+        }
+    }
+
+    /// The open chunk of a series, or what waits to be written of it, as a snapshot takes it; none if all its in-order
+    /// samples are in files.
+    pub fn open_chunk(&self, id: SeriesId) -> Option<Chunk> {
+        let record = self.records.get(id)?;
+        let side = self.store.side(record);
+        match open_piece(&self.store, record, side, &mut None, &mut 0, (i64::MIN, i64::MAX)) {
+            Some(Piece::Memory { chunk, .. }) => Some(chunk),
+            _ => side.and_then(|s| s.waiting.last()).cloned(),
+        }
     }
 
     /// Earliest and latest sample time of a series, in order or not; `None` without samples.
     pub fn times(&self, id: SeriesId) -> Option<(i64, i64)> {
-        let _ = id;
-        todo!()
+        let record = self.records.get(id)?;
+        let side = self.store.side(record);
+        let in_order = self.first_t(record, side).zip(record.last_t());
+        let late = side.and_then(|s| s.out_of_order.as_ref());
+        let buffer = late.and_then(|o| Some((o.samples.first()?.t, o.samples.last()?.t)));
+        let mapped = late.into_iter().flat_map(|o| o.mapped.iter().map(|c| (c.mint, c.maxt)));
+        in_order.into_iter().chain(buffer).chain(mapped).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
     }
 
-    /// Seals the open chunk (a sample is needed to begin the next).
+    /// Earliest in-order sample.
+    fn first_t(&self, record: &Record, side: Option<&Side>) -> Option<i64> {
+        mapped_places::list(&self.store.pool, record)
+            .first()
+            .map(|m| m.begins())
+            .or_else(|| side?.waiting.first().map(|c| c.mint))
+            .or_else(|| (record.samples > 0).then_some(record.base_t))
+            .or_else(|| side?.growing.as_ref()?.open_start())
+    }
+
+    /// Seals the open chunk (a sample is needed to begin the next), and writes what waits for it.
     pub fn seal(&mut self, id: SeriesId, rules: &ChunkRules, files: &ChunkFiles) {
-        let _ = (id, rules, files);
-        todo!()
+        let _ = rules;
+        let Some(record) = self.records.get_mut(id) else { return };
+        if record.samples > 0 {
+            self.store.seal_plain(id, record, files);
+        } else if record.has(flags::ASIDE) {
+            self.store.seal_aside(id, record, files);
+        } else {
+            self.store.write_waiting(record, files);
+        }
     }
 
     /// Live series of this shard, ascending.
     pub fn ids(&self) -> impl Iterator<Item = SeriesId> {
-        std::iter::empty()
+        self.records.ids()
     }
 
-    /// Forgets places of chunks, in order or not, that end before `mint`; the lowest file number that is still needed.
+    /// Forgets chunks, in order or not, full or open, that end before `mint`; the lowest file number that is still
+    /// needed. A full chunk in order goes when the one behind it begins at `mint` or before.
     pub fn drop_chunks_before(&mut self, id: SeriesId, mint: i64) -> Option<u32> {
-        let _ = (id, mint);
-        todo!()
+        let record = self.records.get_mut(id)?;
+        let store = &mut self.store;
+        if record.last_t().is_some_and(|last| last < mint) {
+            store.drop_plain(record);
+            mapped_places::clear(&mut store.pool, record);
+            record.set(flags::ASIDE, false);
+            if record.side != NONE {
+                store.sides.change(&mut record.side, |side| {
+                    side.growing = None;
+                    side.waiting = Vec::new();
+                });
+            }
+        } else {
+            let side = store.sides.get(record.side);
+            let behind = side
+                .and_then(|s| s.waiting.first())
+                .map(|c| c.mint)
+                .or_else(|| (record.samples > 0).then_some(record.base_t))
+                .or_else(|| side?.growing.as_ref()?.open_start());
+            let places = mapped_places::list(&store.pool, record);
+            let ends =
+                places.iter().skip(1).map(|p| p.before_ends()).chain(behind.map(|b| b.saturating_sub(1)));
+            let gone = ends.take_while(|end| *end < mint).count().min(places.len());
+            if gone > 0 {
+                mapped_places::replace(&mut store.pool, record, &places[gone..]);
+            }
+            if side.is_some_and(|s| s.waiting.iter().any(|c| c.maxt < mint)) {
+                store.sides.change(&mut record.side, |side| side.waiting.retain(|c| c.maxt >= mint));
+            }
+        }
+        self.change_out_of_order(id, |late| {
+            late.mapped.retain(|c| c.maxt >= mint);
+            if late.samples.last().is_some_and(|s| s.t < mint) {
+                late.samples = Vec::new();
+            }
+        });
+        self.first_file(id)
+    }
+
+    /// The lowest number of a file that the series needs.
+    pub fn first_file(&self, id: SeriesId) -> Option<u32> {
+        let record = self.records.get(id)?;
+        let late = self.store.side(record).and_then(|side| side.out_of_order.as_ref());
+        let in_order = mapped_places::list(&self.store.pool, record).first().map(|m| m.place.file);
+        let late = late.into_iter().flat_map(|o| o.mapped.iter().map(|c| c.place.file));
+        in_order.into_iter().chain(late).min()
+    }
+
+    /// Whether the series has samples out of order, in memory or in files.
+    pub fn has_out_of_order(&self, id: SeriesId) -> bool {
+        let side = self.records.get(id).and_then(|record| self.store.side(record));
+        side.is_some_and(|s| s.out_of_order.is_some())
     }
 
     /// Frees all that a series has.
     pub fn remove(&mut self, id: SeriesId) {
-        let _ = id;
-        todo!()
+        if let Some(mut record) = self.records.remove(id) {
+            self.store.drop_plain(&mut record);
+            mapped_places::clear(&mut self.store.pool, &mut record);
+            self.store.sides.remove(&mut record.side);
+        }
+    }
+
+    /// How often a full chunk could not be written; such chunks stay in memory and are tried again.
+    pub fn write_failures(&self) -> u64 {
+        self.store.write_failures
     }
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        todo!()
+        let store = &self.store;
+        self.records.bytes()
+            + store.pool.bytes()
+            + store.sides.bytes()
+            + store.hidden.bytes()
+            + store.scratch.capacity()
+    }
+}
+
+/// `memSeries.appendable`: whether a sample may come. `same` says whether it is the last sample, if it has its time.
+#[inline]
+fn judge(record: &Record, t: i64, bounds: &Bounds, same: impl FnOnce() -> bool) -> Result<Route, Refusal> {
+    if t >= bounds.min_valid_ms {
+        match record.last_t() {
+            Some(last) if t == last => {
+                return match record.has(flags::KNOWS_VALUE) {
+                    false => Ok(Route::InOrder),
+                    true if same() => Ok(Route::Same),
+                    true => Err(Refusal::Duplicate),
+                };
+            }
+            Some(last) if t < last => {}
+            _ => return Ok(Route::InOrder),
+        }
+    }
+    if bounds.window_ms > 0 {
+        let oldest = bounds.head_max_ms.saturating_sub(bounds.window_ms);
+        return if t >= oldest { Ok(Route::OutOfOrder) } else { Err(Refusal::TooOld) };
+    }
+    Err(if t < bounds.min_valid_ms { Refusal::OutOfBounds } else { Refusal::OutOfOrder })
+}
+
+/// The open chunk, if it may hold samples in the range; takes what it hides from `to_hide` and notes where it begins.
+fn open_piece(
+    store: &Store,
+    record: &Record,
+    side: Option<&Side>,
+    begins: &mut Option<i64>,
+    to_hide: &mut usize,
+    (_, maxt): (i64, i64),
+) -> Option<Piece> {
+    let chunk = if record.samples > 0 {
+        *begins = Some(record.base_t);
+        let samples = usize::from(record.samples);
+        if record.base_t > maxt {
+            *to_hide -= samples.min(*to_hide);
+            return None;
+        }
+        let mut data = Vec::with_capacity(2 + usize::from(record.bits).div_ceil(8));
+        open_chunk::copy(&store.pool, record, &mut data);
+        let maxt = record.base_t + i64::from(record.last_dt);
+        Chunk { encoding: Encoding::Xor, data, mint: record.base_t, maxt, samples }
+    } else {
+        let chunk = side?.growing.as_ref()?.chunks().last()?;
+        *begins = Some(chunk.mint);
+        if chunk.mint > maxt {
+            *to_hide -= chunk.samples.min(*to_hide);
+            return None;
+        }
+        to_owned(chunk)
+    };
+    let hidden = chunk.samples.min(*to_hide);
+    *to_hide -= hidden;
+    Some(Piece::Memory { chunk, hidden, open: true, out_of_order: false })
+}
+
+/// The last sample is a float from now on.
+fn forget_last(store: &mut Store, record: &mut Record) {
+    record.set_kind(Kind::Float);
+    if store.side(record).is_some_and(|side| side.last.is_some()) {
+        store.sides.change(&mut record.side, |side| side.last = None);
+    }
+}
+
+/// Notes what the last sample is.
+fn remember_last(store: &mut Store, record: &mut Record, value: SampleValue) {
+    let stale = match &value {
+        SampleValue::Float(v) => is_stale(*v),
+        SampleValue::Histogram(h) => h.is_stale(),
+        SampleValue::FloatHistogram(h) => h.is_stale(),
+    };
+    record.set(flags::STALE, stale);
+    record.set(flags::KNOWS_VALUE, true);
+    match value {
+        SampleValue::Float(v) => {
+            forget_last(store, record);
+            record.last_v = v.to_bits();
+        }
+        value => {
+            let is_integer = matches!(value, SampleValue::Histogram(_));
+            record.set_kind(if is_integer { Kind::Integer } else { Kind::FloatHistogram });
+            store.sides.change(&mut record.side, |side| side.last = Some(value));
+        }
     }
 }
 
@@ -282,7 +944,7 @@ pub struct AttachedChunk {
     /// Last time.
     pub maxt: i64,
     /// How it is encoded.
-    pub encoding: tsdbctl_chunk::Encoding,
+    pub encoding: Encoding,
     /// Whether its samples came out of order.
     pub out_of_order: bool,
 }
