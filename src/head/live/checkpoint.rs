@@ -6,25 +6,25 @@
 //! comes before the live one of the same labels: Prometheus keeps the mapped chunks of the one that it meets last.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 use tsdbctl_model::{FloatHistogram, Histogram, Labels};
-use tsdbctl_platform::disk::remove_all;
 use tsdbctl_storage::{Loss, StorageError};
 use tsdbctl_wal::Segment;
+use tsdbctl_wal::checkpoint_writer::{CheckpointWriter, remove_older_checkpoints};
 use tsdbctl_wal::cursor::{put_be64, put_string, put_uvarint};
 use tsdbctl_wal::record::histogram::CUSTOM_BUCKETS_SCHEMA;
 use tsdbctl_wal::record::{
     ExemplarEntry, MetadataEntry, RecordType, SampleEntry, SeriesEntry, TombstoneEntry, Visitor, decode,
     encode, has_samples, timestamps,
 };
-use tsdbctl_wal::segment::{checkpoint_name, checkpoints_among, segment_name, segments_among};
+use tsdbctl_wal::segment::{checkpoints_among, segment_name, segments_among};
 
 use crate::live::head::{Head, lock, read};
 use crate::live::index::{Index, SeriesId};
 use crate::live::log_reader::read_records;
 use crate::live::record::flags;
-use crate::live::segments::{SegmentsWriter, remove_if_there};
 use crate::loss::storage_error;
 
 /// Bytes of series in one record, about.
@@ -99,7 +99,7 @@ impl Head {
         truncated.wal_mint = Some(mint);
         self.collection.forget_unneeded(index, mint);
         let removed = self.wal.truncate(index + 1).map_err(storage_error);
-        self.remove_older_checkpoints(index)?;
+        remove_older_checkpoints(&*self.disk, &dir, index).map_err(storage_error)?;
         removed?;
         Ok(Some(done))
     }
@@ -135,41 +135,22 @@ impl Head {
         note_missing(&dir, next, &behind, Some(index), &mut done.losses);
         sources.extend(behind);
 
-        let path = dir.join(checkpoint_name(index));
-        let temporary = dir.join(format!("{}.tmp", checkpoint_name(index)));
-        remove_if_there(&*self.disk, &temporary)?;
-        let written =
-            SegmentsWriter::create(self.disk.clone(), &temporary, self.options.log).and_then(|mut out| {
-                let mut writing = Writing {
-                    out: &mut out,
-                    mint,
-                    done: &mut done,
-                    declared: RefSet::default(),
-                    metadata: HashMap::new(),
-                };
-                writing.retired_series(self, &sources, &self.collection.needed(index, mint))?;
-                writing.live_series(self)?;
-                writing.samples(self, &sources)?;
-                writing.tombstones(self)?;
-                writing.latest_metadata()?;
-                out.finish()
-            });
-        if let Err(e) = written {
-            let _ = remove_all(&*self.disk, &temporary);
-            return Err(e);
-        }
-        self.disk.rename(&temporary, &path)?;
-        self.disk.sync_dir(&dir)?;
+        let mut out = CheckpointWriter::new(Arc::clone(&self.disk), &dir, index, self.options.log)
+            .map_err(storage_error)?;
+        let mut writing = Writing {
+            out: &mut out,
+            mint,
+            done: &mut done,
+            declared: RefSet::default(),
+            metadata: HashMap::new(),
+        };
+        writing.retired_series(self, &sources, &self.collection.needed(index, mint))?;
+        writing.live_series(self)?;
+        writing.samples(self, &sources)?;
+        writing.tombstones(self)?;
+        writing.latest_metadata()?;
+        out.finish().map_err(storage_error)?;
         Ok(done)
-    }
-
-    fn remove_older_checkpoints(&self, index: u64) -> Result<(), StorageError> {
-        for (number, path) in checkpoints_among(self.disk.read_dir(&self.dir.join("wal"))?) {
-            if number < index {
-                remove_all(&*self.disk, &path)?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -190,7 +171,7 @@ fn note_missing(dir: &Path, first: u64, there: &[Segment], last: Option<u64>, lo
 
 /// A checkpoint that is being written.
 struct Writing<'a> {
-    out: &'a mut SegmentsWriter,
+    out: &'a mut CheckpointWriter,
     mint: i64,
     done: &'a mut Checkpointed,
     /// References whose series records are in it.
@@ -201,7 +182,7 @@ struct Writing<'a> {
 
 impl Writing<'_> {
     fn append(&mut self, record: &[u8]) -> Result<(), StorageError> {
-        self.out.append(record)
+        self.out.append(record).map_err(storage_error)
     }
 
     /// Series records of the references in `needed`, as the old files have them.

@@ -10,6 +10,7 @@ use tsdbctl_storage::StorageError;
 
 use crate::exemplars::Owner;
 use crate::live::checkpoint::Checkpointed;
+use crate::live::chunk_files::ChunkPlace;
 use crate::live::head::{Head, lock, write};
 use crate::live::index::SeriesId;
 use crate::live::record::flags;
@@ -144,7 +145,7 @@ impl Head {
         self.min_time.store(mint, Ordering::Release);
         self.min_valid_time.fetch_max(mint, Ordering::AcqRel);
         self.max_time.fetch_max(mint, Ordering::AcqRel);
-        let (collected, first) = self.collect(mint);
+        let (collected, first) = self.collect(mint, None);
         // What is really there may begin later; but samples that may still be appended must not be cut off.
         let begins = first.min(self.bounds().min_valid_ms);
         if begins > mint {
@@ -157,7 +158,23 @@ impl Head {
     /// Frees the series that have nothing left at or after the head's start, as at the end of loading.
     pub fn collect_garbage(&self) -> Collected {
         let _exclusive = self.collection.exclusive();
-        self.collect(self.min_valid_time.load(Ordering::Acquire)).0
+        self.collect(self.min_valid_time.load(Ordering::Acquire), None).0
+    }
+
+    /// Takes the out-of-order chunks up to `up_to` out of memory, which a durable block has by now that readers see;
+    /// then the segments of the out-of-order log before `segment`, in which all of these samples are.
+    ///
+    /// # Errors
+    /// If a file cannot be removed.
+    pub fn truncate_out_of_order(&self, up_to: ChunkPlace, segment: u64) -> Result<Collected, StorageError> {
+        let collected = {
+            let _exclusive = self.collection.exclusive();
+            self.wait_for_readers();
+            self.collect(self.min_time.load(Ordering::Acquire), Some(up_to)).0
+        };
+        self.truncate_wbl(segment)?;
+        self.files.truncate(collected.first_file)?;
+        Ok(collected)
     }
 
     /// Whether there was ever a sample.
@@ -177,9 +194,9 @@ impl Head {
         }
     }
 
-    /// Drops chunks before `mint` and frees what is left empty. Time of the first sample that is left, `mint` without
+    /// Drops chunks before `mint`, out-of-order ones up to `late`, and frees what is left empty. Time of the first sample that is left, `mint` without
     /// any.
-    fn collect(&self, mint: i64) -> (Collected, i64) {
+    fn collect(&self, mint: i64, late: Option<ChunkPlace>) -> (Collected, i64) {
         let (mut first_t, mut first_file) = (i64::MAX, u32::MAX);
         let mut candidates = Vec::new();
         for shard in &self.shards {
@@ -189,6 +206,9 @@ impl Head {
                 for id in run.iter().copied() {
                     if shard.record(id).is_none() {
                         continue;
+                    }
+                    if let Some(up_to) = late {
+                        shard.drop_out_of_order_up_to(id, up_to.reference());
                     }
                     first_file = first_file.min(shard.drop_chunks_before(id, mint).unwrap_or(u32::MAX));
                     if let Some((first, _)) = shard.times(id) {

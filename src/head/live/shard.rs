@@ -765,8 +765,9 @@ impl Shard {
         self.records.ids()
     }
 
-    /// Forgets chunks, in order or not, full or open, that end before `mint`; the lowest file number that is still
-    /// needed. A full chunk in order goes when the one behind it begins at `mint` or before.
+    /// Forgets in-order chunks, full or open, that end before `mint`; the lowest file number that is still needed. A
+    /// full chunk goes when the one behind it begins at `mint` or before. Those out of order are in no block of this
+    /// range: they go by [`Shard::drop_out_of_order_up_to`].
     pub fn drop_chunks_before(&mut self, id: SeriesId, mint: i64) -> Option<u32> {
         let record = self.records.get_mut(id)?;
         let store = &mut self.store;
@@ -798,12 +799,6 @@ impl Shard {
                 store.sides.change(&mut record.side, |side| side.waiting.retain(|c| c.maxt >= mint));
             }
         }
-        self.change_out_of_order(id, |late| {
-            late.mapped.retain(|c| c.maxt >= mint);
-            if late.samples.last().is_some_and(|s| s.t < mint) {
-                late.samples = Vec::new();
-            }
-        });
         self.first_file(id)
     }
 
