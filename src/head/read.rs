@@ -11,7 +11,6 @@ use tsdbctl_model::sample::Exemplar;
 use tsdbctl_model::symbols::{EMPTY, SymLabels};
 use tsdbctl_model::{Matcher, Sym, SymbolTable};
 use tsdbctl_platform::file;
-use tsdbctl_storage::merge::merge_columns;
 use tsdbctl_storage::querier::SeriesExemplars;
 use tsdbctl_storage::{
     Budget, Control, LabelNeeds, Loss, Querier, ReadStats, SelectHints, SeriesSet, StorageError, TimeFilter,
@@ -20,6 +19,7 @@ use tsdbctl_wal::cursor::Cursor;
 use tsdbctl_wal::record::EncodedLabels;
 
 use crate::loss::damaged;
+use crate::pieces::{self, is_deleted, keep};
 use crate::replay::{HeadOptions, Metadata, Replayed, replay};
 use crate::series::{OutOfOrderChunk, OutOfOrderHead, Series, float_columns, locate};
 
@@ -159,14 +159,7 @@ enum Data<'a> {
 }
 
 /// A chunk of a series.
-struct Piece<'a> {
-    mint: i64,
-    maxt: i64,
-    /// End for the question of overlaps: the open chunk has none.
-    merge_end: i64,
-    out_of_order: bool,
-    data: Data<'a>,
-}
+type Piece<'a> = pieces::Piece<Data<'a>>;
 
 fn in_order_pieces<'a>(data: &'a Replayed, s: &'a Series) -> Vec<Piece<'a>> {
     let mut pieces: Vec<Piece<'a>> = s
@@ -236,10 +229,6 @@ fn spans(s: &Series) -> impl Iterator<Item = (i64, i64)> {
 
 fn times(s: &Series) -> Option<(i64, i64)> {
     spans(s).chain(s.skipped).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
-}
-
-fn is_deleted(ranges: &[(i64, i64)], mint: i64, maxt: i64) -> bool {
-    ranges.iter().any(|(a, b)| *a <= mint && maxt <= *b)
 }
 
 impl Inner {
@@ -346,64 +335,14 @@ impl Inner {
         stats: &mut ReadStats,
     ) -> Result<(), StorageError> {
         let s = series(&self.data, slot);
-        let (mint, maxt) = (filter.mint(), filter.maxt());
-        let mut pieces = in_order_pieces(&self.data, s);
-        let late = late_pieces(&self.data, s);
-        let in_order = late.is_empty() && pieces.is_sorted_by(|a, b| a.maxt < b.mint);
-        if !in_order {
-            // Of equal begin, upstream's chunk references decide: in-order ones first, then by age.
-            pieces.extend(late);
-            pieces.sort_by_key(|p| (p.mint, p.out_of_order));
-        }
-        let ranges = self.deleted(slot);
-        let mut scratch = SampleColumns::default();
-        let mut group: Vec<&Piece<'_>> = Vec::new();
-        let mut group_end = i64::MIN;
-        let mut from = mint;
-        let mut wanted = pieces.iter().filter(|p| filter.wants(p.mint, p.maxt)).peekable();
-        while let Some(piece) = wanted.next() {
-            group.push(piece);
-            group_end = group_end.max(if in_order { piece.maxt } else { piece.merge_end });
-            if wanted.peek().is_some_and(|next| !in_order && next.mint <= group_end) {
-                continue;
-            }
-            let touched = ranges.iter().any(|(a, b)| *a <= group_end && *b >= group[0].mint);
-            let target = if touched { &mut scratch } else { &mut *out };
-            if let [single] = group[..] {
-                self.decode(single, (from, maxt), target, stats)?;
-            } else {
-                let mut parts = Vec::with_capacity(group.len());
-                for piece in &group {
-                    let mut columns = SampleColumns::default();
-                    self.decode(piece, (from, maxt), &mut columns, stats)?;
-                    parts.push(columns);
-                }
-                merge_columns(&parts, target);
-            }
-            let last = target.floats.t.last().max(target.histograms.t.last()).copied();
-            from = from.max(last.map_or(i64::MIN, |t| t.saturating_add(1)));
-            if touched {
-                keep(&scratch, out, |t| !is_deleted(ranges, t, t));
-                scratch.clear();
-            }
-            group.clear();
-            group_end = i64::MIN;
-        }
+        let (in_order, late) = (in_order_pieces(&self.data, s), late_pieces(&self.data, s));
+        pieces::read(in_order, late, self.deleted(slot), filter, out, |piece, range, out| {
+            self.decode(piece, range, out, stats)
+        })?;
         if !s.mapped.is_empty() || !s.out_of_order.is_empty() {
             self.data.mapped.check_intact()?;
         }
         Ok(())
-    }
-}
-
-/// Appends the samples whose time passes.
-fn keep(from: &SampleColumns, to: &mut SampleColumns, passes: impl Fn(i64) -> bool) {
-    for (i, t) in from.floats.t.iter().enumerate().filter(|(_, t)| passes(**t)) {
-        to.floats.push(*t, from.floats.v[i], from.floats.start_timestamp(i));
-    }
-    let h = &from.histograms;
-    for (i, t) in h.t.iter().enumerate().filter(|(_, t)| passes(**t)) {
-        to.histograms.push(*t, h.h[i].clone(), h.integer[i], h.start_timestamp(i));
     }
 }
 

@@ -37,6 +37,7 @@ pub struct Index {
     by_set: SplitTable,
     hasher: RandomState,
     live: usize,
+    removals: u64,
 }
 
 /// A label set's encoded pair numbers while it is looked up.
@@ -162,6 +163,11 @@ impl Index {
         self.pairs.count()
     }
 
+    /// How often series were removed: while this stays the same, so does what pair numbers mean.
+    pub fn removals(&self) -> u64 {
+        self.removals
+    }
+
     /// Takes series out; their numbers are not used again.
     pub fn remove(&mut self, ids: &[SeriesId]) {
         let mut gone: Vec<u32> =
@@ -181,6 +187,7 @@ impl Index {
             self.places.clear(*id);
         }
         self.live -= gone.len();
+        self.removals += 1;
         touched.iter().for_each(|pair| self.pairs.remove_series(pair, &gone));
         self.pairs.shrink();
         if let Some(sparse) = self.sets.sparse() {
