@@ -283,7 +283,7 @@ impl Head {
             return Err(Refusal::Limit);
         }
         let mut index = write(&self.index);
-        if index.next_id() == u32::MAX || self.next_ref.load(Ordering::Relaxed) >= MAX_REF {
+        if index.is_nearly_full() || self.next_ref.load(Ordering::Relaxed) >= MAX_REF {
             return Err(Refusal::Limit);
         }
         let (id, new) = index.find_or_create(labels);
