@@ -6,8 +6,11 @@
 pub mod clock;
 pub mod disk;
 mod fault;
+pub mod faulty;
 pub mod file;
 pub mod lock;
 pub mod map;
+pub mod random;
 pub mod real;
+pub mod recorder;
 pub mod signal;

@@ -1,7 +1,8 @@
 //! The lock of a data directory: Prometheus and this program keep each other out.
 //!
 //! As Prometheus has it: an empty file `lock` in the directory, held by flock(2) as long as the process lives and removed
-//! when it is given back. A file that a dead process left is no lock: the system gave it back already.
+//! when it is given back. A file that a dead process left is no lock: the system gave it back already. Debian's
+//! Prometheus takes it only with `--storage.tsdb.use-lockfile`.
 
 use std::fs::{File, TryLockError};
 use std::io;
