@@ -8,14 +8,17 @@ use hashbrown::HashMap;
 use tsdbctl_platform::disk::{Disk, create_dir_all};
 use tsdbctl_storage::append::Refusal;
 use tsdbctl_storage::{Control, Loss, StorageError};
-use tsdbctl_wal::{LogOptions, LogWriter, PackedRecord};
+use tsdbctl_wal::{LogOptions, LogWriter, Mended, PackedRecord, mend};
 
 use crate::exemplars::Exemplars;
 use crate::live::chunk_files::ChunkFiles;
 use crate::live::collect::Collection;
 use crate::live::index::{Index, SeriesId};
 use crate::live::isolation::Isolation;
+use crate::live::load::load;
+use crate::live::record::flags;
 use crate::live::shard::{Bounds, ChunkRules, Shard};
+use crate::live::snapshot::{self, remove_older};
 use crate::live::state_file::StateFile;
 use crate::loss::storage_error;
 use crate::replay::Metadata;
@@ -140,6 +143,8 @@ pub struct LoadReport {
     pub samples: u64,
     /// Samples of series that are not known.
     pub unknown_series: u64,
+    /// What was done to the logs so that they can be appended to.
+    pub mended: Vec<Mended>,
 }
 
 /// A lock that does not care whether somebody panicked while holding it.
@@ -175,43 +180,67 @@ impl Head {
         min_valid_time: i64,
         control: &Control,
     ) -> Result<(Arc<Self>, LoadReport), StorageError> {
-        let _ = control;
-        let wal_dir = dir.join("wal");
+        let loaded = load(&disk, dir, &options, min_valid_time, control)?;
+        let (wal_dir, wbl_dir) = (dir.join("wal"), dir.join("wbl"));
+        let mut report = loaded.report;
+        if !loaded.wal_damage.is_empty() {
+            // They name places in a log that is about to change. The log has all that they have.
+            remove_older(&*disk, dir, (u64::MAX, u64::MAX))?;
+        }
+        for (log, damage) in [(&wal_dir, &loaded.wal_damage), (&wbl_dir, &loaded.wbl_damage)] {
+            let quarantine = dir.join("quarantine");
+            report.mended.extend(mend(&*disk, log, &quarantine, damage).map_err(storage_error)?);
+        }
         create_dir_all(&*disk, &wal_dir)?;
-        let chunks_dir = dir.join("chunks_head");
-        create_dir_all(&*disk, &chunks_dir)?;
-        let last = newest_chunk_file(&*disk, &chunks_dir)?;
-        let files = ChunkFiles::open(Arc::clone(&disk), &chunks_dir, last)?;
-        let shards = shard_count();
-        let wal = LogWriter::open(Arc::clone(&disk), &wal_dir, options.log).map_err(storage_error)?;
         let state_file = StateFile::find(&*disk, &wal_dir)?;
+        let wal = LogWriter::open(Arc::clone(&disk), &wal_dir, options.log).map_err(storage_error)?;
+        let wbl = match loaded.last_wbl_segment {
+            None => None,
+            Some(_) => {
+                Some(LogWriter::open(Arc::clone(&disk), &wbl_dir, options.log).map_err(storage_error)?)
+            }
+        };
+        let collection = Collection::default();
+        for (series_ref, until) in loaded.retired {
+            collection.retire(series_ref, until);
+        }
         let head = Self {
             options,
             disk,
             dir: dir.to_owned(),
             wal,
-            wbl: Mutex::new(None),
+            wbl: Mutex::new(wbl),
             wbl_debt: Mutex::default(),
-            index: RwLock::default(),
-            shards: (0..shards).map(|n| Mutex::new(Shard::new(n as u32, shards as u32))).collect(),
-            files,
+            index: RwLock::new(loaded.index),
+            shards: loaded.shards,
+            files: loaded.files,
             isolation: Isolation::default(),
-            tombstones: RwLock::default(),
-            metadata: Mutex::default(),
-            exemplars: Mutex::new(Exemplars::new(options.max_exemplars)),
-            next_ref: AtomicU64::new(1),
-            min_time: AtomicI64::new(i64::MAX),
-            max_time: AtomicI64::new(i64::MIN),
-            min_out_of_order_time: AtomicI64::new(i64::MAX),
-            max_out_of_order_time: AtomicI64::new(i64::MIN),
+            tombstones: RwLock::new(loaded.tombstones),
+            metadata: Mutex::new(loaded.metadata),
+            exemplars: Mutex::new(loaded.exemplars),
+            next_ref: AtomicU64::new(loaded.next_ref),
+            min_time: AtomicI64::new(loaded.times.0),
+            max_time: AtomicI64::new(loaded.times.1),
+            min_out_of_order_time: AtomicI64::new(loaded.out_of_order_times.0),
+            max_out_of_order_time: AtomicI64::new(loaded.out_of_order_times.1),
             min_valid_time: AtomicI64::new(min_valid_time),
             open_batches: AtomicUsize::new(0),
-            collection: Collection::default(),
+            collection,
             memory: MemoryGauge::default(),
             state_file,
         };
+        for shard in &head.shards {
+            let mut shard = lock(shard);
+            let ids: Vec<SeriesId> = shard.ids().collect();
+            for id in ids {
+                // It was found in the log.
+                if let Some(record) = shard.record_mut(id) {
+                    record.flags |= flags::LOGGED;
+                }
+            }
+        }
         head.write_state(false)?;
-        Ok((Arc::new(head), LoadReport::default()))
+        Ok((Arc::new(head), report))
     }
 
     /// Number of the shard of a series.
@@ -371,7 +400,10 @@ impl Head {
         let wal = self.wal.close().map_err(storage_error);
         files?;
         wbl?;
-        let (_segment, _offset) = wal?;
+        let (offset, segment) = wal?;
+        if self.options.snapshot_on_close {
+            snapshot::write(self, segment, offset)?;
+        }
         self.write_state(true)
     }
 
@@ -392,10 +424,4 @@ impl Head {
         let last_ref = self.next_ref.load(Ordering::Acquire).saturating_sub(1);
         file.write(&*self.disk, last_ref, self.wal.segment(), clean_shutdown)
     }
-}
-
-/// The highest number of a chunk file, 0 if there is none.
-fn newest_chunk_file(disk: &dyn Disk, dir: &Path) -> Result<u32, StorageError> {
-    let entries = disk.read_dir(dir)?;
-    Ok(entries.iter().filter_map(|e| e.name.parse().ok()).max().unwrap_or(0))
 }

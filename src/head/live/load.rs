@@ -168,7 +168,12 @@ pub fn load(
         last_segment,
         last_wbl_segment,
         unclaimed_chunks: router.found.unclaimed(),
-        report: LoadReport { losses: losses.list, samples, unknown_series: router.unknown },
+        report: LoadReport {
+            losses: losses.list,
+            samples,
+            unknown_series: router.unknown,
+            ..LoadReport::default()
+        },
     })
 }
 
