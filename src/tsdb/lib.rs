@@ -4,6 +4,8 @@
 
 pub mod blocks;
 pub mod database;
+pub mod live;
 
 pub use blocks::{BlockEntry, Overlap};
 pub use database::{Database, OpenOptions};
+pub use live::LiveDatabase;

@@ -1,0 +1,178 @@
+//! A data directory open for writing: locked, cleaned of what an interrupted run left half made, its head loaded, its
+//! blocks listed.
+//!
+//! Order of opening: directory → lock → half-made directories away → blocks listed → head loaded.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tsdbctl_block::meta::is_ulid;
+use tsdbctl_head::live::head::LoadReport;
+use tsdbctl_head::live::select::LiveQuerier;
+use tsdbctl_head::live::{Appender, Head, LiveOptions};
+use tsdbctl_model::Matcher;
+use tsdbctl_platform::disk::{Disk, create_dir_all, remove_all};
+use tsdbctl_platform::lock::{DirLock, LockError};
+use tsdbctl_storage::{Control, MergedQuerier, Querier, Queryable, Source, StorageError};
+
+use crate::blocks::{BlockEntry, Listing};
+
+/// Ends of names of directories that are being made or removed.
+const TEMPORARY: [&str; 3] = [".tmp-for-creation", ".tmp-for-deletion", ".tmp"];
+
+/// A data directory that takes samples. Shared by threads.
+#[derive(Debug)]
+pub struct LiveDatabase {
+    dir: PathBuf,
+    head: Arc<Head>,
+    blocks: RwLock<Arc<Vec<BlockEntry>>>,
+    lock: DirLock,
+}
+
+impl LiveDatabase {
+    /// Opens a data directory, which is made if it does not exist. What of it could not be used is in the report.
+    ///
+    /// # Errors
+    /// If somebody else has it, or a file cannot be read or written.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: LiveOptions,
+        control: &Control,
+    ) -> Result<(Self, LoadReport), StorageError> {
+        create_dir_all(&*disk, dir)?;
+        let lock = DirLock::acquire(dir).map_err(|e| match e {
+            LockError::File(e) => StorageError::File(e),
+            held @ LockError::Held { .. } => {
+                StorageError::Unsupported { file: dir.to_owned(), reason: held.to_string() }
+            }
+        })?;
+        remove_temporary(&*disk, dir)?;
+        // A block that cannot be read is no reason to take no samples.
+        let listing = Listing::of(dir, true)?;
+        let (head, mut report) = Head::open(disk, dir, options, listing.in_order_end(), control)?;
+        report.losses.splice(0..0, listing.losses);
+        let blocks = RwLock::new(Arc::new(listing.live));
+        Ok((Self { dir: dir.to_owned(), head, blocks, lock }, report))
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The head.
+    pub fn head(&self) -> &Arc<Head> {
+        &self.head
+    }
+
+    /// The blocks, by start.
+    pub fn blocks(&self) -> Arc<Vec<BlockEntry>> {
+        Arc::clone(&self.blocks.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether the program that had the directory before did not close it.
+    pub fn was_left_open(&self) -> bool {
+        self.lock.was_left_over()
+    }
+
+    /// A new batch of samples.
+    pub fn appender(&self) -> Appender {
+        Appender::new(Arc::clone(&self.head))
+    }
+
+    /// What has to be done once in a while: full chunks go to their files.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn maintain(&self) -> Result<(), StorageError> {
+        self.head.files.flush()
+    }
+
+    /// Makes everything durable and gives the directory back.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn close(self) -> Result<(), StorageError> {
+        self.head.close()
+    }
+}
+
+/// Removes what an interrupted run left half made or half removed, as upstream does: of the directory itself and of its
+/// log.
+fn remove_temporary(disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
+    for dir in [dir.join("wal"), dir.to_owned()] {
+        let entries = match disk.read_dir(&dir) {
+            Err(e) if e.is_not_found() => continue,
+            entries => entries?,
+        };
+        for entry in entries.iter().filter(|e| e.is_dir && is_temporary(&e.name)) {
+            remove_all(disk, &entry.path)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_temporary(name: &str) -> bool {
+    let stem = TEMPORARY.iter().find_map(|end| name.strip_suffix(end));
+    stem.is_some_and(|stem| {
+        is_ulid(stem)
+            || stem.starts_with("chunk_snapshot.")
+            || (stem.starts_with("checkpoint.") && name.ends_with(".tmp"))
+    })
+}
+
+impl Queryable for LiveDatabase {
+    fn querier(
+        &self,
+        mint: i64,
+        maxt: i64,
+        _selections: &[Vec<Matcher>],
+        control: &Control,
+    ) -> Result<Box<dyn Querier>, StorageError> {
+        // The head before the blocks: what leaves the head meanwhile is in a block that is listed already.
+        let querier = LiveQuerier::new(Arc::clone(&self.head), mint, maxt);
+        let time = |t: &AtomicI64| t.load(Ordering::Acquire);
+        let first = time(&self.head.min_time).min(time(&self.head.min_out_of_order_time));
+        let last = time(&self.head.max_time).max(time(&self.head.max_out_of_order_time));
+        // A head without samples still tells of its exemplars.
+        let (first, last) = if first <= last { (first, last) } else { (i64::MAX, i64::MAX) };
+        let mut sources = vec![Source { querier: Box::new(querier), mint: first, maxt: last }];
+        for entry in self.blocks().iter().filter(|b| b.meta.overlaps(mint, maxt)) {
+            control.check("block opening")?;
+            sources.push(Source {
+                querier: Box::new(entry.block()?.querier()),
+                mint: entry.meta.min_time,
+                maxt: entry.meta.max_time.saturating_sub(1),
+            });
+        }
+        Ok(Box::new(MergedQuerier::new(sources)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_made_directories_are_known_by_their_names() {
+        let ulid = "01BKGTZQ1SYQJTR4PB43C8PD90";
+        for (name, want) in [
+            (&*format!("{ulid}.tmp-for-creation"), true),
+            (&*format!("{ulid}.tmp-for-deletion"), true),
+            (&*format!("{ulid}.tmp"), true),
+            ("chunk_snapshot.000001.0000032768.tmp", true),
+            ("checkpoint.00000003.tmp", true),
+            ("checkpoint.00000003.tmp-for-deletion", false),
+            (ulid, false),
+            ("checkpoint.00000003", false),
+            ("chunk_snapshot.000001.0000032768", false),
+            ("backup.tmp", false),
+            ("x.tmp-for-creation", false),
+            (".tmp", false),
+        ] {
+            assert_eq!(is_temporary(name), want, "{name}");
+        }
+    }
+}
