@@ -129,7 +129,9 @@ pub fn load(
     let done = run(disk.as_ref(), &list, found, &files, options, min_valid_time, control, &mut losses)?;
     let Done { mut router, shards, empty, times, late_times, samples, damage } = done;
     let mut retired = router.aliases.iter().map(|(r, a)| (*r, a.last_t)).collect::<Vec<_>>();
-    retired.extend(router.removed_refs.drain(..).chain(empty.iter().map(|(_, r)| *r)).map(|r| (r, i64::MIN)));
+    // Not those that were removed: in a checkpoint, without the tombstone that comes later in the log, their labels would
+    // be those of the series that took them since, and the tombstone would take this one along.
+    retired.extend(empty.iter().map(|(_, r)| (*r, i64::MIN)));
     let last_segment_or_none = last_segment.unwrap_or(0);
     let retired = retired
         .into_iter()

@@ -127,8 +127,6 @@ pub struct Router {
     claimed: Vec<AttachedChunk>,
     /// Series that were deleted by a record.
     removed: HashSet<SeriesId>,
-    /// References of these.
-    pub removed_refs: Vec<u64>,
     /// Second references.
     pub aliases: HashMap<u64, Alias>,
     /// Deleted ranges.
@@ -162,7 +160,6 @@ impl Router {
             found,
             claimed: Vec::new(),
             removed: HashSet::new(),
-            removed_refs: Vec::new(),
             aliases: HashMap::new(),
             tombstones: HashMap::new(),
             exemplars: (max_exemplars > 0).then(|| Exemplars::new(max_exemplars)),
@@ -411,7 +408,6 @@ impl Visitor for Router {
         if entry.is_whole_series() {
             self.index.remove(&[id]);
             self.removed.insert(id);
-            self.removed_refs.push(entry.series);
             self.tombstones.remove(&id);
             self.metadata.remove(&id);
             let outbox = self.outbox(id);
