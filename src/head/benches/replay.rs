@@ -1,16 +1,23 @@
-//! How fast a log is replayed, and in how much memory: whole, for one metric of a hundred, and for the newest time only.
+//! How fast a log is replayed, and in how much memory: whole, for one metric of a hundred, for the newest time only, and
+//! into a live head.
 //!
 //! Not a part of `cargo test`; run `cargo bench -p tsdbctl-head --bench replay`. `REPLAY_SERIES` and `REPLAY_SAMPLES`
-//! set how many series and how many samples of each the made log has, `REPLAY_DIR` where it is kept for the next run.
+//! set how many series and how many samples of each the made log has, `REPLAY_DIR` where it is kept for the next run,
+//! `REPLAY_ONLY` which one is measured.
 
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a benchmark makes its files and prints")]
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use tsdbctl_head::live::LiveOptions;
+use tsdbctl_head::live::load::load;
 use tsdbctl_head::{HeadOptions, ReadHead, newest_sample_time};
 use tsdbctl_model::{Labels, Matcher};
+use tsdbctl_platform::disk::Disk;
+use tsdbctl_platform::real::RealDisk;
 use tsdbctl_storage::{Budget, Control, Interrupt};
 use tsdbctl_wal::record::{SampleEntry, encode};
 use tsdbctl_wal::{Compression, PageWriter};
@@ -78,16 +85,20 @@ fn make(dir: &Path, series: u64, samples: i64) {
     for k in 0..samples {
         for target in 0..series / TARGET {
             entries.clear();
+            let jitter = i64::from((k as u64 * 31 + target * 17) % 33 == 0) * 3;
             entries.extend((0..TARGET).map(|i| {
-                let value = match i % 3 {
-                    0 => 1.0,
-                    1 => (k * (i as i64 % 7) + i as i64) as f64,
-                    _ => ((k + i as i64) as f64 * 0.37).sin() * 100.0,
+                let noise =
+                    (k as u64 * 7919 + i * 104_729 + target * 1_299_709).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                // As a fleet has it: two of five never change, some count, some are measured.
+                let value = match i % 10 {
+                    0..4 => i as f64,
+                    4..7 => (k * (i as i64 % 7 + 1) * 10 + (noise >> 61) as i64 + i as i64) as f64,
+                    _ => ((noise >> 50) % 4096) as f64 / 8.0,
                 };
                 SampleEntry {
                     series: 1 + target * TARGET + i,
                     start_timestamp_ms: 0,
-                    timestamp_ms: START + k * 15_000 + target as i64 * 7 % 15_000,
+                    timestamp_ms: START + k * 15_000 + target as i64 * 7 % 15_000 + jitter,
                     value,
                 }
             }));
@@ -101,8 +112,13 @@ fn make(dir: &Path, series: u64, samples: i64) {
 
 /// Memory of the process without mapped files, bytes.
 fn memory() -> u64 {
+    status("RssAnon:")
+}
+
+/// A line of the process' status, bytes.
+fn status(name: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|l| l.starts_with("RssAnon:")).unwrap_or_default();
+    let line = status.lines().find(|l| l.starts_with(name)).unwrap_or_default();
     line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
@@ -175,4 +191,19 @@ fn main() {
     let recent = HeadOptions { mint: last - 300_000, ..Default::default() };
     measure("all series, last 5 minutes", all, |c| found(&recent, c));
     measure("all", all, |c| found(&HeadOptions::default(), c));
+    measure("live", all, |c| {
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let _ = std::fs::remove_dir_all(dir.join("chunks_head"));
+        let loaded = load(&disk, &dir, &LiveOptions::default(), i64::MIN, c).unwrap();
+        let shards: usize = loaded.shards.iter().map(|s| s.lock().unwrap().bytes()).sum();
+        format!(
+            "{} series, {} samples; index {} MiB, shards {} MiB; most resident {} MiB",
+            loaded.index.len(),
+            loaded.report.samples,
+            loaded.index.bytes() >> 20,
+            shards >> 20,
+            status("VmHWM:") >> 20
+        )
+    });
+    let _ = std::fs::remove_dir_all(dir.join("chunks_head"));
 }

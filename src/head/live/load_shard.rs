@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tsdbctl_chunk::Chunk;
-use tsdbctl_model::sample::is_stale;
 
 use crate::live::chunk_files::ChunkFiles;
 use crate::live::index::SeriesId;
@@ -218,25 +217,16 @@ impl<'a> Worker<'a> {
         if chunks.is_empty() && open.is_none() {
             return;
         }
-        let mut last = shard.last_t(id);
-        if last.is_some() && chunks.iter().any(|c| !c.out_of_order) {
+        if chunks.iter().any(|c| !c.out_of_order) {
             shard.seal(id, self.rules, self.files);
         }
-        let mut attached = chunks.to_vec();
-        for chunk in &mut attached {
-            if chunk.out_of_order {
-                self.late_times.see(chunk.mint, chunk.maxt);
-                continue;
-            }
-            self.times.see(chunk.mint, chunk.maxt);
-            // Of a second reference of the series, and not behind what the first one has: readers merge it.
-            chunk.out_of_order = last.is_some_and(|last| chunk.mint <= last);
-            if !chunk.out_of_order {
-                last = Some(chunk.maxt);
-            }
+        // What a second reference of the series has, and is not behind what the first one has, readers merge.
+        shard.attach(id, chunks);
+        for chunk in chunks {
+            if chunk.out_of_order { &mut self.late_times } else { &mut self.times }
+                .see(chunk.mint, chunk.maxt);
         }
-        attached.sort_by_key(|c| c.out_of_order);
-        shard.attach(id, &attached);
+        let last = shard.last_t(id);
         // The chunk of a snapshot may have been completed and written after all.
         let Some(open) = open.filter(|open| last.is_none_or(|last| last < open.mint)) else { return };
         match shard.restore_open(id, &open, self.rules, self.files) {
@@ -295,12 +285,7 @@ impl<'a> Worker<'a> {
             if t <= last && any {
                 continue;
             }
-            let applied = if is_stale(v) {
-                shard.append(id, (t, st), SampleValue::Float(v), 0, self.rules, self.files)
-            } else {
-                shard.append_float(id, (t, st), v, 0, self.rules, self.files)
-            };
-            if applied == Applied::Stored {
+            if shard.append_float(id, (t, st), v, 0, self.rules, self.files) == Applied::Stored {
                 (last, any) = (t, true);
                 self.times.see(t, t);
                 self.samples += 1;

@@ -2,10 +2,13 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests make and read their own files")]
 
+mod loaded;
+
 use std::collections::HashSet;
 use std::path::Path;
 
 use tsdbctl_chunk::SampleColumns;
+use tsdbctl_head::live::LiveOptions;
 use tsdbctl_head::{HeadOptions, ReadHead, newest_sample_time};
 use tsdbctl_model::float_text::format_g;
 use tsdbctl_model::{FloatHistogram, Histogram, Matcher, SymbolTable};
@@ -23,17 +26,48 @@ fn lines(head: &ReadHead, matchers: &[Matcher], mint: i64, maxt: i64) -> Vec<Str
         let labels = symbols.labels(set.labels(i)).to_string();
         let mut columns = SampleColumns::default();
         set.read(i, &TimeFilter::all_between(mint, maxt), &mut columns, &mut stats).unwrap();
-        for (j, t) in columns.floats.t.iter().enumerate() {
-            lines.push(format!("{labels} {} {t}", format_g(columns.floats.v[j])));
-        }
-        for (j, t) in columns.histograms.t.iter().enumerate() {
-            let h = &columns.histograms.h[j];
-            let text = if columns.histograms.integer[j] { integer(h).to_string() } else { h.to_string() };
-            lines.push(format!("{labels} {text} {t}"));
-        }
+        add_lines(&labels, &columns, &mut lines);
     }
     assert!(stats.samples >= lines.len() as u64);
     lines
+}
+
+/// Samples of a series as dump lines.
+fn add_lines(labels: &str, columns: &SampleColumns, lines: &mut Vec<String>) {
+    for (j, t) in columns.floats.t.iter().enumerate() {
+        lines.push(format!("{labels} {} {t}", format_g(columns.floats.v[j])));
+    }
+    for (j, t) in columns.histograms.t.iter().enumerate() {
+        let h = &columns.histograms.h[j];
+        let text = if columns.histograms.integer[j] { integer(h).to_string() } else { h.to_string() };
+        lines.push(format!("{labels} {text} {t}"));
+    }
+}
+
+/// What a head that is loaded to be appended to has is the same, also when it is loaded once more with the chunks that
+/// it wrote. Changes the directory.
+fn check_live(dir: &Path, got: &[String], min_valid_time: i64, mut options: LiveOptions) {
+    options.snapshot_on_close = true;
+    for attempt in ["once", "twice"] {
+        let head = loaded::load_in(dir, &options, min_valid_time);
+        let all = loaded::series(&head);
+        let count: usize = all.iter().map(|(_, c)| c.floats.len() + c.histograms.len()).sum();
+        assert_eq!(count, got.len(), "loaded {attempt}");
+        let mut lines = Vec::new();
+        // Text takes long.
+        for (labels, columns) in all.iter().filter(|_| attempt == "once") {
+            add_lines(&labels.to_string(), columns, &mut lines);
+        }
+        let differing = lines.iter().zip(got).filter(|(a, b)| a != b).take(9).collect::<Vec<_>>();
+        assert!(differing.is_empty(), "{differing:#?}");
+        assert!(head.report.losses.is_empty() && head.wbl_damage.is_empty(), "{:?}", head.report.losses);
+        let highest = head.index.ids().map(|id| {
+            let shard = head.shards[(id.0 >> 8) as usize % head.shards.len()].lock().unwrap();
+            shard.record(id).unwrap().series_ref
+        });
+        assert!(head.next_ref > highest.max().unwrap());
+        head.files.flush().unwrap();
+    }
 }
 
 /// The histogram with integer counts that `h` was made of.
@@ -138,6 +172,8 @@ fn check(name: &str, dump: &str, in_late_block: usize) {
     }
     drop(head);
     assert_eq!(control.budget.used(), 0);
+    let options = if name.contains("xor2") { loaded::options() } else { LiveOptions::default() };
+    check_live(&dir, &got, min_valid_time, options);
 }
 
 #[test]
