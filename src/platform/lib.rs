@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "they are wrapped here")]
 
 pub mod clock;
+pub mod crash;
 pub mod disk;
 mod fault;
 pub mod faulty;

@@ -370,8 +370,12 @@ impl Disk for Recorder {
             || self.inner.rename(from, to),
             |state, below, done| {
                 let inode = state.inode(below);
-                let action = Action::Rename { from: state.place(below), to: state.place(&to_below), to_path };
-                if done && state.inode(&to_below) != inode {
+                let from = state.place(below);
+                // Of two names of one file the system lets both be.
+                let same = state.inode(&to_below) == inode;
+                let to = if same { from.clone() } else { state.place(&to_below) };
+                let action = Action::Rename { from, to, to_path };
+                if done && !same {
                     let moved: Vec<_> = state
                         .now
                         .iter()
