@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn records_of_all_lengths_come_back_and_free_pages_are_used_again() {
         let mut arena = Arena::default();
-        let record = |i: usize| vec![i as u8; if i % 100 == 0 { 70_000 + i } else { i * 7 % 300 }];
+        let record = |i: usize| vec![i as u8; if i.is_multiple_of(100) { 70_000 + i } else { i * 7 % 300 }];
         let places: Vec<u32> = (0..2000).map(|i| arena.push(&record(i), b"tail").unwrap()).collect();
         for (i, place) in places.iter().enumerate() {
             assert_eq!(arena.get(*place), [record(i), b"tail".to_vec()].concat(), "record {i}");
@@ -219,7 +219,7 @@ mod tests {
         let mut places: Vec<u32> =
             (0..100_000).map(|i| arena.push(record(i).as_bytes(), &[]).unwrap()).collect();
         let full = arena.bytes();
-        for (i, place) in places.iter_mut().enumerate().filter(|(i, _)| i % 10 != 0) {
+        for (i, place) in places.iter_mut().enumerate().filter(|(i, _)| !i.is_multiple_of(10)) {
             arena.free(*place);
             *place = NONE;
             assert_eq!(arena.get(NONE), b"", "{i}");
@@ -229,7 +229,7 @@ mod tests {
             *place = arena.relocate(*place);
         }
         assert!(arena.bytes() < full / 4, "{} of {full} bytes left", arena.bytes());
-        for (i, place) in places.iter().enumerate().filter(|(i, _)| i % 10 == 0) {
+        for (i, place) in places.iter().enumerate().filter(|(i, _)| i.is_multiple_of(10)) {
             assert_eq!(arena.get(*place), record(i).as_bytes());
         }
     }

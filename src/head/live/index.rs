@@ -440,7 +440,7 @@ mod tests {
                 0 => index.remove(&made),
                 1 => made.chunks(500).for_each(|ids| index.remove(ids)),
                 _ => {
-                    let (now, later): (Vec<_>, Vec<_>) = made.iter().partition(|id| id.0 % 10 != 0);
+                    let (now, later): (Vec<_>, Vec<_>) = made.iter().partition(|id| !id.0.is_multiple_of(10));
                     index.remove(&now);
                     index.remove(&later);
                 }

@@ -141,7 +141,7 @@ impl Index {
         };
         let mut found = Vec::new();
         for (i, pair) in self.pairs.of_name(name).enumerate() {
-            if i % CHECK_EVERY == 0 {
+            if i.is_multiple_of(CHECK_EVERY) {
                 control.check("label value matching")?;
             }
             let value = self.pairs.text(pair).1;
@@ -236,7 +236,7 @@ impl Index {
         let mut found = Vec::new();
         if matchers.iter().all(|m| m.name == name) {
             for (i, pair) in self.pairs.of_name(number).enumerate() {
-                if i % CHECK_EVERY == 0 {
+                if i.is_multiple_of(CHECK_EVERY) {
                     control.check("label value matching")?;
                 }
                 let value = self.pairs.text(pair).1;

@@ -84,7 +84,7 @@ impl Places {
 
     /// Gives the next id a place.
     pub fn push(&mut self, place: u32) {
-        if self.len as usize % PAGE == 0 {
+        if (self.len as usize).is_multiple_of(PAGE) {
             self.pages.push(PlacePage { places: Vec::with_capacity(PAGE), live: 0 });
         }
         if let Some(page) = self.pages.last_mut() {

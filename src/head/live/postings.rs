@@ -170,14 +170,14 @@ mod tests {
     #[test]
     fn lists_keep_what_is_not_removed_whatever_their_length() {
         for len in [0u32, 1, 2, 3, 4, 7, 100, 1000, 5000] {
-            for every in [1, 2, 3, 10, 100, 1001] {
+            for every in [1u32, 2, 3, 10, 100, 1001] {
                 let mut list = Postings::default();
                 (0..len).for_each(|i| list.push(i * 3));
                 let all: Vec<u32> = (0..len).map(|i| i * 3).collect();
                 assert_eq!(list.ids(), all);
-                let gone: Vec<u32> = (0..len * 3).filter(|i| i % every == 0).collect();
+                let gone: Vec<u32> = (0..len * 3).filter(|i| i.is_multiple_of(every)).collect();
                 list.remove(&gone);
-                let want: Vec<u32> = all.into_iter().filter(|i| i % every != 0).collect();
+                let want: Vec<u32> = all.into_iter().filter(|i| !i.is_multiple_of(every)).collect();
                 assert_eq!(list.ids(), want, "{len} without every {every}");
                 assert!(list.bytes() <= want.len() * 5 + 40, "{} bytes for {}", list.bytes(), want.len());
                 list.push(100_000);
@@ -188,8 +188,10 @@ mod tests {
 
     #[test]
     fn filters_and_unions_are_those_of_sets() {
-        let lists: Vec<Vec<u32>> =
-            [1, 2, 3, 7, 50, 1000].iter().map(|n| (0..3000).filter(|i| i % n == 0).collect()).collect();
+        let lists: Vec<Vec<u32>> = [1u32, 2, 3, 7, 50, 1000]
+            .iter()
+            .map(|n| (0..3000u32).filter(|i| i.is_multiple_of(*n)).collect())
+            .collect();
         for a in &lists {
             for b in &lists {
                 let mut kept = a.clone();

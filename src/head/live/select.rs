@@ -56,10 +56,14 @@ struct Snapshot {
     view: ReadView,
 }
 
-/// The samples of a piece in memory.
-enum Data {
-    Open(Encoding, Vec<u8>, usize),
-    Stored(Encoding, Vec<u8>, ChunkPlace),
+/// The samples of a piece.
+struct Data {
+    encoding: Encoding,
+    bytes: Vec<u8>,
+    /// Samples at the end to leave out.
+    hidden: usize,
+    /// Where they were read; `None` if they were in memory.
+    place: Option<ChunkPlace>,
 }
 
 impl LiveQuerier {
@@ -116,30 +120,33 @@ impl Snapshot {
     }
 
     /// Reads the file of a mapped piece.
-    fn load(&self, piece: Piece) -> Result<(bool, pieces::Piece<Data>), StorageError> {
+    fn load(&self, piece: Piece) -> Result<pieces::Piece<Data>, StorageError> {
         Ok(match piece {
-            Piece::Memory { chunk, hidden, open, out_of_order } => {
-                let merge_end = if open && !out_of_order { i64::MAX } else { chunk.maxt };
-                let data = Data::Open(chunk.encoding, chunk.data, hidden);
-                (
-                    out_of_order,
-                    pieces::Piece { mint: chunk.mint, maxt: chunk.maxt, merge_end, out_of_order, data },
-                )
-            }
-            Piece::Mapped { place, out_of_order, .. } => {
+            Piece::Memory { chunk, hidden, open, out_of_order } => pieces::Piece {
+                mint: chunk.mint,
+                maxt: chunk.maxt,
+                merge_end: if open && !out_of_order { i64::MAX } else { chunk.maxt },
+                out_of_order,
+                data: Data { encoding: chunk.encoding, bytes: chunk.data, hidden, place: None },
+            },
+            Piece::Mapped { place, hidden, out_of_order, .. } => {
                 let chunk = self.head.files.read(place)?;
-                let data = Data::Stored(chunk.encoding, chunk.data, place);
-                let (mint, maxt) = (chunk.mint, chunk.maxt);
-                (out_of_order, pieces::Piece { mint, maxt, merge_end: maxt, out_of_order, data })
+                pieces::Piece {
+                    mint: chunk.mint,
+                    maxt: chunk.maxt,
+                    merge_end: chunk.maxt,
+                    out_of_order,
+                    data: Data { encoding: chunk.encoding, bytes: chunk.data, hidden, place: Some(place) },
+                }
             }
         })
     }
 
     fn damaged(&self, data: &Data, e: ChunkError) -> StorageError {
         let dir = &self.head.dir;
-        let (file, offset) = match data {
-            Data::Open(..) => (dir.join("wal"), 0),
-            Data::Stored(_, _, place) => {
+        let (file, offset) = match data.place {
+            None => (dir.join("wal"), 0),
+            Some(place) => {
                 (dir.join("chunks_head").join(format!("{:06}", place.file)), u64::from(place.offset))
             }
         };
@@ -153,10 +160,8 @@ impl Snapshot {
         out: &mut SampleColumns,
         stats: &mut ReadStats,
     ) -> Result<(), StorageError> {
-        let (encoding, bytes, hidden) = match data {
-            Data::Open(encoding, bytes, hidden) => (*encoding, bytes, *hidden),
-            Data::Stored(encoding, bytes, _) => (*encoding, bytes, 0),
-        };
+        let Data { encoding, bytes, hidden, .. } = data;
+        let (encoding, hidden) = (*encoding, *hidden);
         let failed = |e| self.damaged(data, e);
         stats.chunks += 1;
         stats.bytes += bytes.len() as u64;
@@ -190,10 +195,8 @@ impl Snapshot {
             if !filter.wants(first, last) {
                 continue;
             }
-            match self.load(piece)? {
-                (false, piece) => in_order.push(piece),
-                (true, piece) => late.push(piece),
-            }
+            let piece = self.load(piece)?;
+            if piece.out_of_order { late.push(piece) } else { in_order.push(piece) }
         }
         pieces::read(in_order, late, &deleted, filter, out, |piece, range, out| {
             self.decode(&piece.data, range, out, stats)
@@ -229,7 +232,7 @@ impl Snapshot {
             let (first, last) = match known {
                 true => (first, last),
                 false => {
-                    let (_, piece) = self.load(piece)?;
+                    let piece = self.load(piece)?;
                     (piece.mint, piece.maxt)
                 }
             };
@@ -454,8 +457,9 @@ mod tests {
     use super::*;
     use std::path::Path;
 
+    use tsdbctl_model::histogram::BucketSpan;
     use tsdbctl_model::sample::{Exemplar, stale_nan};
-    use tsdbctl_model::{Labels, MatchType};
+    use tsdbctl_model::{Histogram, Labels, MatchType};
     use tsdbctl_platform::real::RealDisk;
 
     use crate::live::appender::Appender;
@@ -499,7 +503,7 @@ mod tests {
                     1 => stale_nan(),
                     n => n as f64 * minute as f64,
                 };
-                let late = numbers.below(12) == 0 && i % 3 == 0;
+                let late = numbers.below(12) == 0 && i.is_multiple_of(3);
                 let t = minute * MINUTE - if late { numbers.below(300) as i64 * MINUTE / 2 } else { 0 };
                 // A sample may be there already with another value.
                 let _ = appender.append_float(id, t, v, 0);
@@ -508,7 +512,40 @@ mod tests {
         }
     }
 
-    type Dump = Vec<(Labels, Vec<(i64, u64)>)>;
+    fn histogram(n: u64) -> Histogram {
+        Histogram {
+            schema: 1,
+            count: n,
+            sum: n as f64,
+            positive_spans: vec![BucketSpan { offset: (n / 50) as i32, length: 1 }],
+            positive_buckets: vec![n as i64],
+            ..Histogram::default()
+        }
+    }
+
+    /// Commits of histograms with resets and other buckets, in between floats, some out of order.
+    fn fill_mixed(head: &Arc<Head>, numbers: &mut Numbers, minutes: std::ops::Range<i64>) {
+        let mut appender = Appender::new(Arc::clone(head));
+        let mut count = 1;
+        for minute in minutes {
+            for i in 0..4 {
+                let id = series(&mut appender, i);
+                count = if numbers.below(30) == 0 { 1 } else { count + 1 };
+                let late = i % 2 == 1 && numbers.below(10) == 0;
+                let t = minute * MINUTE - if late { numbers.below(300) as i64 * MINUTE / 2 } else { 0 };
+                let _ = match i {
+                    0 | 1 if numbers.below(40) > 0 => appender.append_histogram(id, t, &histogram(count), 0),
+                    2 | 3 if numbers.below(40) > 0 => {
+                        appender.append_float_histogram(id, t, &histogram(count).to_float(), 0)
+                    }
+                    _ => appender.append_float(id, t, count as f64, 0),
+                };
+            }
+            appender.commit().unwrap();
+        }
+    }
+
+    type Dump = Vec<(Labels, Vec<(i64, u64)>, Vec<(i64, String)>)>;
 
     fn dump(querier: &dyn Querier, matchers: &[Matcher], filter: &TimeFilter, series_only: bool) -> Dump {
         let mut symbols = SymbolTable::new();
@@ -519,9 +556,14 @@ mod tests {
         for i in 0..set.len() {
             let mut out = SampleColumns::default();
             set.read(i, filter, &mut out, &mut ReadStats::default()).unwrap();
+            // Samples between the windows may be there or not.
             let floats = out.floats.t.iter().zip(&out.floats.v).map(|(t, v)| (*t, v.to_bits()));
-            if series_only || !out.floats.is_empty() {
-                all.push((symbols.labels(set.labels(i)), floats.collect()));
+            let floats = floats.filter(|(t, _)| filter.wants(*t, *t));
+            let histograms =
+                out.histograms.t.iter().zip(&out.histograms.h).map(|(t, h)| (*t, format!("{h:?}")));
+            let histograms = histograms.filter(|(t, _)| filter.wants(*t, *t));
+            if series_only || !out.is_empty() {
+                all.push((symbols.labels(set.labels(i)), floats.collect(), histograms.collect()));
             }
         }
         all
@@ -558,25 +600,40 @@ mod tests {
                     let text: Vec<String> = matchers.iter().map(ToString::to_string).collect();
                     assert_eq!(found.len(), want.len(), "series of {text:?} in {filter:?}");
                     for (a, b) in found.iter().zip(&want) {
-                        assert_eq!(a, b, "{text:?} in {filter:?}, only series: {series_only}");
+                        let told = format!("{} in {filter:?}, only series: {series_only}", a.0);
+                        assert_eq!(a.0, b.0, "{told}");
+                        assert_runs(&a.1, &b.1, &told);
+                        assert_runs(&a.2, &b.2, &told);
                     }
                 }
             }
         }
     }
 
+    fn assert_runs<T: PartialEq + std::fmt::Debug>(a: &[T], b: &[T], told: &str) {
+        let same = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+        assert_eq!(a.get(same), b.get(same), "{told}: sample {same} of {} and {}", a.len(), b.len());
+    }
+
     #[test]
     fn a_live_head_answers_as_the_reader_of_its_files_does() {
         let rules = |change: fn(&mut ChunkRules)| move |o: &mut LiveOptions| change(&mut o.rules);
-        let cases: [(u64, fn(&mut ChunkRules)); 3] =
-            [(1, |_| {}), (7, |r| r.samples_per_chunk = 20), (40, |r| r.seal_bytes = 64)];
-        for (count, change) in cases {
+        // Series of floats, 0 for histograms and floats mixed.
+        for (count, change) in [
+            (1, (|_| {}) as fn(&mut ChunkRules)),
+            (7, |r| r.samples_per_chunk = 20),
+            (20, |r| r.seal_bytes = 64),
+            (0, |_| {}),
+        ] {
             let dir = tempfile::tempdir().unwrap();
             let head = open(dir.path(), rules(change));
-            fill(&head, &mut Numbers(count), count, 0..420);
+            match count {
+                0 => fill_mixed(&head, &mut Numbers(count), 0..420),
+                _ => fill(&head, &mut Numbers(count), count, 0..420),
+            }
             let live = LiveQuerier::new(Arc::clone(&head), i64::MIN, i64::MAX);
             let before = dump(&live, &[], &TimeFilter::all_between(i64::MIN, i64::MAX), false);
-            assert_eq!(before.len() as u64, count);
+            assert_eq!(before.len() as u64, if count == 0 { 4 } else { count });
             head.close().unwrap();
             let reader =
                 ReadHead::open(dir.path(), &HeadOptions::default(), &Control::default()).unwrap().unwrap();
@@ -660,5 +717,72 @@ mod tests {
                 .is_empty()
         );
         assert!(querier.label_names(&one, &Control::default()).unwrap().len() == 3);
+    }
+
+    #[test]
+    fn a_damaged_chunk_file_is_named_and_a_removed_series_is_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let head = open(dir.path(), |o| o.rules.samples_per_chunk = 20);
+        fill(&head, &mut Numbers(5), 2, 0..200);
+        head.files.flush().unwrap();
+        let querier = LiveQuerier::new(Arc::clone(&head), i64::MIN, i64::MAX);
+        let everything = TimeFilter::all_between(i64::MIN, i64::MAX);
+        let before = dump(&querier, &[], &everything, false);
+        let mut symbols = SymbolTable::new();
+        let hints = SelectHints { start: i64::MIN, end: i64::MAX, ..SelectHints::default() };
+        let set = querier.select(&hints, &[], &mut symbols, &Control::default()).unwrap();
+        let one = |i: usize| {
+            let mut out = SampleColumns::default();
+            set.read(i, &everything, &mut out, &mut ReadStats::default()).map(|()| out.len())
+        };
+        assert_eq!(one(1).unwrap(), before[1].1.len());
+
+        let gone =
+            head.index.read().unwrap().select(&[Matcher::equal("i", "1")], &Control::default()).unwrap();
+        head.index.write().unwrap().remove(&gone);
+        gone.iter().for_each(|id| lock(head.shard_of(*id)).remove(*id));
+        assert_eq!(one(1).unwrap(), 0);
+        assert_eq!(dump(&querier, &[], &everything, false), before[..1]);
+
+        let file = dir.path().join("chunks_head/000001");
+        let mut bytes = std::fs::read(&file).unwrap();
+        bytes[8..].iter_mut().for_each(|b| *b ^= 0x10);
+        std::fs::write(&file, bytes).unwrap();
+        let told = one(0).unwrap_err().to_string();
+        assert!(told.contains("chunks_head/000001") && told.contains("at byte"), "{told}");
+    }
+
+    #[test]
+    fn readers_beside_appenders_see_whole_commits() {
+        let dir = tempfile::tempdir().unwrap();
+        let head = open(dir.path(), |o| {
+            o.out_of_order_window_ms = 0;
+            o.rules.samples_per_chunk = 10;
+        });
+        const SERIES: usize = 600;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut appender = Appender::new(Arc::clone(&head));
+                for round in 0..60 {
+                    for i in 0..SERIES as u64 {
+                        let id = series(&mut appender, i);
+                        appender.append_float(id, round * 1000, round as f64, 0).unwrap();
+                    }
+                    appender.commit().unwrap();
+                }
+            });
+            loop {
+                let querier = LiveQuerier::new(Arc::clone(&head), i64::MIN, i64::MAX);
+                let all = dump(&querier, &[], &TimeFilter::all_between(i64::MIN, i64::MAX), false);
+                let Some(first) = all.first() else { continue };
+                assert_eq!(all.len(), SERIES);
+                for one in &all {
+                    assert_eq!(one.1, first.1, "{} beside {}", one.0, first.0);
+                }
+                if first.1.len() == 60 {
+                    break;
+                }
+            }
+        });
     }
 }
