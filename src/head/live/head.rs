@@ -396,12 +396,14 @@ impl Head {
     pub fn close(&self) -> Result<(), StorageError> {
         let files = self.files.sync();
         let wbl = lock(&self.wbl).take();
+        let has_wbl = wbl.is_some();
         let wbl = self.pay_debt_and_close(wbl);
         let wal = self.wal.close().map_err(storage_error);
         files?;
         wbl?;
         let (offset, segment) = wal?;
-        if self.options.snapshot_on_close {
+        // A snapshot has one reference for a series; the out-of-order log, which is read behind it, may name others.
+        if self.options.snapshot_on_close && !(has_wbl && self.collection.retired_count() > 0) {
             snapshot::write(self, segment, offset)?;
         }
         self.write_state(true)

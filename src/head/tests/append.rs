@@ -934,95 +934,165 @@ impl Model {
     }
 }
 
-#[test]
-fn random_batches_of_two_appenders_do_as_the_rules_say() {
-    for (seed, window_ms) in [(1, 0), (2, 0), (3, 30_000), (4, 600_000)] {
-        let dir = tempfile::tempdir().unwrap();
-        let mut options = window(window_ms);
-        options.rules.chunk_range_ms = 100_000;
-        options.rules.out_of_order_cap = 5;
-        let head = open(dir.path(), options);
-        let mut random = Random(seed);
-        let mut appenders = [Appender::new(Arc::clone(&head)), Appender::new(Arc::clone(&head))];
-        let ids: Vec<_> = (0..600).map(|i| series(&mut appenders[0], &format!("m{i:03}"))).collect();
-        let mut models: Vec<Model> = ids.iter().map(|_| Model::default()).collect();
-        let mut newest = None::<i64>;
-        let mut batches: [Vec<(usize, i64, f64)>; 2] = Default::default();
-        let mut bounds = [None, None];
-        let mut now = 1_000_000i64;
-        for _ in 0..4000 {
-            let which = random.below(2) as usize;
-            match random.below(20) {
-                0 => {
-                    let done = appenders[which].commit().unwrap();
-                    let mut want = Committed::default();
-                    let mut in_order = i64::MIN;
-                    for (i, t, v) in batches[which].drain(..) {
-                        let model = &mut models[i];
-                        match model.judge(t, v, bounds[which].unwrap()) {
-                            Ok(Fate::InOrder) => {
-                                model.last = Some((t, v.to_bits()));
-                                model.samples.insert(t, v);
-                                in_order = in_order.max(t);
-                                want.stored += 1;
-                            }
-                            Ok(Fate::Same) => want.same += 1,
-                            Ok(Fate::Late) => {
-                                // Whether it is known as the same depends on chunks; both count here.
-                                want.stored += 1;
-                                model.samples.entry(t).or_insert(v);
-                            }
-                            Err(refusal) => want.refused.add(refusal),
+/// What a random run is made of.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    seed: u64,
+    window_ms: i64,
+    /// One step in this many closes the head, or leaves it as a killed process does, and opens it again; 0 for none.
+    reopen: u64,
+    snapshots: bool,
+}
+
+fn names(appender: &mut Appender) -> Vec<SeriesId> {
+    (0..600).map(|i| series(appender, &format!("m{i:03}"))).collect()
+}
+
+/// Random batches of two appenders against the rules, what memory has and what the log has.
+fn random_run(run: Run) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = window(run.window_ms);
+    options.rules.chunk_range_ms = 100_000;
+    options.rules.out_of_order_cap = 5;
+    options.snapshot_on_close = run.snapshots;
+    let mut head = open(dir.path(), options);
+    let mut random = Random(run.seed);
+    let mut appenders = [Appender::new(Arc::clone(&head)), Appender::new(Arc::clone(&head))];
+    let mut ids = names(&mut appenders[0]);
+    let mut models: Vec<Model> = ids.iter().map(|_| Model::default()).collect();
+    let mut newest = None::<i64>;
+    let mut batches: [Vec<(usize, i64, f64)>; 2] = Default::default();
+    let mut bounds = [None, None];
+    let mut now = 1_000_000i64;
+    // Of two values at one time, one of them late, either may be shown.
+    let value = |v: f64| if run.window_ms == 0 { v } else { v.floor() };
+    let shown = |samples: &[(i64, f64)]| -> Vec<(i64, f64)> {
+        samples.iter().map(|(t, v)| (*t, value(*v))).collect()
+    };
+    let check = |head: &Head, ids: &[SeriesId], models: &[Model]| {
+        for (id, model) in ids.iter().zip(models) {
+            let want: Vec<(i64, f64)> = model.samples.iter().map(|(t, v)| (*t, value(*v))).collect();
+            assert_eq!(shown(&visible_now(head, *id)), want, "{run:?} {id:?}");
+        }
+    };
+    for _ in 0..4000 {
+        let which = random.below(2) as usize;
+        if run.reopen > 0 && random.below(run.reopen) == 0 {
+            batches.iter_mut().for_each(Vec::clear);
+            bounds = [None, None];
+            if random.below(2) == 0 {
+                appenders.iter_mut().for_each(Appender::rollback);
+                head.close().unwrap();
+            }
+            drop((appenders, head));
+            head = open(dir.path(), options);
+            appenders = [Appender::new(Arc::clone(&head)), Appender::new(Arc::clone(&head))];
+            ids = names(&mut appenders[0]);
+            check(&head, &ids, &models);
+            let in_order = models.iter().filter_map(|m| m.last).map(|l| l.0).max();
+            assert_eq!(head.max_time.load(Ordering::SeqCst), in_order.unwrap_or(i64::MIN), "{run:?}");
+            newest = in_order;
+            continue;
+        }
+        match random.below(20) {
+            0 => {
+                let done = appenders[which].commit().unwrap();
+                let mut want = Committed::default();
+                let mut in_order = i64::MIN;
+                for (i, t, v) in batches[which].drain(..) {
+                    let model = &mut models[i];
+                    match model.judge(t, v, bounds[which].unwrap()) {
+                        Ok(Fate::InOrder) => {
+                            model.last = Some((t, v.to_bits()));
+                            model.samples.insert(t, v);
+                            in_order = in_order.max(t);
+                            want.stored += 1;
                         }
+                        Ok(Fate::Same) => want.same += 1,
+                        Ok(Fate::Late) => {
+                            // Whether it is known as the same depends on chunks; both count here.
+                            want.stored += 1;
+                            model.samples.entry(t).or_insert(v);
+                        }
+                        Err(refusal) => want.refused.add(refusal),
                     }
-                    assert_eq!(
-                        (done.stored + done.same, done.refused),
-                        (want.stored + want.same, want.refused)
-                    );
-                    newest = newest.map(|n| n.max(in_order));
-                    bounds[which] = None;
                 }
-                1 if random.below(4) == 0 => {
-                    appenders[which].rollback();
-                    batches[which].clear();
-                    bounds[which] = None;
-                }
-                _ => {
-                    now += random.below(300) as i64;
-                    let i = random.below(600) as usize;
-                    let back = [0, 0, 0, 5_000, 50_000, 200_000][random.below(6) as usize];
-                    let t = now - random.below(back + 1) as i64;
-                    let t = if random.below(8) == 0 { models[i].last.map_or(t, |l| l.0) } else { t };
-                    // Values depend on the time alone, but for a few.
-                    let is_last = models[i].last.is_some_and(|l| l.0 == t);
-                    let v = (t % 977) as f64 + if is_last && random.below(2) == 0 { 0.5 } else { 0.0 };
-                    newest.get_or_insert(t);
-                    let bounds =
-                        *bounds[which].get_or_insert((newest.unwrap() - 50_000, newest.unwrap(), window_ms));
-                    let got = appenders[which].append_float(ids[i], t, v, 0);
-                    assert_eq!(got, models[i].judge(t, v, bounds).map(|_| ()), "seed {seed}: {i} {t} {v}");
-                    if got.is_ok() {
-                        batches[which].push((i, t, v));
-                    }
+                assert_eq!((done.stored + done.same, done.refused), (want.stored + want.same, want.refused));
+                newest = newest.map(|n| n.max(in_order));
+                bounds[which] = None;
+            }
+            1 if random.below(4) == 0 => {
+                appenders[which].rollback();
+                batches[which].clear();
+                bounds[which] = None;
+            }
+            _ => {
+                now += random.below(300) as i64;
+                let i = random.below(600) as usize;
+                let back = [0, 0, 0, 5_000, 50_000, 200_000][random.below(6) as usize];
+                let t = now - random.below(back + 1) as i64;
+                let t = if random.below(8) == 0 { models[i].last.map_or(t, |l| l.0) } else { t };
+                // Values depend on the time alone, but for a few.
+                let is_last = models[i].last.is_some_and(|l| l.0 == t);
+                let v = (t % 977) as f64 + if is_last && random.below(2) == 0 { 0.5 } else { 0.0 };
+                newest.get_or_insert(t);
+                let bounds =
+                    *bounds[which].get_or_insert((newest.unwrap() - 50_000, newest.unwrap(), run.window_ms));
+                let got = appenders[which].append_float(ids[i], t, v, 0);
+                assert_eq!(got, models[i].judge(t, v, bounds).map(|_| ()), "{run:?}: {i} {t} {v}");
+                if got.is_ok() {
+                    batches[which].push((i, t, v));
                 }
             }
         }
-        drop(appenders);
-        // Of two values at one time, one of them late, either may be shown.
-        let value = |v: f64| if window_ms == 0 { v } else { v.floor() };
-        let shown = |samples: &[(i64, f64)]| -> Vec<(i64, f64)> {
-            samples.iter().map(|(t, v)| (*t, value(*v))).collect()
-        };
-        for (id, model) in ids.iter().zip(&models) {
-            let want: Vec<(i64, f64)> = model.samples.iter().map(|(t, v)| (*t, value(*v))).collect();
-            assert_eq!(shown(&visible_now(&head, *id)), want, "seed {seed} {id:?}");
-        }
-        head.close().unwrap();
-        let found = replayed(dir.path());
-        for (i, model) in models.iter().enumerate() {
-            let want: Vec<(i64, f64)> = model.samples.iter().map(|(t, v)| (*t, value(*v))).collect();
-            let got = found.get(&format!("m{i:03}")).cloned().unwrap_or_default();
-            assert_eq!(shown(&got), want, "seed {seed}, series {i}, replayed");
-        }
     }
+    drop(appenders);
+    check(&head, &ids, &models);
+    head.close().unwrap();
+    let found = replayed(dir.path());
+    for (i, model) in models.iter().enumerate() {
+        let want: Vec<(i64, f64)> = model.samples.iter().map(|(t, v)| (*t, value(*v))).collect();
+        let got = found.get(&format!("m{i:03}")).cloned().unwrap_or_default();
+        assert_eq!(shown(&got), want, "{run:?}, series {i}, replayed");
+    }
+}
+
+#[test]
+fn random_batches_of_two_appenders_do_as_the_rules_say() {
+    for (seed, window_ms) in [(1, 0), (2, 0), (3, 30_000), (4, 600_000)] {
+        random_run(Run { seed, window_ms, reopen: 0, snapshots: false });
+    }
+}
+
+#[test]
+fn a_head_goes_on_where_it_was_closed_or_killed() {
+    for (seed, window_ms, snapshots) in
+        [(5, 0, false), (6, 30_000, false), (7, 600_000, false), (8, 0, true), (9, 600_000, true)]
+    {
+        random_run(Run { seed, window_ms, reopen: 400, snapshots });
+    }
+}
+
+#[test]
+fn the_state_file_is_kept_true_where_there_is_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("wal/series_state.json");
+    let head = open(dir.path(), LiveOptions::default());
+    head.close().unwrap();
+    assert!(!path.exists());
+    std::fs::write(&path, r#"{"last_series_id":0,"last_wal_segment":0,"clean_shutdown":true}"#).unwrap();
+    let head = open(dir.path(), LiveOptions::default());
+    let text = || std::fs::read_to_string(&path).unwrap();
+    let segment = head.wal.segment();
+    let want = |last: u64, clean: bool| {
+        format!("{{\"last_series_id\":{last},\"last_wal_segment\":{segment},\"clean_shutdown\":{clean}}}\n")
+    };
+    assert_eq!(text(), want(0, false));
+    let mut appender = Appender::new(Arc::clone(&head));
+    for name in ["a", "b"] {
+        series(&mut appender, name);
+    }
+    appender.rollback();
+    head.close().unwrap();
+    assert_eq!(text(), want(2, true));
 }
