@@ -2,19 +2,25 @@
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make and read their own files"))]
 
+pub mod checkpoint_writer;
 pub mod compression;
 pub mod cursor;
 pub mod damage;
+#[cfg(test)]
+mod faulty;
 pub mod log_writer;
+pub mod mend;
 pub mod page;
 pub mod reader;
 pub mod record;
 pub mod segment;
 pub mod writer;
 
+pub use checkpoint_writer::{CheckpointWriter, remove_older_checkpoints};
 pub use compression::Compression;
 pub use damage::{Damage, WalError};
 pub use log_writer::{LogGuard, LogOptions, LogWriter, PackedRecord, Position, RecordPacker, SyncPolicy};
+pub use mend::{Mended, Mending, mend, mend_end};
 pub use reader::{BadRecord, SegmentReader};
 pub use segment::{Log, Segment};
 pub use writer::PageWriter;

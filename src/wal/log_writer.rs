@@ -27,7 +27,7 @@ use crate::writer::write_record;
 /// Syncs of a group begin at least so far apart.
 const GROUP_PERIOD: Duration = Duration::from_millis(10);
 /// How long nothing is tried after the disk failed twice.
-const PROBE_PERIOD: Duration = Duration::from_secs(1);
+const PROBE_PERIOD: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 });
 /// Bytes written but not synced; who has more waits.
 const IN_FLIGHT_BYTES: usize = 8 << 20;
 /// From so many on they are synced whatever the policy.
@@ -240,8 +240,16 @@ fn empty(buffer: &mut Vec<u8>) {
     buffer.shrink_to(KEPT_BUFFER_BYTES);
 }
 
+/// Readers ignore higher numbers.
+fn check_number(segment: u64, dir: &Path) -> Result<(), FileError> {
+    match i64::try_from(segment) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(FileError::new("begin a segment in", dir, io::Error::other("the numbers are used up"))),
+    }
+}
+
 /// Zeros up to the end of the page.
-fn padding(offset: u64) -> &'static [u8] {
+pub(crate) fn padding(offset: u64) -> &'static [u8] {
     static ZEROS: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
     &ZEROS[..(PAGE_BYTES - offset as usize % PAGE_BYTES) % PAGE_BYTES]
 }
@@ -293,6 +301,7 @@ impl Shared {
         if next.file.is_some() || self.state().segment != segment {
             return Ok(());
         }
+        check_number(segment + 1, &self.dir)?;
         // What a failed attempt left was never written to.
         let access = if next.tried { Access::Truncate } else { Access::CreateNew };
         next.tried = true;
@@ -693,6 +702,7 @@ impl LogWriter {
             Some(s) => (behind.max(s.index.saturating_add(1)), Access::CreateNew),
             None => (behind, Access::CreateNew),
         };
+        check_number(segment, dir)?;
         let file = disk.open(&dir.join(segment_name(segment)), access)?;
         disk.sync_dir(dir)?;
         let state = State {
@@ -839,6 +849,7 @@ mod tests {
     use tsdbctl_platform::real::RealDisk;
 
     use super::*;
+    use crate::faulty::{BROKEN, Fault, FaultyDisk, NO_SPACE};
     use crate::reader::SegmentReader;
     use crate::writer::PageWriter;
 
@@ -948,5 +959,227 @@ mod tests {
                 assert_eq!(order, (0..60).collect::<Vec<u8>>());
             }
         }
+    }
+
+    fn raw(n: usize) -> PackedRecord {
+        PackedRecord { how: Compression::None, bytes: vec![n as u8; 500] }
+    }
+
+    fn numbers(dir: &Path) -> Vec<u8> {
+        let found = records_in(dir);
+        assert!(found.iter().all(|r| r.len() == 500 && r.iter().all(|b| *b == r[0])));
+        found.iter().map(|r| r[0]).collect()
+    }
+
+    fn open_faulty(dir: &Path, sync: SyncPolicy, disk: &FaultyDisk) -> Arc<LogWriter> {
+        let options =
+            LogOptions { segment_bytes: 4 * PAGE_BYTES as u64, compression: Compression::None, sync };
+        LogWriter::open(Arc::new(disk.clone()), dir, options).unwrap()
+    }
+
+    /// Which sync fails, and how many in a row.
+    fn failing_syncs(first: usize, count: usize) -> FaultyDisk {
+        let seen = AtomicU64::new(0);
+        FaultyDisk::new(move |call, _, _| {
+            if call != "sync" {
+                return Fault::No;
+            }
+            let n = seen.fetch_add(1, Ordering::Relaxed) as usize;
+            if (first..first + count).contains(&n) { Fault::Error(BROKEN) } else { Fault::No }
+        })
+    }
+
+    #[test]
+    fn what_a_failed_sync_lost_is_written_again_and_its_waiters_are_told() {
+        for first in 0..6 {
+            for count in 1..4 {
+                let dir = tempfile::tempdir().unwrap();
+                let disk = failing_syncs(first, count);
+                let log = open_faulty(dir.path(), SyncPolicy::Group, &disk);
+                let (mut taken, mut told) = (Vec::new(), 0);
+                for i in 0..40 {
+                    let position = loop {
+                        match log.lock().append(&[raw(2 * i), raw(2 * i + 1)]) {
+                            Ok(position) => break position,
+                            Err(e) => {
+                                assert!(matches!(e, WalError::Refusing(_)), "{e}");
+                                std::thread::sleep(Duration::from_millis(2));
+                            }
+                        }
+                    };
+                    taken.extend([2 * i as u8, 2 * i as u8 + 1]);
+                    if let Err(e) = log.wait(position) {
+                        assert!(matches!(e, WalError::NotDurable(_)), "{e}");
+                        told += 1;
+                    }
+                }
+                assert!(told > 0, "sync {first}");
+                log.close().unwrap();
+                assert_eq!(numbers(dir.path()), taken, "sync {first}, {count} times");
+            }
+        }
+    }
+
+    #[test]
+    fn a_batch_that_always_syncs_is_not_in_the_log_if_its_sync_failed() {
+        for first in 0..8 {
+            for count in 1..4 {
+                let dir = tempfile::tempdir().unwrap();
+                let disk = failing_syncs(first, count);
+                let log = open_faulty(dir.path(), SyncPolicy::Always, &disk);
+                let mut taken = Vec::new();
+                for i in 0..30 {
+                    match log.lock().append(&[raw(i)]) {
+                        Ok(position) => {
+                            assert_eq!(log.durable(), position);
+                            taken.push(i as u8);
+                        }
+                        Err(WalError::Refusing(_)) => std::thread::sleep(Duration::from_millis(3)),
+                        Err(e) => assert!(matches!(e, WalError::NotDurable(_)), "{e}"),
+                    }
+                }
+                assert!(taken.len() < 30 && taken.len() > 10);
+                log.close().unwrap();
+                assert_eq!(numbers(dir.path()), taken, "sync {first}, {count} times");
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_disk_refuses_batches_whole_and_is_written_on_when_it_is_freed() {
+        // Of the calls that take space every one between these fails, after a short one.
+        for (from, to) in (0..40).map(|n| (n, n + 5)) {
+            for cut_back_fails in [false, true] {
+                let dir = tempfile::tempdir().unwrap();
+                let (seen, cuts) = (AtomicU64::new(0), AtomicU64::new(0));
+                let disk = FaultyDisk::new(move |call, _, _| match call {
+                    "write" | "create" => {
+                        let n = seen.fetch_add(1, Ordering::Relaxed);
+                        if n == from && call == "write" {
+                            Fault::Short(1007)
+                        } else if (from..to).contains(&n) && n > 0 {
+                            Fault::Error(NO_SPACE)
+                        } else {
+                            Fault::No
+                        }
+                    }
+                    "set_len" if cut_back_fails && cuts.fetch_add(1, Ordering::Relaxed) < 3 => {
+                        Fault::Error(BROKEN)
+                    }
+                    _ => Fault::No,
+                });
+                let log = open_faulty(dir.path(), SyncPolicy::Os, &disk);
+                let (mut taken, mut refused) = (Vec::new(), 0);
+                for i in 0..60 {
+                    let batch: Vec<_> = (0..7).map(|_| raw(i)).collect();
+                    match log.lock().append(&batch) {
+                        Ok(_) => taken.extend([i as u8; 7]),
+                        Err(e) => {
+                            assert!(e.is_no_space() || cut_back_fails, "{e}");
+                            refused += 1;
+                        }
+                    }
+                    // Whatever happens, nothing but sound records lies before the end.
+                    assert!(numbers_before_end(&log, dir.path()) == taken || refused > 0);
+                }
+                assert!((1..10).contains(&refused), "{from}: {refused}");
+                log.close().unwrap();
+                assert_eq!(numbers(dir.path()), taken, "{from} {cut_back_fails}");
+            }
+        }
+    }
+
+    fn numbers_before_end(log: &LogWriter, dir: &Path) -> Vec<u8> {
+        let (segment, end) = {
+            let state = log.shared.state();
+            (state.segment, state.end as usize)
+        };
+        let mut numbers = Vec::new();
+        for s in crate::segment::list_segments(dir).unwrap() {
+            let mut bytes = std::fs::read(&s.path).unwrap();
+            if s.index == segment {
+                bytes.truncate(end);
+            }
+            let mut reader = SegmentReader::new(&bytes, 0);
+            let mut record = Vec::new();
+            while reader.next_into(&mut record).unwrap() {
+                numbers.push(record[0]);
+                record.clear();
+            }
+        }
+        numbers
+    }
+
+    #[test]
+    fn at_a_cut_the_next_name_and_this_segment_are_durable_before_the_next_is_written() {
+        for sync in [SyncPolicy::Group, SyncPolicy::Always, SyncPolicy::Os] {
+            let dir = tempfile::tempdir().unwrap();
+            let disk = FaultyDisk::new(|_, _, _| Fault::No);
+            let log = open_faulty(dir.path(), sync, &disk);
+            (0..1000).for_each(|i| assert!(log.lock().append(&[raw(i)]).is_ok()));
+            let forced = log.next_segment().unwrap();
+            assert_eq!(forced, log.segment());
+            log.truncate(2).unwrap();
+            log.close().unwrap();
+            let calls = disk.calls();
+            let dir_name = dir.path().file_name().unwrap().to_string_lossy();
+            let find = |call: &str| calls.iter().position(|c| c == call).unwrap();
+            let last = |call: &str| calls.iter().rposition(|c| c == call).unwrap();
+            for n in 0..forced {
+                let (this, next) = (segment_name(n), segment_name(n + 1));
+                let named = find(&format!("create {next}"));
+                let synced_name =
+                    named + calls[named..].iter().position(|c| *c == format!("sync_dir {dir_name}")).unwrap();
+                let padded = last(&format!("write {this}"));
+                let synced = last(&format!("sync {this}"));
+                assert!(synced_name < synced && padded < synced, "{n}");
+                if n + 1 < forced {
+                    assert!(synced < find(&format!("write {next}")), "{n}");
+                }
+            }
+            let removals: Vec<_> = calls.iter().skip_while(|c| !c.starts_with("remove")).take(4).collect();
+            let synced = format!("sync_dir {dir_name}");
+            assert_eq!(removals, ["remove_file 00000000", &synced, "remove_file 00000001", &synced]);
+        }
+    }
+
+    #[test]
+    fn appenders_wait_when_too_much_is_in_flight() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = FaultyDisk::new(|call, _, _| {
+            if call == "sync" {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Fault::No
+        });
+        let options = LogOptions { segment_bytes: 64 << 20, ..LogOptions::default() };
+        let log = LogWriter::open(Arc::new(disk), dir.path(), options).unwrap();
+        let batch = [PackedRecord { how: Compression::None, bytes: vec![7; 1 << 20] }];
+        for _ in 0..30 {
+            log.lock().append(&batch).unwrap();
+            assert!(log.shared.state().in_flight() <= IN_FLIGHT_BYTES);
+        }
+        log.close().unwrap();
+        assert_eq!(records_in(dir.path()).len(), 30);
+    }
+
+    #[test]
+    fn a_log_goes_on_behind_its_last_segment_and_its_checkpoint() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data/wal");
+        for (expected, checkpoint) in [(0, None), (1, None), (2, None), (9, Some("checkpoint.00000008"))] {
+            if let Some(name) = checkpoint {
+                std::fs::create_dir(path.join(name)).unwrap();
+            }
+            let log = open(&path, LogOptions::default());
+            log.lock().append(&[raw(expected)]).unwrap();
+            assert_eq!(log.close().unwrap().1, expected as u64);
+            assert_eq!(log.close().unwrap().0, PAGE_BYTES as u64);
+        }
+        // An empty one is taken.
+        assert_eq!(open(&path, LogOptions::default()).segment(), 10);
+        assert_eq!(open(&path, LogOptions::default()).segment(), 10);
+        std::fs::create_dir(path.join("checkpoint.9223372036854775807")).unwrap();
+        assert!(LogWriter::open(Arc::new(RealDisk), &path, LogOptions::default()).is_err());
     }
 }
