@@ -159,7 +159,8 @@ fn assert_continuous(dir: &Path) {
     let found = segments(dir);
     let first = checkpoints(dir).last().map_or(found[0], |c| c + 1);
     assert_eq!(found, (first..first + found.len() as u64).collect::<Vec<_>>());
-    let leftovers: Vec<_> = std::fs::read_dir(dir.join("wal")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let leftovers: Vec<_> =
+        std::fs::read_dir(dir.join("wal")).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert!(leftovers.iter().all(|n| !n.to_string_lossy().ends_with(".tmp")), "{leftovers:?}");
 }
 
@@ -337,11 +338,8 @@ fn deletions_metadata_and_exemplars_are_in_the_checkpoint() {
     appender.append_float(id, START + HOUR, value(0, START + HOUR), 0).unwrap();
     appender.set_metadata(id, MetricType::Counter, "bytes", "what was sent");
     appender.commit().unwrap();
-    let exemplar = |t: i64| Exemplar {
-        labels: Labels::from_pairs([("trace", "x")]),
-        value: 1.5,
-        timestamp_ms: t,
-    };
+    let exemplar =
+        |t: i64| Exemplar { labels: Labels::from_pairs([("trace", "x")]), value: 1.5, timestamp_ms: t };
     for t in [START + HOUR + 1, mint + 1] {
         scrape(&head, 0, 30, START + HOUR + (t - START - HOUR - 1) + STEP, t + HOUR - 1);
         appender.append_exemplar(id, &exemplar(t)).unwrap();
@@ -380,7 +378,8 @@ fn a_snapshot_has_what_the_log_has() {
     let head = open(dir.path(), i64::MIN);
     scrape(&head, 0, 300, START, START + HOUR);
     scrape(&head, 300, 10, START + HOUR, START + HOUR + 5 * STEP);
-    head.delete(START + STEP, START + 3 * STEP, &[Matcher::equal("__name__", "m0007")], &Control::default()).unwrap();
+    head.delete(START + STEP, START + 3 * STEP, &[Matcher::equal("__name__", "m0007")], &Control::default())
+        .unwrap();
     head.files.sync().unwrap();
     let (segment, offset) = end(&head);
     snapshot::write(&head, segment, offset).unwrap();
