@@ -1,7 +1,9 @@
-//! Reading files and directories; every error names its path.
+//! Reading files and directories, and replacing whole files; every error names its path.
 
 use std::io;
 use std::path::{Path, PathBuf};
+
+use crate::disk::{Access, Disk, write_all_at};
 
 /// An operation on a path that failed.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +76,24 @@ pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     std::fs::read(path).map_err(|e| FileError::new("read", path, e))
 }
 
+/// Opens what is read from beginning to end: a file, a pipe, a device.
+///
+/// # Errors
+/// If it cannot be opened, or is a directory.
+pub fn open_stream(path: &Path) -> Result<Box<dyn io::Read + Send>, FileError> {
+    let wrap = |e| FileError::new("open", path, e);
+    let file = std::fs::File::open(path).map_err(wrap)?;
+    if file.metadata().map_err(wrap)?.is_dir() {
+        return Err(wrap(io::ErrorKind::IsADirectory.into()));
+    }
+    Ok(Box::new(file))
+}
+
+/// Whether the path is a plain file, which can be mapped.
+pub fn is_plain_file(path: &Path) -> bool {
+    path.is_file()
+}
+
 /// Writes a whole file, replacing what was there. For what can be made again, such as a drawn chart: a crash may
 /// leave a part of it.
 ///
@@ -81,6 +101,45 @@ pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
 /// If it cannot be written.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     std::fs::write(path, bytes).map_err(|e| FileError::new("write", path, e))
+}
+
+/// The directory a path is in.
+pub fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Replaces a whole file, or makes it: whatever crash comes, there is the old content or the new, and after success
+/// the new. What is written first has the name with `.tmp` behind; one that a crash left is written over.
+///
+/// # Errors
+/// If the system refuses. The old content stays then; only if the last step fails, which makes the new name durable,
+/// the new content is there and may be gone after a crash.
+pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    let temporary = PathBuf::from(temporary);
+    let file = disk.open(&temporary, Access::Truncate)?;
+    let written = write_all_at(&*file, bytes, 0).and_then(|()| file.sync_data());
+    if let Err(e) = written.and_then(|()| disk.rename(&temporary, path)) {
+        // The first error says what is wrong; what stays is written over next time.
+        let _ = disk.remove_file(&temporary);
+        return Err(e);
+    }
+    disk.sync_dir(parent(path))
+}
+
+/// Moves a file or directory, and makes that durable. A crash may leave it at either place.
+///
+/// # Errors
+/// If the system refuses.
+pub fn move_to(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(), FileError> {
+    disk.rename(from, to)?;
+    let (old, new) = (parent(from), parent(to));
+    disk.sync_dir(new)?;
+    if old == new { Ok(()) } else { disk.sync_dir(old) }
 }
 
 /// Whether the path exists and is a directory.
