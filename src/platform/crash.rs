@@ -706,3 +706,212 @@ impl Image {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{Access, Disk};
+    use crate::faulty::{Faulty, Kind};
+    use crate::real::RealDisk;
+    use crate::recorder::Recorder;
+
+    /// Records what is done in a directory that has the file `old`.
+    fn record(name: &str, calls: impl FnOnce(&Recorder, &Faulty, &Path)) -> Recording {
+        let root = std::env::temp_dir().join(format!("tsdbctl-crash-{name}-{}", std::process::id()));
+        std::fs::create_dir(&root).unwrap();
+        std::fs::write(root.join("old"), b"durable").unwrap();
+        let faulty = Faulty::new(Arc::new(RealDisk));
+        let disk = Recorder::new(Arc::new(faulty.clone()), &root).unwrap();
+        calls(&disk, &faulty, &root);
+        std::fs::remove_dir_all(&root).unwrap();
+        disk.recording()
+    }
+
+    /// Files and their contents, zeros shown as `.`, sorted; one text an image.
+    fn seen(images: impl Iterator<Item = Image>) -> Vec<String> {
+        let text = |image: Image| {
+            let file = |path: &Path| match image.file(path) {
+                Some(bytes) => {
+                    format!("{}={}", path.display(), String::from_utf8_lossy(bytes).replace('\0', "."))
+                }
+                None => format!("{}/", path.display()),
+            };
+            image.paths().map(file).collect::<Vec<_>>().join(" ")
+        };
+        let mut seen: Vec<_> = images.map(text).collect();
+        seen.sort();
+        seen
+    }
+
+    #[test]
+    fn only_syncs_settle_and_each_only_its_own() {
+        let recording = record("settle", |disk, _, root| {
+            let file = disk.open(&root.join("a"), Access::CreateNew).unwrap();
+            file.write_at(b"12", 0).unwrap();
+            file.sync_data().unwrap();
+            file.write_at(b"34", 2).unwrap();
+            disk.sync_dir(root).unwrap();
+            file.sync_data().unwrap();
+        });
+        let images = CrashImages::new(&recording);
+        let at = |ops: usize| seen(images.at(ops).variants(1, 30));
+        assert_eq!(at(0), ["old=durable"]);
+        assert_eq!(at(1), ["a= old=durable", "old=durable"]);
+        assert_eq!(at(2), ["a= old=durable", "a=.. old=durable", "a=12 old=durable", "old=durable"]);
+        assert_eq!(at(3), ["a=12 old=durable", "old=durable"]);
+        assert_eq!(at(4), ["a=12 old=durable", "a=12.. old=durable", "a=1234 old=durable", "old=durable"]);
+        assert_eq!(at(5), ["a=12 old=durable", "a=12.. old=durable", "a=1234 old=durable"]);
+        assert_eq!(at(6), ["a=1234 old=durable"]);
+        assert_eq!(
+            images.moments().map(|moment| moment.pending()).collect::<Vec<_>>(),
+            [0, 1, 2, 1, 2, 1, 0]
+        );
+        for (moment, ops) in images.moments().zip(0..) {
+            assert_eq!(seen(moment.variants(1, 30)), at(ops), "{ops}");
+        }
+    }
+
+    #[test]
+    fn a_failed_sync_settles_nothing_and_no_later_one_does() {
+        let recording = record("failed", |disk, faulty, root| {
+            let file = disk.open(&root.join("old"), Access::Write).unwrap();
+            file.write_at(b"12", 0).unwrap();
+            faulty.fail_once(Kind::Sync, 1);
+            file.sync_data().unwrap_err();
+            file.write_at(b"3", 1).unwrap();
+            file.sync_data().unwrap();
+            assert_eq!(std::fs::read(root.join("old")).unwrap(), b"13rable");
+        });
+        let images = CrashImages::new(&recording);
+        assert_eq!(seen(images.at(2).variants(1, 9)), ["old=12rable", "old=durable"]);
+        assert_eq!(seen(images.at(4).variants(1, 9)), ["old=13rable", "old=d3rable"]);
+        // A killed process loses nothing by it.
+        assert_eq!(seen(images.at(4).killed(9)), ["old=13rable"]);
+    }
+
+    #[test]
+    fn a_write_during_a_sync_is_not_covered_by_it() {
+        let recording = record("during", |disk, _, root| {
+            let file = disk.open(&root.join("old"), Access::Write).unwrap();
+            file.write_at(b"1", 0).unwrap();
+            file.write_at(b"2", 1).unwrap();
+            file.sync_data().unwrap();
+        });
+        let mut during = recording.clone();
+        during.ops[2].action = Action::Sync { began: 1 };
+        assert_eq!(seen(CrashImages::new(&recording).at(3).variants(1, 9)), ["old=12rable"]);
+        assert_eq!(seen(CrashImages::new(&during).at(3).variants(1, 9)), ["old=12rable", "old=1urable"]);
+    }
+
+    #[test]
+    fn names_are_kept_in_any_choice() {
+        let recording = record("names", |disk, _, root| {
+            disk.create_dir(&root.join("d")).unwrap();
+            disk.sync_dir(root).unwrap();
+            disk.rename(&root.join("old"), &root.join("d/new")).unwrap();
+            disk.link(&root.join("d/new"), &root.join("d/twin")).unwrap();
+            disk.sync_dir(&root.join("d")).unwrap();
+            disk.remove_file(&root.join("d/new")).unwrap();
+            disk.sync_dir(root).unwrap();
+            disk.remove_file(&root.join("d/twin")).unwrap();
+            disk.sync_dir(&root.join("d")).unwrap();
+            disk.remove_dir(&root.join("d")).unwrap();
+        });
+        let images = CrashImages::new(&recording);
+        let at = |ops: usize| seen(images.at(ops).variants(1, 30));
+        assert_eq!(at(1), ["d/ old=durable", "old=durable"]);
+        assert_eq!(at(3), ["d/ d/new=durable", "d/ old=durable"]);
+        let four = [
+            "d/ d/new=durable",
+            "d/ d/new=durable d/twin=durable",
+            "d/ d/twin=durable old=durable",
+            "d/ old=durable",
+        ];
+        assert_eq!(at(4), four);
+        // The rename waits for the other directory too.
+        assert_eq!(at(5), ["d/ d/new=durable d/twin=durable", "d/ d/twin=durable old=durable"]);
+        assert_eq!(at(7), ["d/ d/new=durable d/twin=durable", "d/ d/twin=durable"]);
+        assert_eq!(at(9), ["d/"]);
+        assert_eq!(at(10), ["", "d/"]);
+        assert_eq!(seen(images.at(4).killed(5)), ["d/ d/new=durable d/twin=durable"]);
+    }
+
+    #[test]
+    fn writes_are_torn_at_sectors_and_by_a_kill_anywhere() {
+        let recording = record("torn", |disk, _, root| {
+            let file = disk.open(&root.join("old"), Access::Write).unwrap();
+            file.write_at(&[b'x'; 1100], 500).unwrap();
+        });
+        let images = CrashImages::new(&recording);
+        let lens = |images: &mut dyn Iterator<Item = Image>| -> Vec<(usize, usize)> {
+            let count = |image: Image| {
+                let bytes = image.file("old").unwrap();
+                (bytes.len(), bytes.iter().filter(|b| **b == b'x').count())
+            };
+            let mut lens: Vec<_> = images.map(count).collect();
+            lens.sort_unstable();
+            lens
+        };
+        // Sectors end at 512, 1024 and 1536: 12, 524 and 1036 bytes of the write.
+        let mut torn = lens(&mut images.at(1).variants(1, 200));
+        torn.dedup();
+        for expected in
+            [(7, 0), (512, 12), (1024, 524), (1536, 1036), (1600, 0), (1600, 12), (1600, 524), (1600, 1100)]
+        {
+            assert!(torn.contains(&expected), "{expected:?} of {torn:?}");
+        }
+        let sizes = [12, 512, 512, 64];
+        for (len, count) in torn {
+            let sums = (0..16).map(|mask| (0..4).map(|i| sizes[i] * (mask >> i & 1)).sum::<usize>());
+            assert!([7, 512, 1024, 1536, 1600].contains(&len), "{len}");
+            assert!(sums.clone().any(|sum| sum == count), "{count}");
+        }
+        let mut whole: Vec<_> = (1..=1100).map(|n| (500 + n, n)).collect();
+        whole.insert(0, (500, 0));
+        assert_eq!(lens(&mut images.at(1).killed(5000)), whole);
+        assert_eq!(lens(&mut images.at(1).killed(2)), [(500, 0), (1599, 1099), (1600, 1100)]);
+        assert_eq!(sector_ends(512, 1024).collect::<Vec<_>>(), [512]);
+        assert_eq!(
+            (sector_ends(0, 512).len(), sector_ends(511, 1).len(), sector_ends(511, 2).len()),
+            (0, 0, 1)
+        );
+    }
+
+    #[test]
+    fn an_image_is_made_on_the_disk() {
+        let recording = record("made", |disk, _, root| {
+            disk.create_dir(&root.join("d")).unwrap();
+            disk.open(&root.join("d/x"), Access::CreateNew).unwrap().write_at(b"abc", 2).unwrap();
+            disk.link(&root.join("d/x"), &root.join("y")).unwrap();
+            disk.mark("acked");
+        });
+        let image = CrashImages::new(&recording).at(5).killed(0).next().unwrap();
+        assert_eq!(image.describe(), "5 calls over, 1 marks: kill");
+        let text: Vec<_> =
+            CrashImages::new(&recording).at(3).variants(1, 0).map(|image| image.describe()).collect();
+        assert!(text.contains(&"3 calls over, 0 marks: the first 1 names, data: All".to_owned()), "{text:?}");
+        let dir = std::env::temp_dir().join(format!("tsdbctl-crash-image-{}", std::process::id()));
+        image.write_to(&dir).unwrap();
+        std::fs::write(dir.join("y"), b"changed").unwrap();
+        let read = |name: &str| std::fs::read(dir.join(name)).unwrap();
+        assert_eq!((read("d/x").as_slice(), read("old").as_slice()), (&b"changed"[..], &b"durable"[..]));
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn equal_images_come_once_for_what_was_acknowledged() {
+        let recording = record("once", |disk, _, root| {
+            let file = disk.open(&root.join("old"), Access::Write).unwrap();
+            file.write_at(b"1", 0).unwrap();
+            file.sync_data().unwrap();
+            file.sync_data().unwrap();
+            disk.mark("acked");
+            file.sync_data().unwrap();
+        });
+        let found: Vec<_> = CrashImages::new(&recording)
+            .all(1, 20)
+            .map(|image| (image.ops, image.marks, image.file("old").unwrap()[0] as char))
+            .collect();
+        assert_eq!(found, [(0, 0, 'd'), (1, 0, '1'), (4, 1, '1')]);
+    }
+}
