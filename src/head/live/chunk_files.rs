@@ -549,7 +549,7 @@ mod tests {
         let disk = Arc::new(MoodyDisk(moody.clone()));
         let files = ChunkFiles::open(disk, &path, 6).unwrap().with_file_bytes(1_000);
         moody.calls.lock().unwrap().clear();
-        for i in 0..4 {
+        for i in 0..12 {
             write(&files, i).unwrap();
         }
         let cut = |n: u32| {
@@ -571,6 +571,6 @@ mod tests {
         assert!(files.sync().is_err());
         moody.no_sync.store(false, Ordering::Relaxed);
         assert!(files.sync().is_err());
-        assert!(write(&files, 4).is_ok());
+        assert!(write(&files, 12).is_ok());
     }
 }

@@ -1,21 +1,48 @@
-//! The places of a series' full chunks: five to a block, in the chains that open chunks are made of.
+//! The places of a series' full chunks: up to eight to a block, in the chains that open chunks are made of.
 //!
 //! ```text
-//! entry: 96 bits, big-endian: file (24) · offset (28) · mint, Unix ms, two's complement (44)
+//! block: first entry (96 bits) · up to 7 more (54 bits each) · number of entries (6 bits)
+//! first: file (24) · offset (28) · mint, Unix ms, two's complement (44)
+//! more:  position behind that of the entry before, bytes (31) · mint behind its mint, ms (23)
 //! ```
-//! A `mint` that does not fit is the nearest one that does. A chunk ends before the next one begins; the exact times
-//! stand in front of the chunk in its file.
+//! A position counts files as 128 MiB each. What does not fit begins the next block. A `mint` that does not fit is the
+//! nearest one that does. A chunk ends before the next one begins; the exact times stand in front of the chunk in its
+//! file.
 
 use smallvec::SmallVec;
 
 use crate::live::chunk_files::ChunkPlace;
-use crate::live::memory::{BlockPool, NONE};
+use crate::live::memory::{BLOCK_DATA, BlockPool, NONE};
 use crate::live::record::Record;
 
-const ENTRY: usize = 12;
-const PER_BLOCK: u8 = 5;
+const FIRST_BITS: usize = 96;
+const POSITION_BITS: usize = 31;
+const STEP_BITS: usize = 23;
+const MORE_BITS: usize = POSITION_BITS + STEP_BITS;
+const PER_BLOCK: usize = 8;
+/// Where the number of entries stands.
+const COUNT_AT: usize = BLOCK_DATA * 8 - 6;
+const FILE_BITS: u32 = 27;
 const MAX_MINT: i64 = (1 << 43) - 1;
 const MIN_MINT: i64 = -(1 << 43);
+
+const _: () = assert!(FIRST_BITS + (PER_BLOCK - 1) * MORE_BITS <= COUNT_AT);
+
+type Data = [u8; BLOCK_DATA];
+
+/// Reads `count` (at most 64) bits.
+fn get(data: &Data, at: usize, count: usize) -> u64 {
+    (at..at + count).fold(0, |n, bit| n << 1 | u64::from(data[bit / 8] >> (7 - bit % 8) & 1))
+}
+
+/// Writes the low `count` bits of `value`.
+fn set(data: &mut Data, at: usize, count: usize, value: u64) {
+    for i in 0..count {
+        let (bit, on) = (at + i, value >> (count - 1 - i) & 1 != 0);
+        let mask = 0x80 >> (bit % 8);
+        data[bit / 8] = if on { data[bit / 8] | mask } else { data[bit / 8] & !mask };
+    }
+}
 
 /// Where a full chunk lies and when it begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,51 +67,72 @@ impl MappedPlace {
         if self.mint == MAX_MINT { i64::MAX } else { self.mint - 1 }
     }
 
-    fn pack(self) -> Option<[u8; ENTRY]> {
-        if self.place.file >> 24 != 0 || self.place.offset >> 28 != 0 {
-            return None;
-        }
-        let packed = u128::from(self.place.file) << 72
-            | u128::from(self.place.offset) << 44
-            | u128::from(self.mint as u64 & ((1 << 44) - 1));
-        let mut entry = [0; ENTRY];
-        entry.copy_from_slice(&packed.to_be_bytes()[4..]);
-        Some(entry)
+    fn position(self) -> Option<u64> {
+        let inside = self.place.offset >> FILE_BITS == 0 && self.mint > MIN_MINT && self.mint < MAX_MINT;
+        inside.then(|| u64::from(self.place.file) << FILE_BITS | u64::from(self.place.offset))
     }
 
-    fn unpack(entry: &[u8]) -> Self {
-        let packed = entry.iter().fold(0u128, |n, byte| n << 8 | u128::from(*byte));
-        Self {
-            place: ChunkPlace {
-                file: (packed >> 72) as u32 & 0xff_ffff,
-                offset: (packed >> 44) as u32 & 0xfff_ffff,
-            },
-            mint: (packed << 20) as i64 >> 20,
-        }
+    /// How far it lies behind another, if that can be held.
+    fn behind(self, before: Self) -> Option<u64> {
+        let position = self.position()?.checked_sub(before.position()?)?;
+        let step = u64::try_from(self.mint.checked_sub(before.mint)?).ok()?;
+        (position >> POSITION_BITS == 0 && step >> STEP_BITS == 0).then_some(position << STEP_BITS | step)
     }
 }
 
-/// Adds a place behind the others. False if it cannot be held: its numbers are larger than this program makes them.
-pub(super) fn push(pool: &mut BlockPool, record: &mut Record, place: MappedPlace) -> bool {
-    let Some(entry) = place.pack() else { return false };
-    if record.mapped == NONE || record.mapped_in_block == PER_BLOCK {
-        record.mapped = pool.take(record.mapped);
-        record.mapped_in_block = 0;
+/// The entries of a block.
+fn entries(data: &Data) -> SmallVec<[MappedPlace; PER_BLOCK]> {
+    let count = get(data, COUNT_AT, 6) as usize;
+    let place = ChunkPlace { file: get(data, 0, 24) as u32, offset: get(data, 24, 28) as u32 };
+    let mut entry = MappedPlace { place, mint: (get(data, 52, 44) << 20) as i64 >> 20 };
+    let mut found = SmallVec::new();
+    found.push(entry);
+    for i in 1..count.min(PER_BLOCK) {
+        let at = FIRST_BITS + (i - 1) * MORE_BITS;
+        let position = (u64::from(entry.place.file) << FILE_BITS | u64::from(entry.place.offset))
+            + get(data, at, POSITION_BITS);
+        let step = get(data, at + POSITION_BITS, STEP_BITS);
+        let offset = (position & ((1 << FILE_BITS) - 1)) as u32;
+        let place = ChunkPlace { file: (position >> FILE_BITS) as u32, offset };
+        entry = MappedPlace { place, mint: entry.mint + step as i64 };
+        found.push(entry);
     }
-    let at = usize::from(record.mapped_in_block) * ENTRY;
-    pool.get_mut(record.mapped).data[at..at + ENTRY].copy_from_slice(&entry);
-    record.mapped_in_block += 1;
+    found
+}
+
+/// Adds a place behind the others. False if it cannot be held: its numbers are larger than this program makes them.
+pub(super) fn push(pool: &mut BlockPool, record: &mut Record, new: MappedPlace) -> bool {
+    if new.place.file >> 24 != 0 || new.place.offset >> 28 != 0 {
+        return false;
+    }
+    let count = usize::from(record.mapped_in_block);
+    if record.mapped != NONE && count < PER_BLOCK {
+        let data = &mut pool.get_mut(record.mapped).data;
+        if let Some(more) = entries(data).last().and_then(|last| new.behind(*last)) {
+            set(data, FIRST_BITS + (count - 1) * MORE_BITS, MORE_BITS, more);
+            set(data, COUNT_AT, 6, count as u64 + 1);
+            record.mapped_in_block += 1;
+            return true;
+        }
+    }
+    record.mapped = pool.take(record.mapped);
+    record.mapped_in_block = 1;
+    let data = &mut pool.get_mut(record.mapped).data;
+    set(data, 0, 24, u64::from(new.place.file));
+    set(data, 24, 28, u64::from(new.place.offset));
+    set(data, 52, 44, new.mint as u64);
+    set(data, COUNT_AT, 6, 1);
     true
 }
 
 /// All places, oldest first.
-pub(super) fn list(pool: &BlockPool, record: &Record) -> SmallVec<[MappedPlace; 15]> {
+pub(super) fn list(pool: &BlockPool, record: &Record) -> SmallVec<[MappedPlace; 16]> {
     let mut places = SmallVec::new();
-    let (mut block, mut count) = (record.mapped, usize::from(record.mapped_in_block));
+    let mut block = record.mapped;
     while block != NONE {
         let content = pool.get(block);
-        places.extend(content.data[..count * ENTRY].chunks_exact(ENTRY).rev().map(MappedPlace::unpack));
-        (block, count) = (content.before, usize::from(PER_BLOCK));
+        places.extend(entries(&content.data).into_iter().rev());
+        block = content.before;
     }
     places.reverse();
     places
@@ -92,8 +140,7 @@ pub(super) fn list(pool: &BlockPool, record: &Record) -> SmallVec<[MappedPlace; 
 
 /// The newest place.
 pub(super) fn last(pool: &BlockPool, record: &Record) -> Option<MappedPlace> {
-    let at = usize::from(record.mapped_in_block.checked_sub(1)?) * ENTRY;
-    (record.mapped != NONE).then(|| MappedPlace::unpack(&pool.get(record.mapped).data[at..at + ENTRY]))
+    if record.mapped == NONE { None } else { entries(&pool.get(record.mapped).data).last().copied() }
 }
 
 /// Keeps these places only.
@@ -141,6 +188,23 @@ mod tests {
     }
 
     #[test]
+    fn eight_go_into_a_block_if_they_are_near() {
+        let mut pool = BlockPool::default();
+        let mut record = Record::EMPTY;
+        for i in 0..24u32 {
+            let place = ChunkPlace { file: 1 + i * 2, offset: 8 + i * 5_000_000 };
+            let mint = 1_700_000_000_000 + i64::from(i) * 7_200_000;
+            assert!(push(&mut pool, &mut record, MappedPlace::new(place, mint)));
+        }
+        assert_eq!((pool.used(), list(&pool, &record).len()), (3, 24));
+        let far = ChunkPlace { file: 70, offset: 8 };
+        assert!(push(&mut pool, &mut record, MappedPlace::new(far, 1_800_000_000_000)));
+        let farther = ChunkPlace { file: 87, offset: 8 };
+        assert!(push(&mut pool, &mut record, MappedPlace::new(farther, 1_800_000_000_001)));
+        assert_eq!((pool.used(), list(&pool, &record).len()), (5, 26));
+    }
+
+    #[test]
     fn times_that_do_not_fit_exclude_nothing() {
         let place = ChunkPlace { file: 1, offset: 8 };
         for (mint, begins, before_ends) in [
@@ -149,12 +213,14 @@ mod tests {
             (MIN_MINT, i64::MIN, MIN_MINT - 1),
             (i64::MIN, i64::MIN, MIN_MINT - 1),
         ] {
-            let packed = MappedPlace::new(place, mint).pack().unwrap();
-            let got = MappedPlace::unpack(&packed);
+            let (mut pool, mut record) = (BlockPool::default(), Record::EMPTY);
+            push(&mut pool, &mut record, MappedPlace::new(place, mint));
+            let got = last(&pool, &record).unwrap();
             assert_eq!((got.begins(), got.before_ends()), (begins, before_ends), "{mint}");
         }
         for place in [ChunkPlace { file: 1 << 24, offset: 8 }, ChunkPlace { file: 1, offset: 1 << 28 }] {
-            assert_eq!(MappedPlace::new(place, 0).pack(), None);
+            let (mut pool, mut record) = (BlockPool::default(), Record::EMPTY);
+            assert!(!push(&mut pool, &mut record, MappedPlace::new(place, 0)));
         }
     }
 }

@@ -37,6 +37,8 @@ pub mod record;
 mod segments;
 pub mod select;
 pub mod shard;
+#[cfg(test)]
+mod shard_tests;
 mod side;
 pub mod snapshot;
 mod split_table;

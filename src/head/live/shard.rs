@@ -399,6 +399,8 @@ impl Shard {
     ) -> Applied {
         if record.samples > 0 && open_chunk::is_full(record, t, rules) {
             store.seal_plain(id, record, files);
+        } else if record.samples == 0 && record.side != NONE {
+            store.write_waiting(record, files);
         }
         if record.samples == 0 {
             open_chunk::begin(record, t, rules);
@@ -446,6 +448,8 @@ impl Shard {
         }
         if record.samples > 0 {
             store.seal_plain(id, record, files);
+        } else if !record.has(flags::ASIDE) {
+            store.write_waiting(record, files);
         }
         let options = AppenderOptions {
             chunk_range_ms: rules.chunk_range_ms.max(1),
