@@ -27,15 +27,24 @@ pub fn show_parse_error(ui: &mut Ui, text: &str, error: &ParseError) {
     show_place(ui, text, Some(error.span), error.hint.as_deref());
 }
 
+/// Shows line `number` of a file with a mark under a place in it.
+pub fn show_line(ui: &mut Ui, line: &str, number: usize, span: Span) {
+    show_lines(ui, numbered_place(line, span, number));
+}
+
+fn show_lines(ui: &mut Ui, lines: Vec<String>) {
+    for (i, line) in lines.into_iter().enumerate() {
+        let (gutter, rest) = line.split_at(line.find('|').map_or(0, |p| p + 1));
+        let tone = if i == 2 { Tone::Red } else { Tone::Bold };
+        let rest = if i == 2 { ui.paint(tone, rest) } else { rest.to_string() };
+        let gutter = ui.paint(Tone::Blue, gutter);
+        ui.say(format!("{gutter}{rest}"));
+    }
+}
+
 fn show_place(ui: &mut Ui, text: &str, span: Option<Span>, hint: Option<&str>) {
     if let Some(span) = span {
-        for (i, line) in place(text, span).into_iter().enumerate() {
-            let (gutter, rest) = line.split_at(line.find('|').map_or(0, |p| p + 1));
-            let tone = if i == 2 { Tone::Red } else { Tone::Bold };
-            let rest = if i == 2 { ui.paint(tone, rest) } else { rest.to_string() };
-            let gutter = ui.paint(Tone::Blue, gutter);
-            ui.say(format!("{gutter}{rest}"));
-        }
+        show_lines(ui, place(text, span));
     }
     if let Some(hint) = hint {
         let word = ui.paint(Tone::Green, "hint");
@@ -45,6 +54,11 @@ fn show_place(ui: &mut Ui, text: &str, span: Option<Span>, hint: Option<&str>) {
 
 /// The line that holds the start of `span`, with carets under it; nothing where the span lies outside of `text`.
 pub fn place(text: &str, span: Span) -> Vec<String> {
+    numbered_place(text, span, 1)
+}
+
+/// As [`place`], of a text whose first line has number `first`.
+fn numbered_place(text: &str, span: Span, first: usize) -> Vec<String> {
     let floor = |mut at: usize| {
         while !text.is_char_boundary(at) {
             at -= 1;
@@ -58,7 +72,7 @@ pub fn place(text: &str, span: Span) -> Vec<String> {
     let (start, end) = (floor(start), floor((span.end as usize).clamp(start, text.len())));
     let line_start = text[..start].rfind('\n').map_or(0, |p| p + 1);
     let line_end = text[start..].find('\n').map_or(text.len(), |p| start + p);
-    let number = text[..start].matches('\n').count() + 1;
+    let number = text[..start].matches('\n').count() + first;
     let chars = |s: &str| s.chars().count();
     let (before, marked) =
         (chars(&text[line_start..start]), chars(&text[start..end.min(line_end).max(start)]).max(1));

@@ -10,6 +10,7 @@ pub mod data;
 pub mod diagnostic;
 pub mod exit;
 pub mod export;
+pub mod ingest;
 pub mod inspect;
 pub mod man;
 pub mod promql;
@@ -46,6 +47,7 @@ pub enum Command {
     Query(query::Args),
     Inspect(inspect::Args),
     Export(export::Args),
+    Ingest(ingest::Args),
     Promql(promql::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -65,6 +67,7 @@ pub fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Query(args) => query::run(args, &mut ui),
         Command::Inspect(args) => inspect::run(args, &mut ui),
         Command::Export(args) => export::run(args, &mut ui),
+        Command::Ingest(args) => ingest::run(args, &mut ui),
         Command::Promql(args) => promql::run(args, &mut ui),
         Command::Completions(args) => completions::run(args, &mut ui),
         Command::Man(args) => man::run(args, &mut ui),

@@ -89,6 +89,11 @@ pub fn open_stream(path: &Path) -> Result<Box<dyn io::Read + Send>, FileError> {
     Ok(Box::new(file))
 }
 
+/// Size in bytes of a plain file; `None` of anything else.
+pub fn size(path: &Path) -> Option<u64> {
+    std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file).map(|m| m.len())
+}
+
 /// Whether the path is a plain file, which can be mapped.
 pub fn is_plain_file(path: &Path) -> bool {
     path.is_file()

@@ -1,0 +1,133 @@
+//! What an input is, by its name and first bytes.
+
+use tsdbctl_exposition::Format;
+use tsdbctl_wire::Version;
+
+use super::remote_write::recognize;
+
+/// So many first bytes are looked at.
+pub const BYTES: usize = 64 << 10;
+/// A binary body that has to be looked at as a whole.
+pub const BINARY_BYTES_MAX: usize = 1 << 30;
+
+/// What an input is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An exposition format.
+    Exposition(Format),
+    /// Remote write; the version where it is known.
+    RemoteWrite(Option<Version>),
+    /// Rows.
+    Csv,
+    /// JSON lines.
+    Ndjson,
+}
+
+impl Kind {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Exposition(Format::Text) => "text",
+            Self::Exposition(Format::OpenMetrics) => "openmetrics",
+            Self::Exposition(Format::Protobuf) => "protobuf",
+            Self::RemoteWrite(_) => "remote-write",
+            Self::Csv => "csv",
+            Self::Ndjson => "ndjson",
+        }
+    }
+}
+
+/// Whether bytes are no text: a control character other than blanks, or no UTF-8.
+fn is_binary(bytes: &[u8]) -> bool {
+    let control = bytes.iter().any(|b| *b < 0x20 && !matches!(b, b'\t' | b'\n' | b'\r'));
+    // A character may be cut at the end.
+    control || std::str::from_utf8(bytes).is_err_and(|e| e.error_len().is_some())
+}
+
+/// Whether the first bytes say enough while no more come: a whole line of text.
+pub fn is_enough(bytes: &[u8]) -> bool {
+    !is_binary(bytes) && bytes.contains(&b'\n')
+}
+
+/// Whether the input has to be there as a whole: it is binary, and may be remote write.
+pub fn wants_all(bytes: &[u8]) -> bool {
+    is_binary(&bytes[..bytes.len().min(BYTES)])
+}
+
+/// What an input called `name` is that begins with, or consists of, `bytes`.
+pub fn kind(name: &str, bytes: &[u8], complete: bool) -> Kind {
+    let first = &bytes[..bytes.len().min(BYTES)];
+    if is_binary(first) {
+        return match recognize(bytes) {
+            Some(version) => Kind::RemoteWrite(Some(version)),
+            None => Kind::Exposition(Format::Protobuf),
+        };
+    }
+    let stem = [".gz", ".zst"].iter().find_map(|s| name.strip_suffix(s)).unwrap_or(name);
+    let ends = |suffixes: &[&str]| suffixes.iter().any(|s| stem.ends_with(s));
+    let line = first.split(|b| *b == b'\n').map(<[u8]>::trim_ascii).find(|l| !l.is_empty()).unwrap_or(b"");
+    if ends(&[".ndjson", ".jsonl"]) || is_object(line) {
+        return Kind::Ndjson;
+    }
+    if ends(&[".csv"]) || is_header(line) {
+        return Kind::Csv;
+    }
+    let ends_body = |bytes: &[u8]| bytes.trim_ascii_end().ends_with(b"# EOF");
+    let lines = || first.split(|b| *b == b'\n');
+    let says_so = ends(&[".om", ".openmetrics"])
+        || (complete && ends_body(bytes))
+        || lines().any(|l| l == b"# EOF" || l.starts_with(b"# UNIT "))
+        || lines().any(|l| {
+            let kinds = [&b" unknown"[..], b" info", b" stateset", b" gaugehistogram"];
+            l.starts_with(b"# TYPE ") && kinds.iter().any(|kind| l.ends_with(kind))
+        });
+    Kind::Exposition(if says_so { Format::OpenMetrics } else { Format::Text })
+}
+
+/// Whether a line begins as a JSON object does; `{"a.b", …}` is a series of Prometheus text.
+fn is_object(line: &[u8]) -> bool {
+    let Some(rest) = line.strip_prefix(b"{") else { return false };
+    let Some(rest) = rest.trim_ascii_start().strip_prefix(b"\"") else { return false };
+    let mut escaped = false;
+    let end = rest.iter().position(|b| {
+        let ends = *b == b'"' && !escaped;
+        escaped = *b == b'\\' && !escaped;
+        ends
+    });
+    end.is_some_and(|end| rest[end + 1..].trim_ascii_start().starts_with(b":"))
+}
+
+/// Whether a line is a header of CSV: names with commas between, one of which is `value`.
+fn is_header(line: &[u8]) -> bool {
+    let mut names = line.split(|b| *b == b',').map(<[u8]>::trim_ascii);
+    line.contains(&b',')
+        && !line.iter().any(|b| matches!(b, b'{' | b'#' | b'='))
+        && names.any(|name| matches!(name, b"value" | b"\"value\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inputs_are_known_by_their_first_bytes() {
+        for (name, bytes, want) in [
+            ("-", &b""[..], "text"),
+            ("-", b"a{b=\"c,value\"} 1\n", "text"),
+            ("-", b"# TYPE a counter\na_total 1\n# EOF\n", "openmetrics"),
+            ("-", b"# TYPE a info\na_info 1\n", "openmetrics"),
+            ("x.om.gz", b"a 1 1700000000\n", "openmetrics"),
+            ("-", b"{\"a.b\",c=\"d\"} 1\n", "text"),
+            ("-", b"\n {\"metric\" : {}}\n", "ndjson"),
+            ("x.jsonl.zst", b"", "ndjson"),
+            ("-", b"__name__,job,time,value\n", "csv"),
+            ("x.csv", b"a,b\n", "csv"),
+            ("-", &[10, 0x0a, 1, b'a', 0x18, 1, 0x22, 3, 0x12, 1, 0], "protobuf"),
+            ("-", &[0x0a, 7, 0x0a, 5, 0x0a, 1, b'a', 0x12, 0], "remote-write"),
+        ] {
+            assert_eq!(kind(name, bytes, true).name(), want, "{name} {bytes:?}");
+        }
+        assert!(is_enough(b"a 1\n") && !is_enough(b"a") && !is_enough(&[10, 1, b'\n']));
+        assert!(wants_all(&[0x0a, 1]) && !wants_all("é".as_bytes()) && !wants_all(&"é".as_bytes()[..1]));
+    }
+}

@@ -1,0 +1,168 @@
+//! What came, what is stored, what is refused and what to do about it.
+
+use serde_json::json;
+use tsdbctl_storage::Refusal;
+
+use super::sink::Counts;
+use super::{Args, Output};
+use crate::exit::ExitStatus;
+use crate::sizes::{format_count, format_size};
+use crate::ui::{Tone, Ui};
+
+/// The counts of a run.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Of samples.
+    pub counts: Counts,
+    /// Lines, rows, families, series or bodies that could not be read.
+    pub unreadable: u64,
+    /// Bytes read, decompressed.
+    pub bytes: u64,
+    /// Samples that the log of the directory held before.
+    pub loaded: u64,
+}
+
+/// A class as upstream's metrics and this command's JSON call it.
+fn key(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::OutOfBounds => "out_of_bounds",
+        Refusal::OutOfOrder => "out_of_order",
+        Refusal::TooOld => "too_old",
+        Refusal::Duplicate => "duplicate",
+        Refusal::TooFarAhead => "too_far_ahead",
+        Refusal::InvalidLabels => "invalid_labels",
+        Refusal::InvalidHistogram => "invalid_histogram",
+        Refusal::InvalidStartTimestamp => "invalid_start_timestamp",
+        Refusal::OutOfOrderExemplar => "out_of_order_exemplar",
+        Refusal::UnknownSeries => "unknown_series",
+        Refusal::Limit => "limit",
+    }
+}
+
+/// A duration as the options take it, rounded up.
+fn duration(ms: i64) -> String {
+    match ms.max(0).div_euclid(1000) + 1 {
+        s if s < 120 => format!("{s}s"),
+        s if s < 7200 => format!("{}m", s.div_euclid(60) + 1),
+        s if s < 1_000_000_000_000 => format!("{}h", s.div_euclid(3600) + 1),
+        _ => "more than there is".to_owned(),
+    }
+}
+
+impl Report {
+    /// How the run ends, if nothing else went wrong.
+    pub fn status(&self) -> ExitStatus {
+        if self.counts.refused.total() == 0 && self.unreadable == 0 {
+            ExitStatus::Success
+        } else {
+            ExitStatus::Partial
+        }
+    }
+
+    /// Shows the counts.
+    ///
+    /// # Errors
+    /// If stdout fails.
+    pub fn show(&self, args: &Args, ui: &mut Ui) -> anyhow::Result<()> {
+        let c = &self.counts;
+        if args.output == Output::Json {
+            let refused: serde_json::Map<String, serde_json::Value> = Refusal::ALL
+                .iter()
+                .filter(|r| c.refused.get(**r) > 0)
+                .map(|r| (key(*r).to_owned(), c.refused.get(*r).into()))
+                .collect();
+            let line = json!({
+                "read": {
+                    "samples": c.read(),
+                    "floats": c.floats,
+                    "histograms": c.histograms,
+                    "float_histograms": c.float_histograms,
+                    "exemplars": c.exemplars,
+                    "bytes": self.bytes,
+                    "unreadable": self.unreadable,
+                    "unmatched": c.unmatched,
+                },
+                "series": c.series,
+                "stored": c.stored,
+                "stored_out_of_order": c.out_of_order,
+                "stored_exemplars": c.exemplars_stored,
+                "already_there": c.same,
+                "refused": refused,
+                "loaded": self.loaded,
+            });
+            writeln!(ui.out(), "{line}")?;
+            ui.flush()?;
+        }
+        let count = format_count;
+        let mut kinds = Vec::new();
+        if c.histograms + c.float_histograms > 0 {
+            kinds.push(format!("{} floats", count(c.floats)));
+            kinds.push(format!("{} histograms", count(c.histograms)));
+            kinds.push(format!("{} float histograms", count(c.float_histograms)));
+        }
+        if c.exemplars > 0 {
+            kinds.push(format!("{} exemplars", count(c.exemplars)));
+        }
+        let kinds = if kinds.is_empty() { String::new() } else { format!(" ({})", kinds.join(", ")) };
+        ui.say(format!("read      {} samples{kinds} from {}", count(c.read()), format_size(self.bytes)));
+        let mut stored = format!("stored    {} in {} series", count(c.stored), count(c.series));
+        if c.out_of_order > 0 {
+            stored += &format!(", {} of them out of order", count(c.out_of_order));
+        }
+        if c.exemplars_stored > 0 {
+            stored += &format!(", {} exemplars", count(c.exemplars_stored));
+        }
+        ui.say(stored);
+        if c.same > 0 {
+            ui.say(format!("there     {} already, with the same value", count(c.same)));
+        }
+        if c.unmatched > 0 {
+            ui.say(format!("left out  {} that no selector matches", count(c.unmatched)));
+        }
+        for refusal in Refusal::ALL.iter().filter(|r| c.refused.get(**r) > 0) {
+            let example = c.examples.iter().find(|e| e.0 == *refusal).map_or("", |e| e.1.as_str());
+            let example = if example.is_empty() { String::new() } else { format!(", first {example}") };
+            ui.say(format!("refused   {} {refusal}{example}", count(c.refused.get(*refusal))));
+        }
+        if self.unreadable > 0 {
+            ui.say(format!("unread    {} that could not be read", count(self.unreadable)));
+        }
+        let late = [Refusal::OutOfBounds, Refusal::OutOfOrder, Refusal::TooOld];
+        if late.iter().any(|r| c.refused.get(*r) > 0) {
+            let word = ui.paint(Tone::Green, "hint");
+            ui.say(format!(
+                "  = {word}: the oldest of them lies {} behind the newest sample; --out-of-order-time-window={} takes it, and where the input itself is out of order --sort=always helps",
+                duration(c.behind_ms),
+                duration(c.behind_ms)
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Says that more samples than fit in memory are in no order.
+pub fn show_unordered(ui: &mut Ui, held: usize, back_ms: i64) {
+    ui.error(format!(
+        "the input goes back in time by {}, further than the head takes, and {} samples fill the memory for putting it in order; none of these is stored",
+        duration(back_ms),
+        format_count(held as u64)
+    ));
+    let word = ui.paint(Tone::Green, "hint");
+    ui.say(format!(
+        "  = {word}: a larger --memory-limit, --out-of-order-time-window={}, or input that is in order of time",
+        duration(back_ms)
+    ));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_rounded_up() {
+        for (ms, want) in [(0, "1s"), (59_999, "60s"), (3_600_000, "61m"), (8 * 3_600_000, "9h")] {
+            assert_eq!(duration(ms), want);
+        }
+        duration(i64::MAX);
+    }
+}

@@ -1,0 +1,533 @@
+//! Where samples go: gathered in batches, put in order of time where that is needed, committed, acknowledged.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tsdbctl_head::live::{Appender, Committed, Head, SeriesId};
+use tsdbctl_model::histogram::{ConvertedHistogram, EXPONENTIAL_SCHEMA_MAX, is_exponential_schema_reserved};
+use tsdbctl_model::sample::{Exemplar, MetricType};
+use tsdbctl_model::{Labels, Matcher};
+use tsdbctl_storage::{Refusal, RefusalCounts, StorageError};
+
+use super::batch::{Batch, Other, OtherValue};
+use super::series::{Known, LabelScratch, SeriesCache};
+
+/// Samples of one commit.
+pub const COMMIT_SAMPLES: usize = 5_000;
+/// Commits that may wait to be acknowledged.
+const ACKS_AHEAD: usize = 256;
+/// After so many commits full chunks go to their files.
+const MAINTAIN_COMMITS: u64 = 64;
+/// A pipe that is silent for this long is waiting and not working.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// Whether samples are put in order of time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Sort {
+    /// Where the input turns out to be in no order that the head takes, such as series by series.
+    #[default]
+    Auto,
+    /// All of the input, within the memory limit.
+    Always,
+    /// Nothing: samples go in as they come.
+    Never,
+}
+
+/// What the sink is told.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Labels that every series gets.
+    pub added: Labels,
+    /// Selectors, of which a series needs one.
+    pub selectors: Vec<Vec<Matcher>>,
+    /// Samples later than this are refused, Unix ms.
+    pub newest_ms: Option<i64>,
+    /// Order.
+    pub sort: Sort,
+    /// Bytes that samples may take until they are in order.
+    pub buffer_bytes: usize,
+    /// How far a sample may lie behind the newest one without being refused, ms.
+    pub behind_ms: i64,
+    /// Series that the input may bring; 0 for any number.
+    pub series_max: usize,
+    /// Whether exemplars are stored.
+    pub exemplars: bool,
+    /// Whether metadata is stored.
+    pub metadata: bool,
+    /// Whether acknowledgements are printed.
+    pub ack: bool,
+}
+
+/// What came and what became of it.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    /// Float samples read.
+    pub floats: u64,
+    /// Histograms with integer counts read.
+    pub histograms: u64,
+    /// Histograms with float counts read.
+    pub float_histograms: u64,
+    /// Exemplars read.
+    pub exemplars: u64,
+    /// Samples that no selector matched.
+    pub unmatched: u64,
+    /// Samples and exemplars that were refused.
+    pub refused: RefusalCounts,
+    /// Samples that were there already.
+    pub same: u64,
+    /// Samples stored.
+    pub stored: u64,
+    /// Of these, out of order.
+    pub out_of_order: u64,
+    /// Exemplars stored.
+    pub exemplars_stored: u64,
+    /// Series that samples were stored or refused for.
+    pub series: u64,
+    /// The first sample refused in each class, for the message.
+    pub examples: Vec<(Refusal, String)>,
+    /// How far the oldest sample that was refused for its age lay behind the newest one, ms.
+    pub behind_ms: i64,
+}
+
+impl Counts {
+    /// Samples read.
+    pub fn read(&self) -> u64 {
+        self.floats + self.histograms + self.float_histograms
+    }
+}
+
+/// Why reading ends before the end of the input.
+#[derive(Debug)]
+pub enum Stop {
+    /// A signal.
+    Asked,
+    /// Something that cannot be read, which was shown.
+    Unreadable,
+    /// More samples than fit in memory are in no order that the head takes.
+    Unordered {
+        /// Samples that were not stored.
+        held: usize,
+        /// How far they jump back, ms.
+        back_ms: i64,
+    },
+    /// The input or the store failed.
+    Failed(anyhow::Error),
+}
+
+impl<E: std::error::Error + Send + Sync + 'static> From<E> for Stop {
+    fn from(e: E) -> Self {
+        Self::Failed(e.into())
+    }
+}
+
+/// Takes samples.
+pub struct Sink {
+    appender: Appender,
+    settings: Settings,
+    /// Series that were met.
+    pub cache: SeriesCache,
+    /// A label set in the making.
+    pub scratch: LabelScratch,
+    /// What was said last about a series.
+    told: HashMap<SeriesId, u64>,
+    batch: Batch,
+    /// The part of the batch whose order is known.
+    seen: (usize, usize),
+    /// At which length the batch is looked at.
+    look_at: usize,
+    /// Whether samples are kept back until all are there.
+    holding: bool,
+    /// The newest time read.
+    high: i64,
+    /// How far samples of the batch jump back.
+    back_ms: i64,
+    last_commit: Committed,
+    commits: u64,
+    acks: Option<Acks>,
+    /// What came of it all.
+    pub counts: Counts,
+}
+
+impl Sink {
+    /// A sink into `appender`.
+    pub fn new(appender: Appender, settings: Settings) -> Self {
+        let acks = settings.ack.then(|| Acks::start(appender.head()));
+        Self {
+            appender,
+            settings,
+            cache: SeriesCache::default(),
+            scratch: LabelScratch::default(),
+            told: HashMap::new(),
+            batch: Batch::default(),
+            seen: (0, 0),
+            look_at: COMMIT_SAMPLES,
+            holding: false,
+            high: i64::MIN,
+            back_ms: 0,
+            last_commit: Committed::default(),
+            commits: 0,
+            acks,
+            counts: Counts::default(),
+        }
+    }
+
+    /// Whether exemplars are wanted.
+    pub fn wants_exemplars(&self) -> bool {
+        self.settings.exemplars
+    }
+
+    /// Whether metadata is wanted.
+    pub fn wants_metadata(&self) -> bool {
+        self.settings.metadata
+    }
+
+    /// The series whose labels lie in the scratch, new to the cache under `key`.
+    pub fn resolve(&mut self, key: u128) -> Known {
+        let known = match self.scratch.finish(&self.settings.added) {
+            Err(refusal) => Known::Refused(refusal),
+            Ok(()) if !self.scratch.matches(&self.settings.selectors) => Known::Unmatched,
+            Ok(())
+                if self.settings.series_max > 0 && self.counts.series >= self.settings.series_max as u64 =>
+            {
+                Known::Refused(Refusal::Limit)
+            }
+            Ok(()) => match self.appender.series(self.scratch.iter()) {
+                Ok(id) => {
+                    self.counts.series += 1;
+                    Known::Id(id)
+                }
+                Err(refusal) => Known::Refused(refusal),
+            },
+        };
+        if let Known::Refused(refusal) = known {
+            let labels: Vec<(&str, &str)> = self.scratch.iter().collect();
+            let text = format!(
+                "{{{}}}",
+                labels.iter().map(|(n, v)| format!("{n}={v:?}")).collect::<Vec<_>>().join(", ")
+            );
+            self.example(refusal, text);
+        }
+        self.cache.insert(key, known);
+        known
+    }
+
+    /// The series whose labels lie in the scratch.
+    pub fn series_of_scratch(&mut self, class: u64) -> Known {
+        let key = self.scratch.key(&self.cache, class);
+        match self.cache.get(key) {
+            Some(known) => known,
+            None => self.resolve(key),
+        }
+    }
+
+    fn example(&mut self, refusal: Refusal, text: String) {
+        if !self.counts.examples.iter().any(|e| e.0 == refusal) {
+            self.counts.examples.push((refusal, text));
+        }
+    }
+
+    /// The series, if a sample of it at `t` may go on to the head.
+    #[inline]
+    fn admitted(&mut self, known: Known, t: i64) -> Option<SeriesId> {
+        match known {
+            Known::Id(id) => match self.settings.newest_ms {
+                Some(newest) if t > newest => {
+                    self.refuse(id, t, Refusal::TooFarAhead);
+                    None
+                }
+                _ => Some(id),
+            },
+            Known::Unmatched => {
+                self.counts.unmatched += 1;
+                None
+            }
+            Known::Refused(refusal) => {
+                self.counts.refused.add(refusal);
+                None
+            }
+        }
+    }
+
+    /// A float sample. [`Sink::check`] is due afterwards.
+    #[inline]
+    pub fn float(&mut self, known: Known, t: i64, v: f64, st: i64) {
+        self.counts.floats += 1;
+        if let Some(id) = self.admitted(known, t) {
+            self.batch.float(id, t, v, st);
+        }
+    }
+
+    /// A histogram. [`Sink::check`] is due afterwards.
+    pub fn histogram(&mut self, known: Known, t: i64, mut h: ConvertedHistogram, st: i64) {
+        match &h {
+            ConvertedHistogram::Integer(_) => self.counts.histograms += 1,
+            ConvertedHistogram::Float(_) => self.counts.float_histograms += 1,
+        }
+        let Some(id) = self.admitted(known, t) else { return };
+        // Finer than is stored: made as coarse as it must be.
+        let too_fine =
+            |schema: i32| is_exponential_schema_reserved(schema) && schema > EXPONENTIAL_SCHEMA_MAX;
+        let reduced = match &mut h {
+            ConvertedHistogram::Integer(h) if too_fine(h.schema) => {
+                h.reduce_resolution(EXPONENTIAL_SCHEMA_MAX)
+            }
+            ConvertedHistogram::Float(h) if too_fine(h.schema) => h.reduce_resolution(EXPONENTIAL_SCHEMA_MAX),
+            _ => Ok(()),
+        };
+        match reduced {
+            Ok(()) => self.batch.histogram(id, t, h, st),
+            Err(_) => self.refuse(id, t, Refusal::InvalidHistogram),
+        }
+    }
+
+    /// An exemplar of a series.
+    pub fn exemplar(&mut self, known: Known, exemplar: Exemplar) {
+        self.counts.exemplars += 1;
+        if let Known::Id(id) = known {
+            self.batch.exemplar(id, exemplar);
+        }
+    }
+
+    /// What is said about a series.
+    pub fn metadata(&mut self, known: Known, metric_type: MetricType, unit: &str, help: &str) {
+        let Known::Id(id) = known else { return };
+        let said = self.cache.key(u64::MAX, format!("{metric_type:?}\n{unit}\n{help}").as_bytes()) as u64;
+        if self.told.insert(id, said) != Some(said) {
+            self.appender.set_metadata(id, metric_type, unit, help);
+        }
+    }
+
+    fn refuse(&mut self, id: SeriesId, t: i64, refusal: Refusal) {
+        self.counts.refused.add(refusal);
+        if matches!(refusal, Refusal::OutOfBounds | Refusal::OutOfOrder | Refusal::TooOld) {
+            let newest = self.appender.head().bounds().head_max_ms.max(self.high);
+            self.counts.behind_ms = self.counts.behind_ms.max(newest.saturating_sub(t));
+        }
+        if !self.counts.examples.iter().any(|e| e.0 == refusal) {
+            let text = format!("{} at {t}", self.appender.labels(id));
+            self.example(refusal, text);
+        }
+    }
+
+    /// Commits if enough has come.
+    ///
+    /// # Errors
+    /// If it cannot, or the samples are in no order.
+    #[inline]
+    pub fn check(&mut self) -> Result<(), Stop> {
+        if self.batch.len() < self.look_at && self.batch.exemplars.len() < self.look_at {
+            Ok(())
+        } else {
+            self.look()
+        }
+    }
+
+    fn look(&mut self) -> Result<(), Stop> {
+        self.judge();
+        if !self.holding {
+            return self.flush();
+        }
+        if self.batch.bytes() < self.settings.buffer_bytes {
+            self.look_at = self.batch.len().max(self.batch.exemplars.len()) + COMMIT_SAMPLES;
+            return Ok(());
+        }
+        if self.back_ms > self.settings.behind_ms {
+            let held = self.batch.len();
+            self.batch.clear();
+            return Err(Stop::Unordered { held, back_ms: self.back_ms });
+        }
+        self.flush()
+    }
+
+    /// Decides from the order of what has come whether it is kept back.
+    fn judge(&mut self) {
+        let order = self.batch.order(self.seen, &mut self.high);
+        let new = self.batch.len() - self.seen.0 - self.seen.1;
+        self.seen = (self.batch.floats.len(), self.batch.others.len());
+        self.back_ms = self.back_ms.max(order.back_ms);
+        self.holding |= match self.settings.sort {
+            Sort::Never => false,
+            Sort::Always => true,
+            // Samples that mostly follow one of their own series are a dump, series by series: what comes next may
+            // begin anywhere.
+            Sort::Auto => order.runs * 2 > new || self.back_ms > self.settings.behind_ms,
+        };
+    }
+
+    /// The input is silent, for as long as is said.
+    ///
+    /// # Errors
+    /// If what has come cannot be committed.
+    pub fn idle(&mut self, silent: Duration) -> Result<(), Stop> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        self.judge();
+        let waits = self.settings.sort != Sort::Always && self.back_ms <= self.settings.behind_ms;
+        if !self.holding || (waits && silent >= SILENCE) { self.flush() } else { Ok(()) }
+    }
+
+    /// Commits all that has come.
+    ///
+    /// # Errors
+    /// If it cannot.
+    pub fn flush(&mut self) -> Result<(), Stop> {
+        self.judge();
+        if self.settings.sort != Sort::Never && self.back_ms > 0 {
+            self.batch.sort();
+        }
+        let mut batch = std::mem::take(&mut self.batch);
+        let result = self.append(&batch);
+        batch.clear();
+        self.batch = batch;
+        (self.seen, self.look_at, self.holding, self.back_ms) = ((0, 0), COMMIT_SAMPLES, false, 0);
+        result
+    }
+
+    fn append(&mut self, batch: &Batch) -> Result<(), Stop> {
+        let (floats, others) = (&batch.floats, &batch.others);
+        let (mut f, mut o) = (0, 0);
+        let mut refused = Vec::new();
+        while f < floats.len() || o < others.len() {
+            let mut room = COMMIT_SAMPLES;
+            while room > 0 && (f < floats.len() || o < others.len()) {
+                let until =
+                    others.get(o).map_or(floats.len(), |other| other.after).min(f.saturating_add(room));
+                if until > f {
+                    self.appender
+                        .append_floats(&floats[f..until], |i, refusal| refused.push((f + i, refusal)));
+                    for (i, refusal) in refused.drain(..) {
+                        self.refuse(floats[i].0, floats[i].1, refusal);
+                    }
+                    room -= until - f;
+                    f = until;
+                } else if let Some(other) = others.get(o) {
+                    if let Err(refusal) = append_other(&mut self.appender, other) {
+                        self.refuse(other.id, other.t, refusal);
+                    }
+                    room -= 1;
+                    o += 1;
+                }
+            }
+            if f < floats.len() || o < others.len() {
+                self.commit()?;
+            }
+        }
+        for (id, exemplar) in &batch.exemplars {
+            if let Err(refusal) = self.appender.append_exemplar(*id, exemplar) {
+                self.refuse(*id, exemplar.timestamp_ms, refusal);
+            }
+        }
+        self.commit()
+    }
+
+    fn commit(&mut self) -> Result<(), Stop> {
+        let committed = self.appender.commit()?;
+        let counts = &mut self.counts;
+        counts.stored += committed.stored;
+        counts.out_of_order += committed.out_of_order;
+        counts.same += committed.same;
+        counts.exemplars_stored += committed.exemplars;
+        counts.refused.merge(&committed.refused);
+        self.last_commit.wal = self.last_commit.wal.max(committed.wal);
+        self.last_commit.wbl = self.last_commit.wbl.max(committed.wbl);
+        self.commits += 1;
+        if self.commits.is_multiple_of(MAINTAIN_COMMITS) {
+            self.appender.head().files.flush()?;
+        }
+        if let Some(acks) = &self.acks {
+            acks.send(self.last_commit, counts.stored + counts.same)?;
+        }
+        Ok(())
+    }
+
+    /// Commits all that has come and waits until it is as safe as the policy promises. What was kept back when reading
+    /// stopped goes in too.
+    ///
+    /// # Errors
+    /// If it cannot.
+    pub fn finish(mut self) -> (Counts, Result<(), Stop>) {
+        let mut result = if self.batch.is_empty() { Ok(()) } else { self.flush() };
+        if result.is_ok() {
+            result = self.appender.wait(&self.last_commit).map_err(Stop::from);
+        }
+        if let Some(acks) = self.acks.take() {
+            let told = acks.finish();
+            result = result.and(told);
+        }
+        (self.counts, result)
+    }
+}
+
+fn append_other(appender: &mut Appender, other: &Other) -> Result<(), Refusal> {
+    match &other.value {
+        OtherValue::Float(v) => appender.append_float(other.id, other.t, *v, other.st),
+        OtherValue::Histogram(h) => match &**h {
+            ConvertedHistogram::Integer(h) => appender.append_histogram(other.id, other.t, h, other.st),
+            ConvertedHistogram::Float(h) => appender.append_float_histogram(other.id, other.t, h, other.st),
+        },
+    }
+}
+
+/// Prints how many samples are safe, as soon as they are.
+struct Acks {
+    commits: SyncSender<(Committed, u64)>,
+    failed: Arc<Mutex<Option<anyhow::Error>>>,
+    thread: JoinHandle<()>,
+}
+
+impl Acks {
+    fn start(head: &Arc<Head>) -> Self {
+        let (commits, incoming) = sync_channel(ACKS_AHEAD);
+        let failed = Arc::new(Mutex::new(None));
+        let waiter = Appender::new(Arc::clone(head));
+        let thread = std::thread::spawn({
+            let failed = Arc::clone(&failed);
+            move || {
+                if let Err(e) = acknowledge(&waiter, &incoming) {
+                    *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
+                }
+            }
+        });
+        Self { commits, failed, thread }
+    }
+
+    fn send(&self, committed: Committed, safe: u64) -> Result<(), Stop> {
+        // The thread is gone only if it failed.
+        self.commits.send((committed, safe)).map_err(|_| self.failure())
+    }
+
+    fn failure(&self) -> Stop {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Stop::Failed(failed.unwrap_or_else(|| anyhow::anyhow!("acknowledgements ended")))
+    }
+
+    fn finish(self) -> Result<(), Stop> {
+        drop(self.commits);
+        let ended = self.thread.join();
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match (ended, failed) {
+            (Ok(()), None) => Ok(()),
+            (_, Some(e)) => Err(Stop::Failed(e)),
+            (Err(_), None) => Err(Stop::Failed(anyhow::anyhow!("acknowledgements ended"))),
+        }
+    }
+}
+
+fn acknowledge(waiter: &Appender, commits: &Receiver<(Committed, u64)>) -> anyhow::Result<()> {
+    while let Ok((mut committed, mut safe)) = commits.recv() {
+        // One sync makes all safe that were committed before it.
+        while let Ok(next) = commits.try_recv() {
+            (committed, safe) = next;
+        }
+        waiter.wait(&committed).map_err(|e: StorageError| anyhow::Error::from(e))?;
+        let mut out = io::stdout().lock();
+        writeln!(out, "{safe}")?;
+        out.flush()?;
+    }
+    Ok(())
+}
