@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use tsdbctl_chunk::{Encoding, SampleColumns};
+use tsdbctl_chunk::{ChunkError, Encoding, SampleColumns};
 use tsdbctl_model::labels::Labels;
 use tsdbctl_model::sample::Exemplar;
 use tsdbctl_model::symbols::{EMPTY, SymLabels};
@@ -154,7 +154,8 @@ static NO_SAMPLES: Series = Series::EMPTY;
 
 /// Where the samples of a piece are.
 enum Data<'a> {
-    Chunk(Encoding, &'a [u8]),
+    Chunk(Encoding, Cow<'a, [u8]>),
+    /// Floats that are not encoded.
     Head(&'a OutOfOrderHead),
 }
 
@@ -170,7 +171,7 @@ fn in_order_pieces<'a>(data: &'a Replayed, s: &'a Series) -> Vec<Piece<'a>> {
             maxt: c.maxt,
             merge_end: c.maxt,
             out_of_order: false,
-            data: Data::Chunk(c.encoding, data.mapped.data(c)),
+            data: Data::Chunk(c.encoding, Cow::Borrowed(data.mapped.data(c))),
         })
         .collect();
     pieces.extend(s.made.iter().map(|c| Piece {
@@ -178,7 +179,7 @@ fn in_order_pieces<'a>(data: &'a Replayed, s: &'a Series) -> Vec<Piece<'a>> {
         maxt: c.maxt,
         merge_end: c.maxt,
         out_of_order: false,
-        data: Data::Chunk(c.encoding, &c.data),
+        data: Data::Chunk(c.encoding, Cow::Borrowed(&c.data)),
     }));
     if let Some(i) = &s.in_order {
         pieces.extend(i.appender.chunks().map(|c| Piece {
@@ -186,7 +187,7 @@ fn in_order_pieces<'a>(data: &'a Replayed, s: &'a Series) -> Vec<Piece<'a>> {
             maxt: c.maxt,
             merge_end: c.maxt,
             out_of_order: false,
-            data: Data::Chunk(c.encoding, c.data),
+            data: Data::Chunk(c.encoding, Cow::Borrowed(c.data)),
         }));
         if let Some(open) = pieces.last_mut() {
             open.merge_end = i64::MAX;
@@ -195,23 +196,32 @@ fn in_order_pieces<'a>(data: &'a Replayed, s: &'a Series) -> Vec<Piece<'a>> {
     pieces
 }
 
-fn late_pieces<'a>(data: &'a Replayed, s: &'a Series) -> Vec<Piece<'a>> {
+fn late_pieces<'a>(data: &'a Replayed, s: &'a Series) -> Result<Vec<Piece<'a>>, ChunkError> {
+    let late = |mint, maxt, data| Piece { mint, maxt, merge_end: maxt, out_of_order: true, data };
     let mut pieces: Vec<Piece<'a>> = s
         .out_of_order
         .iter()
         .map(|c| match c {
-            OutOfOrderChunk::Mapped(c) => (c.mint, c.maxt, Data::Chunk(c.encoding, data.mapped.data(c))),
-            OutOfOrderChunk::Made(c) => (c.mint, c.maxt, Data::Chunk(c.encoding, &c.data)),
+            OutOfOrderChunk::Mapped(c) => (c.mint, c.maxt, c.encoding, data.mapped.data(c)),
+            OutOfOrderChunk::Made(c) => (c.mint, c.maxt, c.encoding, &c.data[..]),
         })
-        .map(|(mint, maxt, data)| Piece { mint, maxt, merge_end: maxt, out_of_order: true, data })
+        .map(|(mint, maxt, encoding, bytes)| late(mint, maxt, Data::Chunk(encoding, Cow::Borrowed(bytes))))
         .collect();
     if let Some(head) = &s.out_of_order_head
         && let (Some(first), Some(last)) = (head.samples.first(), head.samples.last())
     {
-        let data = Data::Head(head);
-        pieces.push(Piece { mint: first.0, maxt: last.0, merge_end: last.0, out_of_order: true, data });
+        if head.is_floats() {
+            pieces.push(late(first.0, last.0, Data::Head(head)));
+        } else {
+            // As many chunks as kinds and buckets make, each with its own times, as upstream reads them.
+            pieces.extend(
+                head.chunks()?
+                    .into_iter()
+                    .map(|c| late(c.mint, c.maxt, Data::Chunk(c.encoding, Cow::Owned(c.data)))),
+            );
+        }
     }
-    pieces
+    Ok(pieces)
 }
 
 /// First and last times of all chunks.
@@ -299,29 +309,23 @@ impl Inner {
         out: &mut SampleColumns,
         stats: &mut ReadStats,
     ) -> Result<(), StorageError> {
-        let failed = |e: tsdbctl_chunk::ChunkError| match self.data.mapped.check_intact() {
+        let failed = |e: ChunkError| match self.data.mapped.check_intact() {
             Ok(()) => self.corrupt(&piece.data, e.to_string()),
             Err(cut) => cut,
         };
-        let mut one = |encoding, bytes: &[u8], out: &mut SampleColumns| {
-            stats.chunks += 1;
-            stats.bytes += bytes.len() as u64;
-            stats.samples += tsdbctl_chunk::sample_count(encoding, bytes).map_err(failed)? as u64;
-            tsdbctl_chunk::decode(encoding, bytes, range.0, range.1, out).map_err(failed)
-        };
         match &piece.data {
-            Data::Chunk(encoding, bytes) => one(*encoding, bytes, out),
+            Data::Chunk(encoding, bytes) => {
+                stats.chunks += 1;
+                stats.bytes += bytes.len() as u64;
+                stats.samples += tsdbctl_chunk::sample_count(*encoding, bytes).map_err(failed)? as u64;
+                tsdbctl_chunk::decode(*encoding, bytes, range.0, range.1, out).map_err(failed)
+            }
             Data::Head(head) => {
                 let mut all = SampleColumns::default();
-                if float_columns(head, &mut all) {
-                    stats.chunks += 1;
-                    stats.samples += head.samples.len() as u64;
-                    keep(&all, out, |t| (range.0..=range.1).contains(&t));
-                    return Ok(());
-                }
-                for chunk in head.chunks().map_err(failed)? {
-                    one(chunk.encoding, &chunk.data, out)?;
-                }
+                float_columns(head, &mut all);
+                stats.chunks += 1;
+                stats.samples += head.samples.len() as u64;
+                keep(&all, out, |t| (range.0..=range.1).contains(&t));
                 Ok(())
             }
         }
@@ -335,7 +339,9 @@ impl Inner {
         stats: &mut ReadStats,
     ) -> Result<(), StorageError> {
         let s = series(&self.data, slot);
-        let (in_order, late) = (in_order_pieces(&self.data, s), late_pieces(&self.data, s));
+        let in_order = in_order_pieces(&self.data, s);
+        let late = late_pieces(&self.data, s)
+            .map_err(|e| damaged(Loss { file: self.wal.clone(), offset: 0, reason: e.to_string() }))?;
         pieces::read(in_order, late, self.deleted(slot), filter, out, |piece, range, out| {
             self.decode(piece, range, out, stats)
         })?;
@@ -488,7 +494,8 @@ impl SeriesSet for HeadSeriesSet {
     fn cost(&self, i: usize, filter: &TimeFilter) -> ReadStats {
         let s = series(&self.inner.data, self.slots[i]);
         let mut cost = ReadStats::default();
-        for p in in_order_pieces(&self.inner.data, s).iter().chain(&late_pieces(&self.inner.data, s)) {
+        let late = late_pieces(&self.inner.data, s).unwrap_or_default();
+        for p in in_order_pieces(&self.inner.data, s).iter().chain(&late) {
             if filter.wants(p.mint, p.maxt) {
                 cost.chunks += 1;
                 match &p.data {

@@ -96,6 +96,11 @@ impl OutOfOrderHead {
         }
     }
 
+    /// Whether all samples are floats.
+    pub fn is_floats(&self) -> bool {
+        self.samples.iter().all(|s| matches!(s.2, Value::Float(_)))
+    }
+
     /// The samples as chunks, as upstream encodes them when it reads or maps them.
     pub fn chunks(&self) -> Result<Vec<Chunk>, ChunkError> {
         let st = self.samples.iter().any(|s| s.1 != 0);
@@ -526,15 +531,11 @@ pub fn losses(
     found.into_iter().map(move |(source, offset, reason)| Loss { file: file(source), offset, reason })
 }
 
-/// Out-of-order samples of floats only need no encoding to be read.
-pub fn float_columns(head: &OutOfOrderHead, out: &mut SampleColumns) -> bool {
-    if head.samples.iter().any(|s| !matches!(s.2, Value::Float(_))) {
-        return false;
-    }
+/// The samples of a head that has floats only: they need no encoding to be read.
+pub fn float_columns(head: &OutOfOrderHead, out: &mut SampleColumns) {
     for (t, st, value) in &head.samples {
         if let Value::Float(v) = value {
             out.floats.push(*t, *v, *st);
         }
     }
-    true
 }
