@@ -38,7 +38,7 @@ pub struct Image {
     /// How many of these were marks.
     pub marks: usize,
     what: String,
-    names: Arc<Vec<(PathBuf, u64)>>,
+    names: Names,
     /// Beside the names; `None` for directories.
     contents: Vec<Option<Arc<Content>>>,
     hash: u64,
@@ -100,6 +100,10 @@ struct NameItem {
     standing: Standing,
 }
 
+/// Paths and numbers, directories before what is in them.
+type Names = Arc<Vec<(PathBuf, u64)>>;
+
+/// Names and numbers, by the number of their directory.
 type Dirs = BTreeMap<u64, BTreeMap<String, u64>>;
 
 #[derive(Clone, Debug)]
@@ -392,7 +396,7 @@ pub struct Moment<'a> {
     state: State,
     pending: Vec<Item>,
     /// Names by what of them is kept.
-    names: RefCell<HashMap<Vec<Kept>, Arc<Vec<(PathBuf, u64)>>>>,
+    names: RefCell<HashMap<Vec<Kept>, Names>>,
     /// Contents of which all or nothing is kept.
     contents: RefCell<HashMap<(u64, Kept), Arc<Content>>>,
 }
@@ -574,8 +578,8 @@ impl<'a> Moment<'a> {
         Image { ops: self.ops, marks: self.state.marks, what: what(), names, contents, hash: hasher.finish() }
     }
 
-    /// Paths and numbers, directories before what is in them.
-    fn names(&self, kept: &[Kept]) -> Arc<Vec<(PathBuf, u64)>> {
+    /// The paths there are if of the pending names so many are kept.
+    fn names(&self, kept: &[Kept]) -> Names {
         let mut known = self.names.borrow_mut();
         if let Some(names) = known.get(kept) {
             return Arc::clone(names);

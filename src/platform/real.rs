@@ -75,6 +75,7 @@ impl Disk for RealDisk {
 
 /// Bytes that this user may still write; what is kept for the administrator is not counted.
 #[allow(unsafe_code)]
+#[allow(clippy::useless_conversion, reason = "elsewhere the fields are narrower")]
 fn free_space(path: &Path) -> std::io::Result<u64> {
     use std::os::unix::ffi::OsStrExt;
     let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
