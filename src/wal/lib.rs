@@ -4,6 +4,8 @@
 
 pub mod checkpoint_writer;
 pub mod compression;
+#[cfg(test)]
+mod crash_tests;
 pub mod cursor;
 pub mod damage;
 #[cfg(test)]

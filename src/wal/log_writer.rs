@@ -305,8 +305,12 @@ impl Shared {
         // What a failed attempt left was never written to.
         let access = if next.tried { Access::Truncate } else { Access::CreateNew };
         next.tried = true;
-        let file = self.disk.open(&self.path(segment + 1), access)?;
-        self.disk.sync_dir(&self.dir)?;
+        let path = self.path(segment + 1);
+        let file = self.disk.open(&path, access)?;
+        self.disk.sync_dir(&self.dir).inspect_err(|_| {
+            // A second sync would say yes without having made the name durable: it is made anew.
+            let _ = self.disk.remove_file(&path);
+        })?;
         next.file = Some(file);
         Ok(())
     }
@@ -690,10 +694,14 @@ impl LogWriter {
     /// # Errors
     /// If a file cannot be made.
     pub fn open(disk: Arc<dyn Disk>, dir: &Path, options: LogOptions) -> Result<Arc<Self>, WalError> {
-        create_dir_all(&*disk, dir)?;
-        if let Some(parent) = dir.parent() {
-            disk.sync_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
-        }
+        let parent = match dir.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        // After a failed sync of its directory a name is made anew, for a second sync may only say that it is durable.
+        create_dir_all(&*disk, dir).and_then(|()| disk.sync_dir(parent)).inspect_err(|_| {
+            let _ = disk.remove_dir(dir);
+        })?;
         let entries = disk.read_dir(dir)?;
         let behind =
             checkpoints_among(entries.clone()).last().map_or(0, |(index, _)| index.saturating_add(1));
@@ -703,8 +711,11 @@ impl LogWriter {
             None => (behind, Access::CreateNew),
         };
         check_number(segment, dir)?;
-        let file = disk.open(&dir.join(segment_name(segment)), access)?;
-        disk.sync_dir(dir)?;
+        let path = dir.join(segment_name(segment));
+        let file = disk.open(&path, access)?;
+        disk.sync_dir(dir).inspect_err(|_| {
+            let _ = disk.remove_file(&path);
+        })?;
         let state = State {
             segment,
             file,
