@@ -86,15 +86,16 @@ impl Head {
         // The newest is the one that is written to: what is behind it is empty and only made ahead.
         let newest = self.wal.segment();
         self.wal.next_segment().map_err(storage_error)?;
-        let Some(first) = segments.first().map(|s| s.index).filter(|first| *first < newest) else {
-            return Ok(None);
-        };
+        let old = checkpoints_among(listed).pop();
+        // Segments that a checkpoint replaced already may still be there.
+        let behind = old.as_ref().map_or(0, |(number, _)| number + 1);
+        let first = segments.first().map(|s| s.index.max(behind));
+        let Some(first) = first.filter(|first| *first < newest) else { return Ok(None) };
         let index = first + (newest - 1 - first) * 2 / 3;
         if index <= first {
             truncated.wal_mint = Some(mint);
             return Ok(None);
         }
-        let old = checkpoints_among(listed).pop();
         let done = self.checkpoint(old, segments, index, mint)?;
         truncated.wal_mint = Some(mint);
         self.collection.forget_unneeded(index, mint);

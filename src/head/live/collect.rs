@@ -115,7 +115,8 @@ pub struct Truncation {
 
 impl Head {
     /// Takes out what is before `mint`: of the memory, then of the log, then the files that only had what went. A
-    /// block with all in-order samples before `mint` must be there for readers already, and durable.
+    /// block with all in-order samples before `mint` must be there for readers already, and durable. Who holds a reader
+    /// must not call this: it waits for them.
     ///
     /// # Errors
     /// If a file cannot be read or written. What was done stays done; the next call goes on.
@@ -125,7 +126,7 @@ impl Head {
         let checkpoint = if had_samples { self.truncate_wal(mint) } else { Ok(None) };
         // Even if the log could not be truncated, which needs space that these files give back.
         if let Some(collected) = memory {
-            self.files.truncate(collected.first_file)?;
+            self.remove_files_before(collected.first_file)?;
         }
         Ok(Truncation { memory, checkpoint: checkpoint? })
     }
@@ -145,10 +146,13 @@ impl Head {
         self.min_time.store(mint, Ordering::Release);
         self.min_valid_time.fetch_max(mint, Ordering::AcqRel);
         self.max_time.fetch_max(mint, Ordering::AcqRel);
+        // What is really there may begin later. But what appenders may still bring must lie behind the head's start: those
+        // that open from now on bring nothing before this, those that are open something that nobody knows.
+        let earliest = self.bounds().min_valid_ms;
+        let is_quiet = self.open_batches.load(Ordering::Acquire) == 0;
         let (collected, first) = self.collect(mint, None);
-        // What is really there may begin later; but samples that may still be appended must not be cut off.
-        let begins = first.min(self.bounds().min_valid_ms);
-        if begins > mint {
+        let begins = first.min(earliest);
+        if is_quiet && begins > mint {
             self.min_time.store(begins, Ordering::Release);
             self.min_valid_time.fetch_max(begins, Ordering::AcqRel);
         }
@@ -173,8 +177,15 @@ impl Head {
             self.collect(self.min_time.load(Ordering::Acquire), Some(up_to)).0
         };
         self.truncate_wbl(segment)?;
-        self.files.truncate(collected.first_file)?;
+        self.remove_files_before(collected.first_file)?;
         Ok(collected)
+    }
+
+    /// Removes the files of chunks before `first`, when the readers are gone that may still know places in them: those
+    /// that began before the places were forgotten.
+    fn remove_files_before(&self, first: u32) -> Result<(), StorageError> {
+        self.wait_for_readers();
+        self.files.truncate(first)
     }
 
     /// Whether there was ever a sample.
