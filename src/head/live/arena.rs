@@ -27,6 +27,21 @@ pub fn push_uvarint(out: &mut impl Extend<u8>, mut value: u32) {
 /// Takes a number off the front; `None` at the end.
 #[inline]
 pub fn take_uvarint(bytes: &mut &[u8]) -> Option<u32> {
+    let (first, rest) = bytes.split_first()?;
+    if *first < 0x80 {
+        *bytes = rest;
+        return Some(u32::from(*first));
+    }
+    if let Some((second, rest)) = rest.split_first()
+        && *second < 0x80
+    {
+        *bytes = rest;
+        return Some(u32::from(*first & 0x7f) | u32::from(*second) << 7);
+    }
+    take_long_uvarint(bytes)
+}
+
+fn take_long_uvarint(bytes: &mut &[u8]) -> Option<u32> {
     let mut value = 0;
     for (i, byte) in bytes.iter().enumerate().take(5) {
         value |= u32::from(byte & 0x7f) << (7 * i);

@@ -4,8 +4,8 @@
 //! a label set in its arena: uvarint number of the pair, for every label in order of the names
 //! ```
 //!
-//! At a million series with nine labels each this takes about 90 bytes per series: the set 20, its address 4, the hash
-//! table 5 to 11, postings 40, and pairs 13.
+//! At a million series with nine labels each and 115,000 pairs this takes 82 bytes per series: the set 17, its address 4,
+//! the hash table 5 to 11, pairs with their postings 50.
 
 use std::hash::{BuildHasher, Hasher};
 
