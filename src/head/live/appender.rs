@@ -444,7 +444,7 @@ pub(super) fn forget(head: &Head, ids: &[SeriesId]) {
 #[inline]
 pub(super) fn unmark(shard: &mut Shard, id: SeriesId) {
     if let Some(record) = shard.record_mut(id)
-        && record.pending != u8::MAX
+        && record.pending != u16::MAX
     {
         record.pending = record.pending.saturating_sub(1);
     }

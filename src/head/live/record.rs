@@ -41,10 +41,11 @@ pub struct Record {
     pub committed: u8,
     /// Number of mapped chunks in the last block of `mapped`, 0 if there is none.
     pub mapped_in_block: u8,
-    /// Appends validated but not yet committed; a series with any is not collected. Saturates: at 255 it stays.
-    pub pending: u8,
     /// Free.
-    pub spare: [u8; 2],
+    pub spare: u8,
+    /// Appends validated but not yet committed, one for a run of them; a series with any is not collected. Saturates: at
+    /// the highest number it stays.
+    pub pending: u16,
 }
 
 /// Bits of [`Record::flags`].
@@ -99,8 +100,8 @@ impl Record {
         samples: 0,
         committed: 0,
         mapped_in_block: 0,
+        spare: 0,
         pending: 0,
-        spare: [0; 2],
     };
 
     /// Whether a flag is set.
