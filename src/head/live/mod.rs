@@ -47,3 +47,4 @@ mod state_file;
 pub use appender::{Appender, Committed};
 pub use head::{Head, LiveOptions};
 pub use index::SeriesId;
+pub use select::{HeadQueryable, LiveQuerier};
