@@ -9,6 +9,7 @@ pub mod disk;
 mod fault;
 pub mod faulty;
 pub mod file;
+pub mod journal;
 pub mod lock;
 pub mod map;
 pub mod random;
