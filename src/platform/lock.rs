@@ -232,9 +232,9 @@ mod tests {
         let dir = temp("race");
         let (inside, taken) = (AtomicUsize::new(0), AtomicUsize::new(0));
         std::thread::scope(|scope| {
-            for _ in 0..4 {
+            for _ in 0..8 {
                 scope.spawn(|| {
-                    for _ in 0..300 {
+                    for _ in 0..1000 {
                         if let Ok(lock) = DirLock::acquire(&dir) {
                             assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
                             taken.fetch_add(1, Ordering::SeqCst);
