@@ -642,6 +642,8 @@ mod tests {
                 live.label_values("i", &[Matcher::equal("parity", "1")], &Control::default()).unwrap(),
                 reader.label_values("i", &[Matcher::equal("parity", "1")], &Control::default()).unwrap()
             );
+            let again = open(dir.path(), rules(change));
+            assert_same(&LiveQuerier::new(again, i64::MIN, i64::MAX), &reader);
         }
     }
 
