@@ -3,7 +3,8 @@
 
 use hashbrown::HashMap;
 
-const PAGE_BITS: u32 = 12;
+/// Small pages, because of the references of a fleet with churn few are left in most.
+const PAGE_BITS: u32 = 9;
 const PAGE: usize = 1 << PAGE_BITS;
 /// References from here on go to the hash map.
 const DENSE_LIMIT: u64 = 1 << 32;

@@ -128,7 +128,7 @@ pub fn load(
 
     let done = run(disk.as_ref(), &list, found, &files, options, min_valid_time, control, &mut losses)?;
     let Done { mut router, shards, empty, times, late_times, samples, damage } = done;
-    let mut retired = router.aliases.iter().map(|(r, a)| (*r, a.last_t)).collect::<Vec<_>>();
+    let mut retired: Vec<(u64, i64)> = router.live_aliases().map(|(r, alias)| (r, alias.last_t)).collect();
     // Not those that were removed: in a checkpoint, without the tombstone that comes later in the log, their labels would
     // be those of the series that took them since, and the tombstone would take this one along.
     retired.extend(empty.iter().map(|(_, r)| (*r, i64::MIN)));
@@ -139,10 +139,7 @@ pub fn load(
         .collect();
     let empty: Vec<SeriesId> = empty.into_iter().map(|(id, _)| id).collect();
     router.index.remove(&empty);
-    for id in &empty {
-        router.tombstones.remove(id);
-        router.metadata.remove(id);
-    }
+    empty.iter().for_each(|id| router.forget(*id));
     router.tombstones.values_mut().for_each(join_ranges);
     let (mut wal_damage, mut wbl_damage) = (Vec::new(), Vec::new());
     for (role, damage) in damage {
@@ -413,6 +410,7 @@ impl Route<'_> {
                 self.losses.add(loss(damage.clone()))?;
                 self.damage.push((source.role, damage));
             }
+            self.router.end_record();
             if let Some(reason) = self.router.left_out.take() {
                 self.losses.at(&source.path, *offset, reason)?;
             }

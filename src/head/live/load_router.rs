@@ -128,7 +128,7 @@ pub struct Router {
     /// Series that were deleted by a record.
     removed: HashSet<SeriesId>,
     /// Second references.
-    pub aliases: HashMap<u64, Alias>,
+    aliases: HashMap<u64, Alias>,
     /// Deleted ranges.
     pub tombstones: HashMap<SeriesId, Vec<(i64, i64)>>,
     /// Exemplars; none if they are switched off.
@@ -148,6 +148,8 @@ pub struct Router {
     pub v2: bool,
     /// What of the record is left out because it is not known.
     pub left_out: Option<String>,
+    /// Markers of the record, and whether their chunks were found.
+    markers: Vec<(SeriesId, bool)>,
 }
 
 impl Router {
@@ -170,6 +172,7 @@ impl Router {
             role: Role::Log,
             v2: false,
             left_out: None,
+            markers: Vec::new(),
         }
     }
 
@@ -187,11 +190,46 @@ impl Router {
             + pending
     }
 
+    /// Forgets what few series have.
+    pub fn forget(&mut self, id: SeriesId) {
+        self.tombstones.remove(&id);
+        self.metadata.remove(&id);
+        if let Some(exemplars) = &mut self.exemplars {
+            exemplars.remove(Owner::Slot(id.0));
+        }
+    }
+
+    /// Second references of series that were not deleted.
+    pub fn live_aliases(&self) -> impl Iterator<Item = (u64, Alias)> {
+        self.aliases
+            .iter()
+            .filter(|(_, alias)| !self.removed.contains(&alias.id))
+            .map(|(r, alias)| (*r, *alias))
+    }
+
     /// Tells all workers to seal.
     pub fn seal(&mut self) {
         for outbox in &mut self.outboxes {
             outbox.flush();
             outbox.send(Work::Seal);
+        }
+    }
+
+    /// Ends a record: its markers count. A buffer of several kinds became several chunks: only if all of them were found
+    /// are its samples in them.
+    pub fn end_record(&mut self) {
+        if self.markers.is_empty() {
+            return;
+        }
+        let mut markers = std::mem::take(&mut self.markers);
+        markers.sort_unstable();
+        for same in markers.chunk_by(|a, b| a.0 == b.0) {
+            let id = same[0].0;
+            if same.iter().all(|(_, is_found)| *is_found) {
+                let outbox = self.outbox(id);
+                outbox.flush_late();
+                outbox.send(Work::Marked(id));
+            }
         }
     }
 
@@ -408,8 +446,7 @@ impl Visitor for Router {
         if entry.is_whole_series() {
             self.index.remove(&[id]);
             self.removed.insert(id);
-            self.tombstones.remove(&id);
-            self.metadata.remove(&id);
+            self.forget(id);
             let outbox = self.outbox(id);
             outbox.flush();
             outbox.send(Work::Remove(id));
@@ -443,14 +480,10 @@ impl Visitor for Router {
 
     fn marker(&mut self, entry: MarkerEntry) {
         let known = self.lookup(entry.series);
-        // A marker of a chunk that was not found says nothing: its samples are in this log.
-        if self.role != Role::OutOfOrder || !self.found.has_marked(entry.chunk) {
-            return;
-        }
-        if let Some(id) = known {
-            let outbox = self.outbox(id);
-            outbox.flush_late();
-            outbox.send(Work::Marked(id));
+        // A marker of a chunk that was not found says nothing: its samples are in this log. That of a series' first sample
+        // says nothing either.
+        if let (Some(id), Role::OutOfOrder, 1..) = (known, self.role, entry.chunk) {
+            self.markers.push((id, self.found.has_marked(entry.chunk)));
         }
     }
 }

@@ -250,6 +250,7 @@ impl<'a> Worker<'a> {
 
     fn out_of_order(&mut self, item: ValueItem) {
         let shard = self.shards.of(item.id);
+        shard.forget_mapped_out_of_order(item.id, self.rules, self.files);
         shard.make_room_out_of_order(item.id, self.rules, self.files);
         if matches!(shard.insert_out_of_order(item.id, (item.t, item.st), item.value), Applied::OutOfOrder) {
             self.late_times.see(item.t, item.t);

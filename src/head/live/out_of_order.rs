@@ -3,7 +3,7 @@
 use tsdbctl_chunk::{AppenderOptions, Chunk, SeriesAppender};
 
 use crate::live::chunk_files::{ChunkFiles, ChunkPlace};
-use crate::live::shard::SampleValue;
+use crate::live::shard::{ChunkRules, SampleValue};
 use crate::live::side::value_bytes;
 
 /// A sample in the buffer.
@@ -104,6 +104,23 @@ impl OutOfOrder {
         // The next ones are as many.
         self.samples.clear();
         (places, true)
+    }
+
+    /// Empties a full buffer if its samples are in chunks already, which were attached: a crash took those that the log's
+    /// markers name, and an earlier start made them once more.
+    pub fn forget_mapped(&mut self, rules: &ChunkRules, files: &ChunkFiles) {
+        if self.mapped.is_empty() || self.samples.len() < rules.out_of_order_cap {
+            return;
+        }
+        let is_mapped = |chunk: &Chunk| {
+            self.mapped.iter().any(|c| {
+                (c.mint, c.maxt) == (chunk.mint, chunk.maxt)
+                    && files.read(c.place).is_ok_and(|s| s.encoding == chunk.encoding && s.data == chunk.data)
+            })
+        };
+        if self.encode(rules.xor2, rules.start_timestamps).iter().all(is_mapped) {
+            self.samples.clear();
+        }
     }
 
     /// Bytes held.

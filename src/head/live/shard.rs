@@ -569,6 +569,11 @@ impl Shard {
         self.change_out_of_order(id, |late| late.samples = Vec::new());
     }
 
+    /// Empties a full buffer of out-of-order samples if they are in chunks that were attached (loading).
+    pub fn forget_mapped_out_of_order(&mut self, id: SeriesId, rules: &ChunkRules, files: &ChunkFiles) {
+        self.change_out_of_order(id, |late| late.forget_mapped(rules, files));
+    }
+
     /// Forgets the out-of-order chunks up to this place: they are in a block.
     pub fn drop_out_of_order_up_to(&mut self, id: SeriesId, reference: u64) {
         self.change_out_of_order(id, |late| late.mapped.retain(|c| c.place.reference() > reference));
@@ -594,17 +599,21 @@ impl Shard {
 
     /// Attaches chunks found in files (loading): in-order ones in order of time, and out-of-order ones. The last
     /// in-order one's end becomes the series' last time, its value unknown. An in-order chunk that is not behind the
-    /// samples there are is kept beside the out-of-order ones.
+    /// samples there are, or behind an open chunk, is kept beside the out-of-order ones.
     pub fn attach(&mut self, id: SeriesId, chunks: &[AttachedChunk]) {
         let Some(record) = self.records.get_mut(id) else { return };
         for chunk in chunks {
-            let late = chunk.out_of_order || record.last_t().is_some_and(|last| chunk.mint <= last);
+            // What is in memory is newer than what is in order in files.
+            let late = chunk.out_of_order
+                || record.last_t().is_some_and(|last| chunk.mint <= last)
+                || record.samples > 0
+                || record.has(flags::ASIDE)
+                || self.store.side(record).is_some_and(|side| !side.waiting.is_empty());
             if late {
                 let AttachedChunk { place, mint, maxt, .. } = *chunk;
                 self.store.attach_late(record, LateChunk { place, mint, maxt });
                 continue;
             }
-            self.store.drop_plain(record);
             self.store.attach(record, chunk.place, (chunk.mint, chunk.maxt));
             record.base_t = chunk.maxt;
             record.last_dt = 0;
