@@ -631,6 +631,10 @@ mod tests {
                 0 => fill_mixed(&head, &mut Numbers(count), 0..420),
                 _ => fill(&head, &mut Numbers(count), count, 0..420),
             }
+            for (from, to) in [(60, 75), (130, 260), (262, 262)] {
+                let odd = [Matcher::equal("parity", "1")];
+                head.delete(from * MINUTE, to * MINUTE, &odd, &Control::default()).unwrap();
+            }
             let live = LiveQuerier::new(Arc::clone(&head), i64::MIN, i64::MAX);
             let before = dump(&live, &[], &TimeFilter::all_between(i64::MIN, i64::MAX), false);
             assert_eq!(before.len() as u64, if count == 0 { 4 } else { count });
