@@ -106,7 +106,8 @@ fn check(dir: &Path, told: &Told, answers: usize, what: &str) {
             Head::open(Arc::new(RealDisk), dir, options(SyncPolicy::Os), i64::MIN, &Control::default());
         let (head, report) = open.unwrap_or_else(|e| panic!("{what}: {e}"));
         let found = all(&LiveQuerier::new(Arc::clone(&head), i64::MIN, i64::MAX));
-        assert_eq!(report.unknown_series, 0, "{what}");
+        // Sectors of one write that nobody was told of may be there without those of its series.
+        assert!(report.unknown_series == 0 || what.contains("calls over"), "{what}: {report:?}");
         for (sample, v) in told.acknowledged[..answers].iter().flatten() {
             assert_eq!(found.get(sample), Some(v), "{what}, round {round}: {sample:?} of {report:?}");
         }
