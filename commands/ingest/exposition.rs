@@ -152,6 +152,7 @@ pub fn read_lines(input: &mut Input, reading: Reading, run: &mut Run<'_>) -> Res
             piece_copy.extend_from_slice(END_OF_BODY);
             &piece_copy[..]
         };
+        let whole = window.len();
         let outcome = read_piece(piece, reading, now_ms, &mut state, run)?;
         input.check()?;
         let consumed = match outcome {
@@ -178,7 +179,10 @@ pub fn read_lines(input: &mut Input, reading: Reading, run: &mut Run<'_>) -> Res
                     let bytes = &window[..cut];
                     let line = line_at(bytes, offset, lines_before + 1);
                     let place = format!("{}:{}:{}", input.name, line.number, line.column + 1);
-                    run.unreadable(&place, &message, Some(line))?;
+                    if let Err(stop) = run.unreadable(&place, &message, Some(line)) {
+                        input.consume(line_start);
+                        return Err(stop);
+                    }
                     limit = PIECE_AFTER_ERROR;
                     let from = offset.max(line_start).min(cut);
                     memchr::memchr(b'\n', &bytes[from..]).map_or(cut, |p| from + p + 1)
@@ -192,7 +196,7 @@ pub fn read_lines(input: &mut Input, reading: Reading, run: &mut Run<'_>) -> Res
             state.metric_type = MetricType::Unknown;
             state.family = Family::default();
         }
-        if is_last && consumed == cut {
+        if is_last && consumed == whole {
             return Ok(());
         }
         if idle {

@@ -43,6 +43,7 @@ fn every_command_has_help() {
         &["inspect", "labels"],
         &["inspect", "exemplars"],
         &["export"],
+        &["ingest"],
         &["promql"],
         &["promql", "fmt"],
         &["promql", "parse"],
