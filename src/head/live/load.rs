@@ -250,7 +250,7 @@ fn run(
     let shards = shard_count() as u32;
     let cores = std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 8) as u32;
     // Each run of numbers is one worker's.
-    let workers = (1..=cores.min(shards)).rev().find(|n| shards % n == 0).unwrap_or(1);
+    let workers = (1..=cores.min(shards)).rev().find(|n| shards.is_multiple_of(*n)).unwrap_or(1);
     let stop = AtomicBool::new(false);
     let held: Vec<AtomicUsize> = (0..workers).map(|_| AtomicUsize::new(0)).collect();
     std::thread::scope(|scope| {
