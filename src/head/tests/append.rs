@@ -1096,3 +1096,100 @@ fn the_state_file_is_kept_true_where_there_is_one() {
     head.close().unwrap();
     assert_eq!(text(), want(2, true));
 }
+
+#[test]
+fn start_timestamps_are_logged_where_they_are_stored_and_left_out_elsewhere() {
+    for stored in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = window(HOUR);
+        options.rules.start_timestamps = stored;
+        options.rules.xor2 = stored;
+        let head = open(dir.path(), options);
+        let mut appender = Appender::new(Arc::clone(&head));
+        let (a, b) = (series(&mut appender, "a"), series(&mut appender, "b"));
+        appender.append_float(a, 100, 1.0, 50).unwrap();
+        appender.append_float(a, 200, 2.0, 0).unwrap();
+        appender.append_histogram(b, 100, &histogram(1), 60).unwrap();
+        appender.commit().unwrap();
+        appender.append_float(a, 150, 3.0, 70).unwrap();
+        assert_eq!(appender.commit().unwrap().out_of_order, 1);
+        head.close().unwrap();
+        let starts = |log: &str| -> Vec<(u64, i64, i64)> {
+            struct Starts(Vec<(u64, i64, i64)>);
+            impl Visitor for Starts {
+                fn sample(&mut self, e: SampleEntry<f64>) {
+                    self.0.push((e.series, e.timestamp_ms, e.start_timestamp_ms));
+                }
+                fn histogram(&mut self, e: SampleEntry<Histogram>) {
+                    self.0.push((e.series, e.timestamp_ms, e.start_timestamp_ms));
+                }
+            }
+            let mut found = Starts(Vec::new());
+            let bytes = std::fs::read(dir.path().join(log)).unwrap();
+            let (mut reader, mut record) = (SegmentReader::new(&bytes, 0), Vec::new());
+            while reader.next_into(&mut record).unwrap() {
+                decode(&record, &mut found).unwrap();
+                record.clear();
+            }
+            found.0
+        };
+        let kept = |st: i64| if stored { st } else { 0 };
+        assert_eq!(
+            starts("wal/00000000"),
+            [(1, 100, kept(50)), (1, 200, 0), (2, 100, kept(60)), (1, 150, kept(70))]
+        );
+        assert_eq!(starts("wbl/00000000"), [(1, 150, kept(70))]);
+    }
+}
+
+#[test]
+fn late_samples_of_racing_appenders_are_found_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = window(1000 * HOUR);
+    options.rules.out_of_order_cap = 4;
+    let head = open(dir.path(), options);
+    let mut first = Appender::new(Arc::clone(&head));
+    let ids: Vec<SeriesId> = (0..300).map(|i| series(&mut first, &format!("m{i:03}"))).collect();
+    for id in &ids {
+        first.append_float(*id, 1000 * HOUR, 0.0, 0).unwrap();
+    }
+    first.commit().unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..3i64 {
+            let (head, ids) = (&head, &ids);
+            scope.spawn(move || {
+                let mut appender = Appender::new(Arc::clone(head));
+                let mut random = Random(thread as u64);
+                for round in 0..30 {
+                    for _ in 0..100 {
+                        let id = ids[random.below(ids.len() as u64) as usize];
+                        let t = random.below(900) as i64 * HOUR + round * 3 + thread;
+                        appender.append_float(id, t, t as f64, 0).unwrap();
+                    }
+                    let done = appender.commit().unwrap();
+                    assert_eq!(done.stored + done.same, 100);
+                    appender.wait(&done).unwrap();
+                }
+            });
+        }
+    });
+    let before: Vec<_> = ids.iter().map(|id| visible_now(&head, *id)).collect();
+    assert!(before.iter().map(Vec::len).sum::<usize>() > 9000);
+    // As a killed process leaves it.
+    drop((first, head));
+    let head = open(dir.path(), options);
+    let mut appender = Appender::new(Arc::clone(&head));
+    let after: Vec<_> =
+        (0..300).map(|i| visible_now(&head, series(&mut appender, &format!("m{i:03}")))).collect();
+    assert_eq!(after, before);
+    head.close().unwrap();
+    let found = replayed(dir.path());
+    assert!(before.iter().enumerate().all(|(i, samples)| found[&format!("m{i:03}")] == *samples));
+}
+
+#[test]
+fn appenders_go_to_other_threads() {
+    fn assert_send<T: Send>() {}
+    assert_send::<Appender>();
+    assert_send::<Arc<Head>>();
+}
