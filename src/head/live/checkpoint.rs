@@ -170,6 +170,13 @@ fn note_missing(dir: &Path, first: u64, there: &[Segment], last: Option<u64>, lo
     }
 }
 
+/// Metadata as a record has it.
+struct Latest {
+    kind: u8,
+    unit: Box<str>,
+    help: Box<str>,
+}
+
 /// A checkpoint that is being written.
 struct Writing<'a> {
     out: &'a mut CheckpointWriter,
@@ -177,8 +184,8 @@ struct Writing<'a> {
     done: &'a mut Checkpointed,
     /// References whose series records are in it.
     declared: RefSet,
-    /// The newest metadata of these: type, unit, help.
-    metadata: HashMap<u64, (u8, Box<str>, Box<str>)>,
+    /// The newest metadata of these.
+    metadata: HashMap<u64, Latest>,
 }
 
 impl Writing<'_> {
@@ -319,12 +326,11 @@ impl Writing<'_> {
     }
 
     fn latest_metadata(&mut self) -> Result<(), StorageError> {
-        let mut all: Vec<(u64, (u8, Box<str>, Box<str>))> = self.metadata.drain().collect();
+        let mut all: Vec<(u64, Latest)> = self.metadata.drain().collect();
         all.sort_unstable_by_key(|(series_ref, _)| *series_ref);
         for some in all.chunks(ENTRIES) {
             let mut record = Vec::new();
-            let entries =
-                some.iter().map(|(series_ref, (kind, unit, help))| (*series_ref, *kind, &**unit, &**help));
+            let entries = some.iter().map(|(series_ref, m)| (*series_ref, m.kind, &*m.unit, &*m.help));
             encode::metadata(&mut record, entries);
             self.append(&record)?;
         }
@@ -376,7 +382,7 @@ struct Kept {
     histograms: Vec<SampleEntry<Histogram>>,
     float_histograms: Vec<SampleEntry<FloatHistogram>>,
     exemplars: Vec<SampleEntry<(f64, Labels)>>,
-    metadata: Vec<(u64, (u8, Box<str>, Box<str>))>,
+    metadata: Vec<(u64, Latest)>,
 }
 
 impl Kept {
@@ -460,6 +466,7 @@ impl Visitor for Kept {
 
     fn metadata(&mut self, entry: MetadataEntry<'_>) {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned().into_boxed_str();
-        self.metadata.push((entry.series, (entry.metric_type, text(entry.unit), text(entry.help))));
+        let (unit, help) = (text(entry.unit), text(entry.help));
+        self.metadata.push((entry.series, Latest { kind: entry.metric_type, unit, help }));
     }
 }

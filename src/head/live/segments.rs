@@ -115,7 +115,7 @@ mod tests {
         let options = LogOptions { segment_bytes: 128 << 10, ..LogOptions::default() };
         let mut out = SegmentsWriter::create(Arc::new(RealDisk), &path, options).unwrap();
         let records: Vec<Vec<u8>> =
-            (0..3000u32).map(|i| (0..i % 700).map(|j| (j * i >> 3) as u8).chain([1]).collect()).collect();
+            (0..3000u32).map(|i| (0..i % 700).map(|j| ((j * i) >> 3) as u8).chain([1]).collect()).collect();
         records.iter().for_each(|r| out.append(r).unwrap());
         out.finish().unwrap();
         let segments = segment::list_segments(&path).unwrap();

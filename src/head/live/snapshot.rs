@@ -40,7 +40,7 @@ pub fn write(head: &Head, segment: u64, offset: u64) -> Result<(), StorageError>
     let name = format!("chunk_snapshot.{segment:06}.{offset:010}");
     let dir = head.dir.join(&name);
     let refused = |reason: &str| StorageError::Unsupported { file: dir.clone(), reason: reason.to_string() };
-    if offset % PAGE_BYTES as u64 != 0 {
+    if !offset.is_multiple_of(PAGE_BYTES as u64) {
         return Err(refused("a snapshot must begin with a page of the log"));
     }
     let _exclusive = head.collection.exclusive();

@@ -1,6 +1,6 @@
 //! What is in blocks goes: of memory, of the log, of the chunk files; and snapshots of what stays.
 
-#![allow(clippy::disallowed_methods, reason = "tests make and read their own files")]
+#![allow(clippy::disallowed_methods, clippy::print_stderr, reason = "tests make files and say what they skip")]
 
 use std::collections::BTreeMap;
 use std::path::Path;
