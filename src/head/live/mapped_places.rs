@@ -30,18 +30,26 @@ const _: () = assert!(FIRST_BITS + (PER_BLOCK - 1) * MORE_BITS <= COUNT_AT);
 
 type Data = [u8; BLOCK_DATA];
 
-/// Reads `count` (at most 64) bits.
-fn get(data: &Data, at: usize, count: usize) -> u64 {
-    (at..at + count).fold(0, |n, bit| n << 1 | u64::from(data[bit / 8] >> (7 - bit % 8) & 1))
+/// The 16 bytes that bits lie in, where these begin, and how far the bits are from their end.
+fn window(data: &Data, at: usize, count: usize) -> (u128, usize, usize) {
+    let start = (at / 8).min(BLOCK_DATA - 16);
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&data[start..start + 16]);
+    (u128::from_be_bytes(bytes), start, 128 - (at - start * 8) - count)
 }
 
-/// Writes the low `count` bits of `value`.
+/// Reads `count` (1..=63) bits.
+fn get(data: &Data, at: usize, count: usize) -> u64 {
+    let (window, _, shift) = window(data, at, count);
+    (window >> shift) as u64 & ((1 << count) - 1)
+}
+
+/// Writes the low `count` (1..=63) bits of `value`.
 fn set(data: &mut Data, at: usize, count: usize, value: u64) {
-    for i in 0..count {
-        let (bit, on) = (at + i, value >> (count - 1 - i) & 1 != 0);
-        let mask = 0x80 >> (bit % 8);
-        data[bit / 8] = if on { data[bit / 8] | mask } else { data[bit / 8] & !mask };
-    }
+    let (window, start, shift) = window(data, at, count);
+    let mask = (1u128 << count) - 1;
+    let window = window & !(mask << shift) | (u128::from(value) & mask) << shift;
+    data[start..start + 16].copy_from_slice(&window.to_be_bytes());
 }
 
 /// Where a full chunk lies and when it begins.
