@@ -43,6 +43,8 @@ struct Found {
 pub struct FoundChunks {
     /// Sorted by series and place.
     chunks: Vec<Found>,
+    /// Behind those that were claimed last.
+    next: usize,
     /// Places of the out-of-order ones, ascending.
     late: Vec<u64>,
     /// Number of the first file, 0 if there is none.
@@ -72,8 +74,18 @@ impl FoundChunks {
 
     /// Takes the chunks of a series, in order of their places.
     pub fn claim(&mut self, series: u64, out: &mut Vec<AttachedChunk>) {
-        let first = self.chunks.partition_point(|c| c.key >> 8 < series);
+        // Series come in the order of their references, nearly all of them.
+        let is_first = |at: usize| {
+            self.chunks.get(at).is_none_or(|c| c.key >> 8 >= series)
+                && at.checked_sub(1).is_none_or(|before| self.chunks[before].key >> 8 < series)
+        };
+        let first = match self.next {
+            next if is_first(next) => next,
+            _ => self.chunks.partition_point(|c| c.key >> 8 < series),
+        };
+        self.next = first;
         for c in self.chunks[first..].iter_mut().take_while(|c| c.key >> 8 == series) {
+            self.next += 1;
             if c.key & TAKEN != 0 {
                 continue;
             }
@@ -316,5 +328,45 @@ impl Names {
         }
         self.0.insert(free.clone(), 0);
         free
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_claimed_once_in_any_order_of_the_series() {
+        let chunk = |series: u64, place: u64| Found {
+            key: series << 8 | Encoding::Xor as u64,
+            place,
+            mint: place as i64,
+            maxt: place as i64 + 1,
+        };
+        let all = [(1, 5), (1, 9), (3, 2), (4, 1), (4, 3), (4, 8), (9, 4)];
+        for order in [[1, 2, 3, 4, 9, 10], [10, 9, 4, 3, 2, 1], [4, 4, 1, 9, 3, 3], [3, 4, 1, 2, 9, 4]] {
+            let mut found = FoundChunks {
+                chunks: all.iter().map(|(series, place)| chunk(*series, *place)).collect(),
+                ..FoundChunks::default()
+            };
+            let mut seen = Vec::new();
+            for series in order {
+                let mut out = Vec::new();
+                found.claim(series, &mut out);
+                let mine = all.iter().filter(|(s, _)| *s == series && !seen.contains(&series));
+                let places: Vec<u64> = mine.map(|(_, place)| *place).collect();
+                assert_eq!(out.iter().map(|c| c.place.reference()).collect::<Vec<_>>(), places, "{order:?}");
+                seen.push(series);
+            }
+            let rest = all.iter().filter(|(s, _)| !seen.contains(s)).count();
+            assert_eq!(found.unclaimed(), rest as u64);
+        }
+    }
+
+    #[test]
+    fn names_in_the_quarantine_are_not_taken_twice() {
+        let mut names = Names([("a".to_string(), 0), ("a.1".to_string(), 0)].into());
+        let given: Vec<String> = ["a", "a", "a", "b"].map(|name| names.free(name)).to_vec();
+        assert_eq!(given, ["a.2", "a.3", "a.4", "b"]);
     }
 }
