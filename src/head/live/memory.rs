@@ -178,9 +178,10 @@ mod tests {
             x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let pick = (x >> 33) as usize;
             // Grows to some thousand chains, then shrinks.
-            let grows = round < 30_000 && pick % 5 != 0 || pick % 5 == 0 && round >= 30_000;
+            let grows =
+                round < 30_000 && !pick.is_multiple_of(5) || pick.is_multiple_of(5) && round >= 30_000;
             if grows || chains.is_empty() {
-                if pick % 3 == 0 || chains.is_empty() {
+                if pick.is_multiple_of(3) || chains.is_empty() {
                     chains.push((NONE, Vec::new()));
                 }
                 let i = pick % chains.len();

@@ -34,7 +34,7 @@ mod paged;
 mod pairs;
 mod postings;
 pub mod record;
-mod segments;
+pub mod sample;
 pub mod select;
 pub mod shard;
 #[cfg(test)]

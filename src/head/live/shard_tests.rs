@@ -76,8 +76,10 @@ fn histogram(sum: f64, buckets: &[i64], offset: i32) -> Histogram {
     }
 }
 
+type Samples = Vec<(i64, Value)>;
+
 /// Samples of pieces: in order ones, and out of order ones; the hidden ones are left out.
-fn samples(pieces: &[Piece], files: &ChunkFiles) -> (Vec<(i64, Value)>, Vec<(i64, Value)>) {
+fn samples(pieces: &[Piece], files: &ChunkFiles) -> (Samples, Samples) {
     let (mut in_order, mut late) = (Vec::new(), Vec::new());
     for piece in pieces {
         let (encoding, data, hidden, out_of_order) = match piece {
