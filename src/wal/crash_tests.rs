@@ -160,7 +160,7 @@ fn what_was_acknowledged_is_found_whichever_call_fails_before_the_crash() {
     for sync in [SyncPolicy::Group, SyncPolicy::Always] {
         for (kind, code) in [("sync", BROKEN), ("write", NO_SPACE), ("set_len", BROKEN), ("sync_dir", BROKEN)]
         {
-            for first in (2..20).step_by(3) {
+            for first in (2..20).step_by(5) {
                 // A length is only set after something else failed.
                 let seen = [const { AtomicUsize::new(0) }; 2];
                 let disk = FaultyDisk::new(move |call, _, _| {
