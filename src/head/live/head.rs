@@ -23,7 +23,8 @@ use crate::live::state_file::StateFile;
 use crate::loss::storage_error;
 use crate::replay::Metadata;
 
-/// Samples or new series between two looks at the memory: a look takes every shard's lock.
+/// Samples or new series between two looks at the memory: a look takes every shard's lock. With many series there are
+/// more samples between: a spill should find some in each chunk.
 const MEMORY_LOOK_SAMPLES: u64 = 1 << 16;
 const MEMORY_LOOK_SERIES: u64 = 1 << 10;
 /// Over the memory limit, the open chunks of this part of the shards are sealed at a time.
@@ -331,8 +332,9 @@ impl Head {
     /// Bytes held.
     pub fn bytes(&self) -> u64 {
         let shards: usize = self.shards.iter().map(|s| lock(s).bytes()).sum();
-        let tombstones: usize = read(&self.tombstones).values().map(|list| 40 + 16 * list.capacity()).sum();
-        let metadata: usize = lock(&self.metadata).values().map(|m| 64 + m.unit.len() + m.help.len()).sum();
+        // These are estimated: counting would take longer than it is worth.
+        let tombstones = read(&self.tombstones).capacity() * 64;
+        let metadata = lock(&self.metadata).capacity() * 128;
         let exemplars = lock(&self.exemplars).estimated_bytes();
         (read(&self.index).bytes() + shards + tombstones + metadata + exemplars) as u64
     }
@@ -340,26 +342,27 @@ impl Head {
     /// Notes stored samples; looks at the memory once in a while.
     pub(crate) fn note_samples(&self, samples: u64) {
         if self.options.memory_limit != u64::MAX
-            && self.memory.samples.fetch_add(samples, Ordering::Relaxed) >= MEMORY_LOOK_SAMPLES
+            && self.memory.samples.fetch_add(samples, Ordering::Relaxed)
+                >= MEMORY_LOOK_SAMPLES.max(self.next_ref.load(Ordering::Relaxed))
         {
             self.look_at_memory();
         }
     }
 
-    /// Compares memory with the limit: over it, open chunks go to files and no more series are taken.
+    /// Compares memory with the limit: over it, open chunks go to files; if that is not enough, no more series are taken.
     fn look_at_memory(&self) {
         self.memory.samples.store(0, Ordering::Relaxed);
         self.memory.series.store(0, Ordering::Relaxed);
         if self.options.memory_limit == u64::MAX {
             return;
         }
-        let bytes = self.bytes();
-        let over = bytes > self.options.memory_limit;
-        self.memory.full.store(over, Ordering::Relaxed);
-        if over && bytes > self.memory.spilled_at.load(Ordering::Relaxed) {
+        let mut bytes = self.bytes();
+        if bytes > self.options.memory_limit && bytes > self.memory.spilled_at.load(Ordering::Relaxed) {
             self.spill(self.shards.len().div_ceil(SPILL_PART));
+            bytes = self.bytes();
             self.memory.spilled_at.store(bytes, Ordering::Relaxed);
         }
+        self.memory.full.store(bytes > self.options.memory_limit, Ordering::Relaxed);
     }
 
     /// Seals the open chunks of so many shards, those whose turn is longest ago: what they held is used again by the
@@ -395,7 +398,7 @@ impl Head {
     /// If the system refuses; everything that could be done is done.
     pub fn close(&self) -> Result<(), StorageError> {
         let files = self.files.sync();
-        let wbl = lock(&self.wbl).take();
+        let wbl = lock(&self.wbl).clone();
         let has_wbl = wbl.is_some();
         let wbl = self.pay_debt_and_close(wbl);
         let wal = self.wal.close().map_err(storage_error);

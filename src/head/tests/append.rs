@@ -1193,3 +1193,46 @@ fn appenders_go_to_other_threads() {
     assert_send::<Appender>();
     assert_send::<Arc<Head>>();
 }
+
+#[test]
+fn times_at_the_ends_of_the_range_are_taken_or_refused_but_break_nothing() {
+    for window_ms in [0, HOUR, i64::MAX] {
+        for first in [i64::MIN + 2, -1, 1, i64::MAX - 2] {
+            let dir = tempfile::tempdir().unwrap();
+            let head = open(dir.path(), window(window_ms));
+            let mut appender = Appender::new(Arc::clone(&head));
+            let (a, b) = (series(&mut appender, "a"), series(&mut appender, "b"));
+            let mut stored = 0;
+            for t in [first, i64::MAX, 0, i64::MIN, i64::MIN + 1, i64::MAX - 1, 7] {
+                for id in [a, b] {
+                    let _ = appender.append_float(id, t, t as f64, 0);
+                }
+                stored += appender.commit().unwrap().stored as usize;
+            }
+            let found = visible_now(&head, a).len() + visible_now(&head, b).len();
+            assert_eq!(found, stored, "{window_ms} {first}");
+            head.delete(i64::MIN, i64::MAX, &[Matcher::equal("job", "test")], &Control::default()).unwrap();
+            head.close().unwrap();
+        }
+    }
+}
+
+#[test]
+fn over_the_memory_limit_open_chunks_go_to_files() {
+    let run = |memory_limit| {
+        let dir = tempfile::tempdir().unwrap();
+        let head = open(dir.path(), LiveOptions { memory_limit, ..LiveOptions::default() });
+        let mut appender = Appender::new(Arc::clone(&head));
+        let ids: Vec<_> = (0..4000).map(|i| series(&mut appender, &format!("m{i:04}"))).collect();
+        for t in 0..40i64 {
+            let samples: Vec<_> = ids.iter().map(|id| (*id, t * 15_000, (t * 7919 % 1013) as f64)).collect();
+            appender.append_floats(&samples, |i, refusal| panic!("{i}: {refusal}"));
+            appender.commit().unwrap();
+        }
+        assert!(ids.iter().all(|id| visible_now(&head, *id).len() == 40));
+        (head.files.current() > 0, head.bytes())
+    };
+    let (spilled, bytes) = run(u64::MAX);
+    assert!(!spilled);
+    assert!(run(bytes / 10 * 8).0);
+}
