@@ -1,4 +1,5 @@
-//! Checkpoints, written: a directory of segments that replaces the segments of the log up to its number.
+//! Checkpoints, written: a directory of segments that replaces the segments of the log up to its number. Snapshots of a
+//! head are directories of that kind too.
 //!
 //! Order: the files synced → their directory synced → renamed to its name → the log's directory synced. What stops
 //! before leaves a directory ending in `.tmp`, which nobody reads.
@@ -23,9 +24,8 @@ const WRITE_BYTES: usize = 1 << 20;
 #[derive(Debug)]
 pub struct CheckpointWriter {
     disk: Arc<dyn Disk>,
-    wal_dir: PathBuf,
+    path: PathBuf,
     unfinished: PathBuf,
-    index: u64,
     segment_bytes: u64,
     compression: Compression,
     packer: Packer,
@@ -68,14 +68,24 @@ impl CheckpointWriter {
                 remove_all(&*disk, &entry.path)?;
             }
         }
-        let unfinished = wal_dir.join(format!("{}.tmp", checkpoint_name(index)));
+        Self::begin(disk, &wal_dir.join(checkpoint_name(index)), options)
+    }
+
+    /// Begins a directory of segments that gets its name when it is complete. There must be none of that name, nor with
+    /// `.tmp` behind it.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn begin(disk: Arc<dyn Disk>, path: &Path, options: LogOptions) -> Result<Self, WalError> {
+        let mut unfinished = path.as_os_str().to_owned();
+        unfinished.push(".tmp");
+        let unfinished = PathBuf::from(unfinished);
         disk.create_dir(&unfinished)?;
         let file = disk.open(&unfinished.join(segment_name(0)), Access::CreateNew)?;
         Ok(Self {
             disk,
-            wal_dir: wal_dir.to_owned(),
+            path: path.to_owned(),
             unfinished,
-            index,
             segment_bytes: options.segment_bytes,
             compression: options.compression,
             packer: Packer::default(),
@@ -131,11 +141,11 @@ impl CheckpointWriter {
     pub fn finish(mut self) -> Result<PathBuf, WalError> {
         self.end_segment()?;
         self.disk.sync_dir(&self.unfinished)?;
-        let path = self.wal_dir.join(checkpoint_name(self.index));
-        self.disk.rename(&self.unfinished, &path)?;
+        self.disk.rename(&self.unfinished, &self.path)?;
         self.finished = true;
-        self.disk.sync_dir(&self.wal_dir)?;
-        Ok(path)
+        let parent = self.path.parent().filter(|p| !p.as_os_str().is_empty());
+        self.disk.sync_dir(parent.unwrap_or(Path::new(".")))?;
+        Ok(self.path.clone())
     }
 }
 

@@ -10,6 +10,7 @@ use std::path::Path;
 use tsdbctl_chunk::{Chunk, Encoding, FloatHistogramReader, HistogramReader};
 use tsdbctl_platform::disk::{Disk, remove_all};
 use tsdbctl_storage::StorageError;
+use tsdbctl_wal::CheckpointWriter;
 use tsdbctl_wal::cursor::{put_be64, put_float, put_string, put_uvarint, put_varint};
 use tsdbctl_wal::page::PAGE_BYTES;
 use tsdbctl_wal::record::histogram::{write_float_histogram, write_histogram};
@@ -18,8 +19,8 @@ use crate::live::checkpoint::put_labels;
 use crate::live::head::{Head, lock, read};
 use crate::live::index::SeriesId;
 use crate::live::record::Record;
-use crate::live::segments::{SegmentsWriter, remove_if_there};
 use crate::live::shard::Piece;
+use crate::loss::storage_error;
 
 /// First bytes of records.
 const SERIES: u8 = 1;
@@ -46,20 +47,31 @@ pub fn write(head: &Head, segment: u64, offset: u64) -> Result<(), StorageError>
     let _exclusive = head.collection.exclusive();
     // Without the log before the snapshot these are all that there is of the full chunks.
     head.files.sync()?;
-    let temporary = head.dir.join(format!("{name}.tmp"));
-    remove_if_there(&*head.disk, &temporary)?;
-    let written = write_parts(head, &temporary).and_then(|unwritten| match unwritten {
-        0 => Ok(()),
-        n => Err(refused(&format!("the full chunks of {n} series could not be written to files"))),
-    });
-    if let Err(e) = written {
-        let _ = remove_all(&*head.disk, &temporary);
-        return Err(e);
+    remove_if_there(&*head.disk, &head.dir.join(format!("{name}.tmp")))?;
+    let mut out =
+        CheckpointWriter::begin(head.disk.clone(), &dir, head.options.log).map_err(storage_error)?;
+    let unwritten = write_records(head, &mut out)?;
+    if unwritten > 0 {
+        return Err(refused(&format!("the full chunks of {unwritten} series could not be written to files")));
     }
-    remove_if_there(&*head.disk, &dir)?;
-    head.disk.rename(&temporary, &dir)?;
-    head.disk.sync_dir(&head.dir)?;
+    // Half of one of the same place would hide the log.
+    if tsdbctl_platform::file::is_dir(&dir) {
+        let going = head.dir.join(format!("{name}.tmp-for-deletion"));
+        remove_if_there(&*head.disk, &going)?;
+        head.disk.rename(&dir, &going)?;
+        head.disk.sync_dir(&head.dir)?;
+        remove_if_there(&*head.disk, &going)?;
+    }
+    out.finish().map_err(storage_error)?;
     remove_older(&*head.disk, &head.dir, (segment, offset))
+}
+
+/// Removes a directory that may be there.
+fn remove_if_there(disk: &dyn Disk, path: &Path) -> Result<(), StorageError> {
+    match remove_all(disk, path) {
+        Err(e) if !e.is_not_found() => Err(e.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Removes the snapshots that were taken before a place in the log.
@@ -78,8 +90,7 @@ pub fn remove_older(disk: &dyn Disk, dir: &Path, before: (u64, u64)) -> Result<(
 }
 
 /// Writes all records; how many series have chunks that are neither open nor in a file.
-fn write_parts(head: &Head, dir: &Path) -> Result<u64, StorageError> {
-    let mut out = SegmentsWriter::create(head.disk.clone(), dir, head.options.log)?;
+fn write_records(head: &Head, out: &mut CheckpointWriter) -> Result<u64, StorageError> {
     let mut unwritten = 0;
     let end = read(&head.index).next_id();
     let (mut records, mut lengths, mut pieces) = (Vec::new(), Vec::new(), Vec::new());
@@ -112,13 +123,12 @@ fn write_parts(head: &Head, dir: &Path) -> Result<u64, StorageError> {
         }
         let mut start = 0;
         for end in &lengths {
-            out.append(&records[start..*end])?;
+            out.append(&records[start..*end]).map_err(storage_error)?;
             start = *end;
         }
     }
-    out.append(&tombstones(head))?;
-    write_exemplars(head, &mut out)?;
-    out.finish()?;
+    out.append(&tombstones(head)).map_err(storage_error)?;
+    write_exemplars(head, out)?;
     Ok(unwritten)
 }
 
@@ -188,7 +198,7 @@ fn tombstones(head: &Head) -> Vec<u8> {
     record
 }
 
-fn write_exemplars(head: &Head, out: &mut SegmentsWriter) -> Result<(), StorageError> {
+fn write_exemplars(head: &Head, out: &mut CheckpointWriter) -> Result<(), StorageError> {
     for next in (0..).step_by(EXEMPLARS_PER_RECORD) {
         // Copied: no other lock is taken while theirs is held.
         let some: Vec<(SeriesId, i64, f64, Box<[u8]>)> = {
@@ -216,7 +226,7 @@ fn write_exemplars(head: &Head, out: &mut SegmentsWriter) -> Result<(), StorageE
             record.extend_from_slice(&labels);
         }
         if base.is_some() {
-            out.append(&record)?;
+            out.append(&record).map_err(storage_error)?;
         }
     }
     Ok(())

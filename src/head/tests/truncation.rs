@@ -1,6 +1,10 @@
 //! What is in blocks goes: of memory, of the log, of the chunk files; and snapshots of what stays.
 
-#![allow(clippy::disallowed_methods, clippy::print_stderr, reason = "tests make files and say what they skip")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "tests make files and say what they skip"
+)]
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -392,6 +396,11 @@ fn a_snapshot_has_what_the_log_has() {
     let without = without_snapshot(dir.path());
     assert_eq!(with.len(), 310);
     assert_same(&with, &without);
+    // One more of the same place, as of a head that was opened and closed without samples.
+    let head = open(dir.path(), i64::MIN);
+    snapshot::write(&head, segment, offset).unwrap();
+    drop(head);
+    assert_same(&read(dir.path(), i64::MIN), &with);
     // A second one replaces it.
     let head = open(dir.path(), i64::MIN);
     scrape(&head, 0, 300, START + HOUR, START + HOUR + 3 * STEP);
