@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use tsdbctl_chunk::SampleColumns;
+use tsdbctl_head::live::select::LiveQuerier;
 use tsdbctl_head::live::{Appender, Head, LiveOptions};
 use tsdbctl_head::{HeadOptions, ReadHead};
 use tsdbctl_model::SymbolTable;
@@ -77,9 +78,14 @@ fn expected(mint: i64, to: i64) -> Samples {
 fn read(dir: &Path, mint: i64) -> Result<Samples, String> {
     let options = HeadOptions { min_valid_time: mint, ..HeadOptions::default() };
     let head = ReadHead::open(dir, &options, &Control::default()).map_err(|e| e.to_string())?.unwrap();
+    select(&head)
+}
+
+/// All that a querier finds.
+fn select(querier: &dyn Querier) -> Result<Samples, String> {
     let mut symbols = SymbolTable::new();
     let hints = SelectHints { start: i64::MIN, end: i64::MAX, ..Default::default() };
-    let set = head.select(&hints, &[], &mut symbols, &Control::default()).unwrap();
+    let set = querier.select(&hints, &[], &mut symbols, &Control::default()).unwrap();
     let mut found = Samples::new();
     for i in 0..set.len() {
         let (mut columns, mut stats) = (SampleColumns::default(), ReadStats::default());
@@ -219,6 +225,7 @@ fn a_truncation_that_fails_is_done_by_the_next() {
             failures += 1;
             head.truncate(mint).unwrap();
         }
+        assert!(newest_checkpoint(dir.path()) > newest_checkpoint(template.path()), "call {n}");
         scrape(&head, end, end + STEP);
         head.close().unwrap();
         drop(head);
@@ -233,6 +240,10 @@ fn a_truncation_that_fails_is_done_by_the_next() {
     assert!(failures > 10, "{failures}");
 }
 
+fn newest_checkpoint(dir: &Path) -> u64 {
+    tsdbctl_wal::segment::list_checkpoints(&dir.join("wal")).unwrap().last().unwrap().0
+}
+
 fn copy(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -244,6 +255,30 @@ fn copy(from: &Path, to: &Path) {
             std::fs::copy(entry.path(), to).unwrap();
         }
     }
+}
+
+#[test]
+fn a_reader_that_began_before_keeps_what_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = open(Arc::new(RealDisk), dir.path(), i64::MIN);
+    let end = START + 3 * HOUR;
+    scrape(&head, START, end);
+    let querier = LiveQuerier::new(Arc::clone(&head), i64::MIN, i64::MAX);
+    let applied = head.isolation.applied();
+    std::thread::scope(|scope| {
+        let truncation = scope.spawn(|| head.truncate(START + 2 * HOUR).unwrap());
+        // It waits: an empty commit tells readers that began before from later ones.
+        while head.isolation.applied() == applied {
+            std::thread::yield_now();
+        }
+        assert!(select(&querier).unwrap() == expected(START, end));
+        drop(querier);
+        assert!(truncation.join().unwrap().memory.is_some());
+    });
+    let after = select(&LiveQuerier::new(Arc::clone(&head), i64::MIN, i64::MAX)).unwrap();
+    let times = |s: &Samples| s.values().filter_map(|s| s.first()).map(|s| s.0).min();
+    assert!(times(&after) > Some(START));
+    head.close().unwrap();
 }
 
 #[test]
@@ -272,8 +307,7 @@ fn appenders_and_readers_go_on_while_the_head_is_truncated() {
         scope.spawn(move || {
             while !stop.load(Ordering::Acquire) {
                 // What a reader sees of a scrape it sees of all series: the newest one is whole.
-                let querier =
-                    tsdbctl_head::live::select::LiveQuerier::new(Arc::clone(head), i64::MIN, i64::MAX);
+                let querier = LiveQuerier::new(Arc::clone(head), i64::MIN, i64::MAX);
                 let mut symbols = SymbolTable::new();
                 let hints = SelectHints { start: i64::MIN, end: i64::MAX, ..Default::default() };
                 let set = querier.select(&hints, &[], &mut symbols, &Control::default()).unwrap();
