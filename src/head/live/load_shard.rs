@@ -10,7 +10,7 @@ use crate::live::shard::{Applied, AttachedChunk, ChunkRules, SampleValue, Shard}
 use crate::queue::{FloatItem, FloatQueue};
 
 /// Fewest and most floats that wait at a worker.
-const QUEUE_ITEMS: (usize, usize) = (1 << 12, 1 << 18);
+const QUEUE_ITEMS: (usize, usize) = (1 << 12, 1 << 19);
 
 /// A series that was met.
 #[derive(Debug)]
