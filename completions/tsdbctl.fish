@@ -30,6 +30,7 @@ complete -c tsdbctl -n "__fish_tsdbctl_needs_command" -s V -l version -d 'Print 
 complete -c tsdbctl -n "__fish_tsdbctl_needs_command" -f -a "query" -d 'Evaluate PromQL over data directories, with no server'
 complete -c tsdbctl -n "__fish_tsdbctl_needs_command" -f -a "inspect" -d 'Look at what is stored'
 complete -c tsdbctl -n "__fish_tsdbctl_needs_command" -f -a "export" -d 'Write every sample, in the lines of `promtool tsdb dump`'
+complete -c tsdbctl -n "__fish_tsdbctl_needs_command" -f -a "ingest" -d 'Store samples from files or stdin in a data directory'
 complete -c tsdbctl -n "__fish_tsdbctl_needs_command" -f -a "promql" -d 'Format, parse and explain expressions, run test scripts'
 complete -c tsdbctl -n "__fish_tsdbctl_needs_command" -f -a "completions" -d 'Print the completion script of a shell'
 complete -c tsdbctl -n "__fish_tsdbctl_needs_command" -f -a "man" -d 'Print the manual page, or write the pages of all commands'
@@ -120,6 +121,49 @@ complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand export" -l end -d 'Lates
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand export" -s o -l output -d 'Output format' -r -f -a "prom\t'`{label="value", …} value timestamp_ms`, stale markers as NaN, histograms in braces'"
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand export" -s v -l verbose -d 'Say what was understood and done, on stderr'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand export" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -s d -l dir -d 'The data directory; made if it does not exist' -r -F
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l format -d 'What the input is' -r -f -a "auto\t'By its name and first bytes'
+text\t'Prometheus text; timestamps in ms'
+openmetrics\t'OpenMetrics text; timestamps in seconds'
+protobuf\t'Metric families in protobuf, each behind its length'
+remote-write\t'A body of remote write, 1.0 or 2.0, snappy or plain'
+csv\t'Rows with commas between'
+ndjson\t'One JSON object per line'"
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l content-type -d 'What the input is, by the Content-Type header that it came with, judged as a scrape judges it' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l columns -d 'What the columns of a CSV file without header are: POSITION:KIND:NAME with commas between, as VictoriaMetrics writes it: \'1:time:unix_s,2:label:host,3:metric:temperature\'. Kinds are time (unix_s, unix_ms, unix_us, unix_ns, rfc3339), label NAME, metric NAME (a column of values)' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l csv-timestamp -d 'Column of a CSV file\'s header that holds the time, and its unit if it is not ms or RFC 3339: \'when:s\'. Default: time or timestamp, if there is one' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l csv-value -d 'Columns that hold values. Default: value. Each gives a series of its own, named by the column unless there is --csv-metric' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l csv-metric -d 'Column that holds the metric\'s name. Default: __name__ or metric, if there is one' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l csv-labels -d 'Columns that are labels. Default: all that are nothing else' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l timestamp-unit -d 'What timestamps in JSON lines count' -r -f -a "s\t'Seconds, with or without decimals'
+ms\t'Milliseconds'
+us\t'Microseconds'
+ns\t'Nanoseconds'"
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l timestamp -d 'Time of samples that have none: RFC 3339, Unix seconds, now-1h. Default: when they are read' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l label -d 'A label for every series; repeatable. One of that name in the input is kept as exported_NAME' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l match -d 'Only series of this selector; repeatable, a series needs one of them' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l out-of-order-time-window -d 'Take samples that lie this far behind the newest one' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l sort -d 'Whether samples are put in order of time, in memory, before they are stored. auto does so where the input runs series by series or jumps back further than is taken' -r -f -a "auto\t'Where the input turns out to be in no order that the head takes, such as series by series'
+always\t'All of the input, within the memory limit'
+never\t'Nothing: samples go in as they come'"
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l max-future -d 'Refuse samples further in the future than this, as a server does (10m there). Default: no limit' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l max-series -d 'Refuse further series once the input has brought this many; 0 for no limit' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l on-error -d 'What to do about a line, row, family or series that cannot be read: it is named, then reading stops or goes on behind it. What came before is stored' -r -f -a "stop\t'Name it, store what came before it, end'
+skip\t'Name it and go on behind it'"
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l wal-compression -d 'How the write-ahead log is compressed' -r -f -a "snappy\t'As Prometheus by default'
+zstd\t'Smaller'
+none\t'None'"
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l wal-sync -d 'When the write-ahead log is synced: group (at most every 10 ms; what is acknowledged is on disk), always (each batch), interval[=DURATION] (5s), os (when a segment is full, as Prometheus; a power cut may take what is newer)' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l enable-feature -d 'Switch on a feature, by Prometheus\' name: exemplar-storage, memory-snapshot-on-shutdown, metadata-wal-records, st-storage, xor2-encoding. Repeatable, or with commas between' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l memory-limit -d 'Most memory that the head and samples waiting to be in order may take, a quarter of it for these; 0 for no limit' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -s o -l output -d 'How the counts are shown' -r -f -a "text\t'On stderr'
+json\t'On stdout as one line of JSON, and on stderr'"
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l ack -d 'Print on stdout, after each sync, how many samples are safe in all'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l scrape-native-histograms -d 'Read native histograms where the input has them (scrape_native_histograms)'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l always-scrape-classic-histograms -d 'Read a histogram\'s classic series too where it is native or converted (always_scrape_classic_histograms)'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l convert-classic-histograms-to-nhcb -d 'Convert classic histograms to native ones with custom buckets (convert_classic_histograms_to_nhcb)'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -s v -l verbose -d 'Say what was understood and done, on stderr'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand promql; and not __fish_seen_subcommand_from fmt parse explain test help" -s v -l verbose -d 'Say what was understood and done, on stderr'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand promql; and not __fish_seen_subcommand_from fmt parse explain test help" -s h -l help -d 'Print help'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand promql; and not __fish_seen_subcommand_from fmt parse explain test help" -f -a "fmt" -d 'Format expressions; comments are lost'
@@ -157,13 +201,14 @@ complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand completions" -s h -l hel
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand man" -l out -d 'Write one page per command into this directory' -r -F
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand man" -s v -l verbose -d 'Say what was understood and done, on stderr'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand man" -s h -l help -d 'Print help'
-complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export promql completions man help" -f -a "query" -d 'Evaluate PromQL over data directories, with no server'
-complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export promql completions man help" -f -a "inspect" -d 'Look at what is stored'
-complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export promql completions man help" -f -a "export" -d 'Write every sample, in the lines of `promtool tsdb dump`'
-complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export promql completions man help" -f -a "promql" -d 'Format, parse and explain expressions, run test scripts'
-complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export promql completions man help" -f -a "completions" -d 'Print the completion script of a shell'
-complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export promql completions man help" -f -a "man" -d 'Print the manual page, or write the pages of all commands'
-complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export promql completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest promql completions man help" -f -a "query" -d 'Evaluate PromQL over data directories, with no server'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest promql completions man help" -f -a "inspect" -d 'Look at what is stored'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest promql completions man help" -f -a "export" -d 'Write every sample, in the lines of `promtool tsdb dump`'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest promql completions man help" -f -a "ingest" -d 'Store samples from files or stdin in a data directory'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest promql completions man help" -f -a "promql" -d 'Format, parse and explain expressions, run test scripts'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest promql completions man help" -f -a "completions" -d 'Print the completion script of a shell'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest promql completions man help" -f -a "man" -d 'Print the manual page, or write the pages of all commands'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest promql completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and __fish_seen_subcommand_from inspect" -f -a "blocks" -d 'List blocks, with gaps and overlaps marked'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and __fish_seen_subcommand_from inspect" -f -a "series" -d 'List series, one a line'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and __fish_seen_subcommand_from inspect" -f -a "labels" -d 'List label names, or the values of one label, one a line'
