@@ -174,7 +174,8 @@ mod tests {
 
     #[test]
     fn order_tells_jumps_back_and_runs_of_a_series() {
-        let cases: [(&[(u32, i64, bool)], Order, i64); 5] = [
+        type Case = (&'static [(u32, i64, bool)], Order, i64);
+        let cases: [Case; 5] = [
             (&[], Order::default(), i64::MIN),
             (&[(1, 5, true), (2, 5, true), (1, 6, false)], Order { back_ms: 0, runs: 0 }, 6),
             (&[(1, 5, true), (1, 9, false), (2, 5, true), (2, 9, true)], Order { back_ms: 4, runs: 2 }, 9),
