@@ -24,8 +24,8 @@ use tsdbctl_wal::{Damage, Log};
 use crate::exemplars::{Exemplars, Owner};
 use crate::loss::{Losses, loss, storage_error};
 use crate::mapped::{MappedChunk, MappedChunks};
-use crate::refs::RefTable;
 use crate::queue::FloatItem;
+use crate::refs::RefTable;
 use crate::series::{Kind, Shard, Value, ValueItem, Work, locate};
 use crate::snapshot::{Entry, Snapshot, read_record};
 use crate::source::{BATCHES_BYTES, Batch, Role, Source, WAITING, read};
@@ -69,20 +69,6 @@ pub struct Metadata {
     pub unit: Box<str>,
     /// Its help text.
     pub help: Box<str>,
-}
-
-/// The metric type of upstream's number.
-pub fn metric_type(number: u8) -> MetricType {
-    match number {
-        1 => MetricType::Counter,
-        2 => MetricType::Gauge,
-        3 => MetricType::Histogram,
-        4 => MetricType::GaugeHistogram,
-        5 => MetricType::Summary,
-        6 => MetricType::Info,
-        7 => MetricType::StateSet,
-        _ => MetricType::Unknown,
-    }
 }
 
 /// Memory that is given back when it goes.
@@ -509,7 +495,8 @@ impl Visitor for Router<'_> {
     fn metadata(&mut self, entry: MetadataEntry<'_>) {
         if let Some(slot) = self.lookup(entry.series) {
             let (unit, help) = (text(entry.unit).into(), text(entry.help).into());
-            self.metadata.insert(slot, Metadata { kind: metric_type(entry.metric_type), unit, help });
+            self.metadata
+                .insert(slot, Metadata { kind: MetricType::of_number(entry.metric_type.into()), unit, help });
         }
     }
 

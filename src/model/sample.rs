@@ -36,7 +36,8 @@ pub struct Exemplar {
     pub timestamp_ms: i64,
 }
 
-/// The kind of a metric, as exposition formats and metadata records name it.
+/// The kind of a metric, as exposition formats and metadata records name it. Their numbers are those of metadata
+/// records and of remote write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum MetricType {
     /// Nothing is known.
@@ -56,4 +57,38 @@ pub enum MetricType {
     Info,
     /// One of several states.
     StateSet,
+}
+
+impl MetricType {
+    /// The type's number in metadata records (`record.RefMetadata` upstream) and in remote write.
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The type of a number; unknown for those that are none.
+    pub fn of_number(number: u64) -> Self {
+        match number {
+            1 => Self::Counter,
+            2 => Self::Gauge,
+            3 => Self::Histogram,
+            4 => Self::GaugeHistogram,
+            5 => Self::Summary,
+            6 => Self::Info,
+            7 => Self::StateSet,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_metric_types_come_back() {
+        for number in 0..8 {
+            assert_eq!(u64::from(MetricType::of_number(number).number()), number);
+        }
+        assert_eq!(MetricType::of_number(8), MetricType::Unknown);
+    }
 }

@@ -156,19 +156,6 @@ fn text<'b>(m: &mut Message<'b>, key: Key, field: &str) -> Result<&'b str, Strin
     std::str::from_utf8(m.bytes(key, field)?).map_err(|_| format!("field {field} is not valid UTF-8"))
 }
 
-fn metric_type(v: u64) -> MetricType {
-    match v {
-        1 => MetricType::Counter,
-        2 => MetricType::Gauge,
-        3 => MetricType::Histogram,
-        4 => MetricType::GaugeHistogram,
-        5 => MetricType::Summary,
-        6 => MetricType::Info,
-        7 => MetricType::StateSet,
-        _ => MetricType::Unknown,
-    }
-}
-
 fn sample(m: &mut Message<'_>, has_start: bool) -> Result<Sample, String> {
     let mut sample = Sample::default();
     while let Some(key) = m.key()? {
@@ -297,7 +284,7 @@ impl<'b> Reader<'b> {
         let mut metadata = Metadata::default();
         while let Some(key) = m.key()? {
             match key.number {
-                1 => metadata.metric_type = metric_type(m.unsigned(key, "Type")?),
+                1 => metadata.metric_type = MetricType::of_number(m.unsigned(key, "Type")?),
                 2 => metadata.family = text(m, key, "MetricFamilyName")?,
                 4 => metadata.help = text(m, key, "Help")?,
                 5 => metadata.unit = text(m, key, "Unit")?,
@@ -379,7 +366,9 @@ impl<'b> Reader<'b> {
                     let mut d = m.nested(key, "Metadata", "Metadata")?;
                     while let Some(key) = d.key()? {
                         match key.number {
-                            1 => series.metadata.metric_type = metric_type(d.unsigned(key, "Type")?),
+                            1 => {
+                                series.metadata.metric_type = MetricType::of_number(d.unsigned(key, "Type")?)
+                            }
                             3 => series.metadata.help = self.symbol(d.unsigned(key, "HelpRef")? as u32)?,
                             4 => series.metadata.unit = self.symbol(d.unsigned(key, "UnitRef")? as u32)?,
                             _ => d.skip(key)?,

@@ -3,7 +3,7 @@
 use hashbrown::HashMap;
 use tsdbctl_model::Labels;
 use tsdbctl_model::protobuf::Writer;
-use tsdbctl_model::sample::{Exemplar, MetricType};
+use tsdbctl_model::sample::Exemplar;
 
 use crate::histogram::{HistogramSample, encode};
 use crate::reader::Metadata;
@@ -17,19 +17,6 @@ pub struct Sample {
     pub timestamp_ms: i64,
     /// When counting began, Unix ms, 0 where unknown; 1.0 has no place for it.
     pub start_timestamp_ms: i64,
-}
-
-fn type_number(metric_type: MetricType) -> u64 {
-    match metric_type {
-        MetricType::Unknown => 0,
-        MetricType::Counter => 1,
-        MetricType::Gauge => 2,
-        MetricType::Histogram => 3,
-        MetricType::GaugeHistogram => 4,
-        MetricType::Summary => 5,
-        MetricType::Info => 6,
-        MetricType::StateSet => 7,
-    }
 }
 
 /// Writes a `prometheus.WriteRequest`.
@@ -79,7 +66,7 @@ impl WriteRequestWriter {
     /// Adds a family's metadata.
     pub fn metadata(&mut self, metadata: &Metadata<'_>) {
         self.message.message(3, |w| {
-            w.unsigned(1, type_number(metadata.metric_type));
+            w.unsigned(1, metadata.metric_type.number().into());
             w.string(2, metadata.family);
             w.string(4, metadata.help);
             w.string(5, metadata.unit);
@@ -156,7 +143,7 @@ impl WriteV2Writer {
                 });
             }
             w.message(5, |w| {
-                w.unsigned(1, type_number(metadata.metric_type));
+                w.unsigned(1, metadata.metric_type.number().into());
                 w.unsigned(3, u64::from(help));
                 w.unsigned(4, u64::from(unit));
             });

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use hashbrown::HashSet;
-use tsdbctl_model::sample::{MetricType, is_stale};
+use tsdbctl_model::sample::is_stale;
 use tsdbctl_model::{FloatHistogram, Histogram};
 use tsdbctl_storage::StorageError;
 use tsdbctl_wal::cursor::{put_be64, put_string, put_uvarint};
@@ -70,10 +70,8 @@ impl Buffers {
     /// Packs the records of a set of columns, in upstream's order. `v2` keeps start timestamps.
     fn pack_batch(&mut self, batch: &Batch, v2: bool, metadata: bool) {
         if metadata && !batch.metadata.is_empty() {
-            let entries = batch
-                .metadata
-                .iter()
-                .map(|(_, series, m)| (*series, type_number(m.kind), &*m.unit, &*m.help));
+            let entries =
+                batch.metadata.iter().map(|(_, series, m)| (*series, m.kind.number(), &*m.unit, &*m.help));
             self.pack(|out| encode::metadata(out, entries));
         }
         self.pack_samples(batch, v2);
@@ -145,20 +143,6 @@ impl Buffers {
             packed.push(self.packer.pack(&self.raw));
         }
         packed
-    }
-}
-
-/// Upstream's number of a metric type.
-pub(super) fn type_number(kind: MetricType) -> u8 {
-    match kind {
-        MetricType::Unknown => 0,
-        MetricType::Counter => 1,
-        MetricType::Gauge => 2,
-        MetricType::Histogram => 3,
-        MetricType::GaugeHistogram => 4,
-        MetricType::Summary => 5,
-        MetricType::Info => 6,
-        MetricType::StateSet => 7,
     }
 }
 

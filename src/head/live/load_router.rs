@@ -6,6 +6,7 @@ use std::sync::mpsc::SyncSender;
 use hashbrown::{HashMap, HashSet};
 use smallvec::SmallVec;
 use tsdbctl_chunk::Chunk;
+use tsdbctl_model::sample::MetricType;
 use tsdbctl_model::{FloatHistogram, Histogram};
 use tsdbctl_wal::record::histogram::MAX_SCHEMA;
 use tsdbctl_wal::record::{
@@ -20,7 +21,7 @@ use crate::live::load_shard::{MetSeries, ValueItem, Work, locate};
 use crate::live::shard::{AttachedChunk, SampleValue};
 use crate::queue::FloatItem;
 use crate::refs::RefTable;
-use crate::replay::{Metadata, metric_type, text};
+use crate::replay::{Metadata, text};
 use crate::snapshot::{Entry, read_record};
 use crate::source::Role;
 
@@ -474,7 +475,8 @@ impl Visitor for Router {
     fn metadata(&mut self, entry: MetadataEntry<'_>) {
         if let Some(id) = self.lookup(entry.series) {
             let (unit, help) = (text(entry.unit).into(), text(entry.help).into());
-            self.metadata.insert(id, Metadata { kind: metric_type(entry.metric_type), unit, help });
+            self.metadata
+                .insert(id, Metadata { kind: MetricType::of_number(entry.metric_type.into()), unit, help });
         }
     }
 
