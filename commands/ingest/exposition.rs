@@ -78,6 +78,25 @@ struct State {
     times_seen: bool,
 }
 
+impl State {
+    /// Looks at the first time that is exposed: it tells seconds from milliseconds.
+    #[inline]
+    fn see_time(&mut self, timestamp_ms: Option<i64>, reading: Reading) -> Result<(), Stop> {
+        match timestamp_ms {
+            Some(t) if !self.times_seen => {
+                self.times_seen = true;
+                if reading.guessed && reading.format == Format::Text && LOOKS_LIKE_SECONDS.contains(&t) {
+                    return Err(Stop::Failed(anyhow::anyhow!(
+                        "a timestamp of {t} is early 1970 in the text format, which counts milliseconds; say --format openmetrics for seconds, or --format text if it is meant so"
+                    )));
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// How much of a piece was read.
 enum Outcome {
     All,
@@ -246,20 +265,22 @@ fn read_piece(
 ) -> Result<Outcome, Stop> {
     let mut parser = Parser::starting_at(reading.format, piece, reading.options, 0, state.metric_type);
     let mut class = class_of(reading.format, state.metric_type);
+    let wants_metadata = run.sink.wants_metadata();
     loop {
+        while !wants_metadata
+            && let Some((known, value, timestamp_ms)) = parser.next_known(|raw| {
+                let key = run.sink.cache.key(class, raw);
+                run.sink.cache.get(key)
+            })
+        {
+            state.see_time(timestamp_ms, reading)?;
+            run.sink.float(known, timestamp_ms.unwrap_or(now_ms), value, 0);
+            run.sink.check()?;
+        }
         match parser.next() {
             Ok(None) => return Ok(Outcome::All),
             Ok(Some(Entry::Series(s))) => {
-                if let Some(t) = s.timestamp_ms
-                    && !state.times_seen
-                {
-                    state.times_seen = true;
-                    if reading.guessed && reading.format == Format::Text && LOOKS_LIKE_SECONDS.contains(&t) {
-                        return Err(Stop::Failed(anyhow::anyhow!(
-                            "a timestamp of {t} is early 1970 in the text format, which counts milliseconds; say --format openmetrics for seconds, or --format text if it is meant so"
-                        )));
-                    }
-                }
+                state.see_time(s.timestamp_ms, reading)?;
                 let known = series(&s.labels, class, run);
                 let t = s.timestamp_ms.unwrap_or(now_ms);
                 run.sink.float(known, t, s.value, s.start_timestamp_ms.unwrap_or(0));

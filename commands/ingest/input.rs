@@ -41,6 +41,7 @@ pub struct Input {
 
 enum Source {
     Mapped { map: Map, at: usize },
+    Memory { bytes: Vec<u8>, at: usize },
     Stream { blocks: Receiver<io::Result<Vec<u8>>>, buffer: Vec<u8>, at: usize, ended: bool },
 }
 
@@ -64,6 +65,12 @@ impl Input {
         }
         let size = Some(map.bytes().len() as u64);
         Ok(Self { name, source: Source::Mapped { map, at: 0 }, offset: 0, size })
+    }
+
+    /// Bytes that are in memory already.
+    pub fn of_bytes(name: String, bytes: Vec<u8>) -> Self {
+        let size = Some(bytes.len() as u64);
+        Self { name, source: Source::Memory { bytes, at: 0 }, offset: 0, size }
     }
 
     /// Reads `reader` on a thread of its own, so that a pipe that is silent can be told from one that is busy.
@@ -99,6 +106,7 @@ impl Input {
     pub fn bytes(&self) -> &[u8] {
         match &self.source {
             Source::Mapped { map, at } => map.bytes().get(*at..).unwrap_or_default(),
+            Source::Memory { bytes, at } => bytes.get(*at..).unwrap_or_default(),
             Source::Stream { buffer, at, .. } => &buffer[*at..],
         }
     }
@@ -106,7 +114,7 @@ impl Input {
     /// Whether there is nothing behind the bytes at hand.
     pub fn is_complete(&self) -> bool {
         match &self.source {
-            Source::Mapped { .. } => true,
+            Source::Mapped { .. } | Source::Memory { .. } => true,
             Source::Stream { ended, .. } => *ended,
         }
     }
@@ -116,7 +124,7 @@ impl Input {
         let n = n.min(self.bytes().len());
         self.offset += n as u64;
         match &mut self.source {
-            Source::Mapped { at, .. } | Source::Stream { at, .. } => *at += n,
+            Source::Mapped { at, .. } | Source::Memory { at, .. } | Source::Stream { at, .. } => *at += n,
         }
     }
 
@@ -127,7 +135,7 @@ impl Input {
     pub fn more(&mut self, wait: Duration) -> Result<More, FileError> {
         let path = Path::new(&self.name);
         match &mut self.source {
-            Source::Mapped { .. } => Ok(More::End),
+            Source::Mapped { .. } | Source::Memory { .. } => Ok(More::End),
             Source::Stream { ended: true, .. } => Ok(More::End),
             Source::Stream { blocks, buffer, at, ended } => match blocks.recv_timeout(wait) {
                 Ok(Ok(block)) => {

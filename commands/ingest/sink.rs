@@ -175,6 +175,12 @@ impl Sink {
         }
     }
 
+    /// Goes on with another target: its labels, and the series met there; those of the target before come back.
+    pub fn swap_target(&mut self, cache: &mut SeriesCache, added: &mut Labels) {
+        std::mem::swap(&mut self.cache, cache);
+        std::mem::swap(&mut self.settings.added, added);
+    }
+
     /// Whether exemplars are wanted.
     pub fn wants_exemplars(&self) -> bool {
         self.settings.exemplars

@@ -97,6 +97,22 @@ impl<'b> Parser<'b> {
         }
     }
 
+    /// In Prometheus text: the next line, if it is a series that `lookup` knows by its bytes (as [`SeriesLabels::raw`]
+    /// gave them under the same metric type) with a plain number and perhaps a time: what is known, value and time. Its
+    /// labels are not read again. `None` with nothing read if it is anything else: [`Parser::next`] tells.
+    ///
+    /// [`SeriesLabels::raw`]: crate::SeriesLabels::raw
+    #[inline]
+    pub fn next_known<K>(
+        &mut self,
+        lookup: impl FnOnce(&'b [u8]) -> Option<K>,
+    ) -> Option<(K, f64, Option<i64>)> {
+        match &mut *self.format {
+            Inner::Lines(LineParser::Text(text)) => text.lines.known_series(lookup),
+            _ => None,
+        }
+    }
+
     /// The next entry, or `None` at the end.
     ///
     /// # Errors
@@ -229,6 +245,49 @@ mod tests {
             }
         }
         assert_eq!(seen, ["2.0", "2"]);
+    }
+
+    #[test]
+    fn lines_of_known_series_are_read_without_their_labels() {
+        let known: [&[u8]; 3] = [b"a{b=\"c\"}", b"a", b"a{b=\"}\"}"];
+        let cases: [(&[u8], Option<(usize, f64, Option<i64>)>); 16] = [
+            (b"a{b=\"c\"} 1\n", Some((0, 1.0, None))),
+            (b"a{b=\"c\"} -2.5 17\n", Some((0, -2.5, Some(17)))),
+            (b"a 3\n", Some((1, 3.0, None))),
+            (b"a{b=\"}\"} 4\n", Some((2, 4.0, None))),
+            (b"a{b=\"c\"} 1", None),
+            (b"a{b=\"c\"}  1\n", None),
+            (b"a{b=\"c\"} 1e3\n", None),
+            (b"a{b=\"c\"} NaN\n", None),
+            (b"a{b=\"c\"} 1 -5\n", None),
+            (b"a{b=\"c\"} 1 5 \n", None),
+            (b"a{b=\"c\"} 1 9999999999999999999\n", None),
+            (b"a{b=\"c\"}\n", None),
+            (b"a{b=\"x\na{b=\"c\"} 1\n", None),
+            (b" a 1\n", None),
+            (b"# a 1\n", None),
+            (b"\n", None),
+        ];
+        for (body, want) in cases {
+            let mut parser = Parser::with_format(Format::Text, body, Options::default());
+            let got = parser.next_known(|raw| known.iter().position(|k| *k == raw));
+            assert_eq!(got, want, "{}", String::from_utf8_lossy(body));
+            let rest = parser.next();
+            assert_eq!(matches!(rest, Ok(None)), want.is_some() || body == b"\n", "{rest:?}");
+        }
+        let body = b"a 1\na 2 7\nb 3\na 4\n";
+        let mut parser = Parser::with_format(Format::Text, body, Options::default());
+        let mut seen = Vec::new();
+        loop {
+            while let Some((_, v, _)) = parser.next_known(|raw| (raw == b"a").then_some(())) {
+                seen.push(v);
+            }
+            match parser.next() {
+                Ok(Some(Entry::Series(s))) => seen.push(-s.value),
+                _ => break,
+            }
+        }
+        assert_eq!(seen, [1.0, 2.0, -3.0, 4.0]);
     }
 
     /// A length-delimited field or message.
