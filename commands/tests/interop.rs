@@ -9,13 +9,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
 use serde_json::Value;
+use tsdbctl_testkit::peer::Prometheus;
 
 /// Within the recording, in seconds; the .137 keeps clear of samples, which lie elsewhere within their second.
 const START: f64 = 1_795_550_912.137;
@@ -58,56 +56,10 @@ const EXPRESSIONS: &[&str] = &[
     "time() - timestamp(up)",
 ];
 
-struct Peer {
-    process: Child,
-    port: u16,
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-impl Peer {
-    /// Starts a server on a directory and waits until it answers.
-    fn start(program: &str, data: &Path, scratch: &Path) -> Self {
-        let config = scratch.join("prometheus.yml");
-        fs::write(&config, "global: {scrape_interval: 1h}\n").unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let process = Command::new(program)
-            .arg(format!("--config.file={}", config.display()))
-            .arg(format!("--storage.tsdb.path={}", data.display()))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-            .args(["--storage.tsdb.retention.time=100y", "--log.level=error"])
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(scratch.join("peer.log")).unwrap())
-            .spawn()
-            .unwrap_or_else(|e| panic!("{program}: {e}"));
-        let peer = Self { process, port };
-        for _ in 0..600 {
-            if peer.get("/-/ready").is_some_and(|answer| answer.starts_with("HTTP/1.0 200")) {
-                return peer;
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        panic!("{program} does not get ready: {}", fs::read_to_string(scratch.join("peer.log")).unwrap());
-    }
-
-    fn get(&self, path: &str) -> Option<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
-        write!(stream, "GET {path} HTTP/1.0\r\n\r\n").ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        Some(answer)
-    }
-
-    fn ask(&self, path: &str) -> Value {
-        let answer = self.get(path).unwrap_or_else(|| panic!("no answer to {path}"));
-        let (_, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no body: {answer}"));
-        serde_json::from_str(body).unwrap_or_else(|e| panic!("{path}: {e}: {body}"))
-    }
+/// The body of an answer.
+fn ask(peer: &Prometheus, path: &str) -> Value {
+    let body = peer.body(path);
+    serde_json::from_str(&body).unwrap_or_else(|e| panic!("{path}: {e}: {body}"))
 }
 
 /// Exit status and stdout.
@@ -216,7 +168,7 @@ fn a_server_on_the_same_directory_answers_the_same() {
     let scratch = tempfile::TempDir::with_prefix("tsdbctl-").unwrap();
     let data = scratch.path().join("data");
     copy(&demo(), &data);
-    let peer = Peer::start(&program, &data, scratch.path());
+    let peer = Prometheus::start(&program, &data, scratch.path(), &["--log.level=error"]);
     let directory = demo().display().to_string();
 
     let (mut wrong, mut points) = (Vec::new(), 0);
@@ -228,7 +180,7 @@ fn a_server_on_the_same_directory_answers_the_same() {
         let (status, body) = tsdbctl(&args);
         let ours: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(status, Some(i32::from(ours["status"] == "error")), "{args:?}: {ours}");
-        let theirs = peer.ask(path);
+        let theirs = ask(&peer, path);
         points += series(&theirs).values().map(Vec::len).sum::<usize>();
         wrong.extend(difference(&ours, &theirs).map(|d| format!("{expression}: {d}")));
     };

@@ -5,6 +5,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "it serves tests, not the product")]
 
+pub mod peer;
+
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};

@@ -1,86 +1,35 @@
 //! One directory used in turn by Prometheus and by us, each killed with SIGKILL.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use tsdbctl_testkit::peer::Prometheus;
 use tsdbctl_testkit::scratch;
 
 use crate::feed::{Fed, RUN_MS, Random, Run, SERIES, START_MS, check, check_no_leftovers, count};
 
-/// A Prometheus that takes remote writes.
-struct Prometheus {
-    process: Child,
-    port: u16,
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+/// Sends numbered samples as `Run` does until the time is up, then SIGKILL.
+fn feed(peer: Prometheus, run: u64, first_ms: u64, time: Duration) -> Fed {
+    let began = Instant::now();
+    let (mut fed, mut acked) = (0, 0);
+    while began.elapsed() < time && fed < 90_000 {
+        let body = write_request(run, first_ms, fed..fed + 500);
+        let body = snap::raw::Encoder::new().compress_vec(&body).unwrap();
+        let mut request = format!(
+            "POST /api/v1/write HTTP/1.0\r\nContent-Encoding: snappy\r\nContent-Type: application/x-protobuf\r\n\
+             X-Prometheus-Remote-Write-Version: 0.1.0\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        )
+        .into_bytes();
+        request.extend_from_slice(&body);
+        fed += 500;
+        let answer = peer.ask(&request).unwrap_or_default();
+        assert!(answer.starts_with("HTTP/1.0 2"), "remote write answers {answer}");
+        acked = fed;
     }
-}
-
-impl Prometheus {
-    fn start(program: &str, data: &Path, scratch: &Path) -> Self {
-        let config = scratch.join("prometheus.yml");
-        fs::write(&config, "global: {scrape_interval: 1h}\n").unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let process = Command::new(program)
-            .arg(format!("--config.file={}", config.display()))
-            .arg(format!("--storage.tsdb.path={}", data.display()))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-            .args(["--storage.tsdb.retention.time=100y", "--web.enable-remote-write-receiver"])
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(scratch.join("peer.log")).unwrap())
-            .spawn()
-            .unwrap_or_else(|e| panic!("{program}: {e}"));
-        let peer = Self { process, port };
-        for _ in 0..600 {
-            if peer.ask(b"GET /-/ready HTTP/1.0\r\n\r\n").is_some_and(|status| status == 200) {
-                return peer;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        panic!("{program} does not get ready: {}", fs::read_to_string(scratch.join("peer.log")).unwrap());
-    }
-
-    /// The status of the answer.
-    fn ask(&self, request: &[u8]) -> Option<u16> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
-        stream.write_all(request).ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        answer.split(' ').nth(1)?.parse().ok()
-    }
-
-    /// Sends numbered samples as `Run` does until the time is up, then SIGKILL.
-    fn feed(mut self, run: u64, first_ms: u64, time: Duration) -> Fed {
-        let began = Instant::now();
-        let (mut fed, mut acked) = (0, 0);
-        while began.elapsed() < time && fed < 90_000 {
-            let body = write_request(run, first_ms, fed..fed + 500);
-            let body = snap::raw::Encoder::new().compress_vec(&body).unwrap();
-            let mut request = format!(
-                "POST /api/v1/write HTTP/1.0\r\nContent-Encoding: snappy\r\nContent-Type: application/x-protobuf\r\n\
-                 X-Prometheus-Remote-Write-Version: 0.1.0\r\nContent-Length: {}\r\n\r\n",
-                body.len()
-            )
-            .into_bytes();
-            request.extend_from_slice(&body);
-            fed += 500;
-            match self.ask(&request) {
-                Some(200..=299) => acked = fed,
-                status => panic!("remote write answers {status:?}"),
-            }
-        }
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        Fed { run, fed, acked }
-    }
+    peer.kill();
+    Fed { run, fed, acked }
 }
 
 fn uvarint(out: &mut Vec<u8>, mut v: u64) {
@@ -135,7 +84,9 @@ fn a_directory_changes_hands_with_every_sample_once() {
         let first_ms = START_MS + i * RUN_MS;
         let time = Duration::from_millis(100 + random.below(900));
         let fed = if i % 2 == 0 {
-            Prometheus::start(&program, &dir, scratch.path()).feed(i, first_ms, time)
+            let peer =
+                Prometheus::start(&program, &dir, scratch.path(), &["--web.enable-remote-write-receiver"]);
+            feed(peer, i, first_ms, time)
         } else {
             let run = Run::start(&dir, i, first_ms, 90_000, scratch.path().join("errors"));
             std::thread::sleep(time);
