@@ -27,6 +27,27 @@ impl FileError {
     pub fn is_not_found(&self) -> bool {
         self.cause.kind() == io::ErrorKind::NotFound
     }
+
+    /// Whether the same may succeed later without anybody changing what is asked: the disk is full, mounted for reading
+    /// only, does not answer or answers with an error, or something else the system has runs out.
+    pub fn may_pass(&self) -> bool {
+        use io::ErrorKind::*;
+        let kind = self.cause.kind();
+        let is_full = matches!(kind, StorageFull | QuotaExceeded | WriteZero | OutOfMemory);
+        let is_away = matches!(kind, ReadOnlyFilesystem | TimedOut | StaleNetworkFileHandle | HostUnreachable);
+        is_full || is_away || is_system_trouble(&self.cause)
+    }
+}
+
+/// What the standard library has no names for: errors of the device, too many open files.
+#[cfg(unix)]
+fn is_system_trouble(cause: &io::Error) -> bool {
+    matches!(cause.raw_os_error(), Some(libc::EIO | libc::EMFILE | libc::ENFILE))
+}
+
+#[cfg(not(unix))]
+fn is_system_trouble(_: &io::Error) -> bool {
+    false
 }
 
 /// One entry of a directory.

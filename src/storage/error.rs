@@ -40,6 +40,13 @@ pub enum StorageError {
     Control(#[from] ControlError),
 }
 
+impl StorageError {
+    /// Whether the same may succeed later: [`FileError::may_pass`].
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::File(e) if e.may_pass())
+    }
+}
+
 impl From<Loss> for StorageError {
     fn from(loss: Loss) -> Self {
         Self::Corrupt(loss)

@@ -597,33 +597,41 @@ impl Shared {
 
     fn close(&self) -> Result<(u64, u64), WalError> {
         let mut writing = lock(&self.order);
-        let state = self.state();
+        let mut state = self.state();
         if state.closed {
             return Ok((state.end, state.segment));
         }
+        // There is no later to wait for.
+        state.probe_at = None;
         drop(state);
         let state = self.ready(&mut writing, 0)?;
-        let (file, end) = (state.file.clone(), state.end);
-        drop(state);
-        self.write(&mut writing, &*file, padding(end), end)?;
-        let mut state = self.state();
-        state.end = end.next_multiple_of(PAGE_BYTES as u64);
-        let (mut state, result) = self.sync(state);
+        let (mut state, result) = self.pad_and_sync(&mut writing, state);
         if result.is_err() {
             let (after, result) = self.mend(&mut writing, state);
             result?;
             // What was written again is durable, but ends anywhere.
-            let (file, end) = (after.file.clone(), after.end);
-            drop(after);
-            self.write(&mut writing, &*file, padding(end), end)?;
-            let mut after = self.state();
-            after.end = end.next_multiple_of(PAGE_BYTES as u64);
-            let (after, result) = self.sync(after);
+            let (after, result) = self.pad_and_sync(&mut writing, after);
             result?;
             state = after;
         }
         state.closed = true;
         Ok((state.end, state.segment))
+    }
+
+    /// Syncs the log's end, padded if there is room: readers do without.
+    fn pad_and_sync<'a>(
+        &'a self,
+        writing: &mut Writing,
+        state: MutexGuard<'a, State>,
+    ) -> (MutexGuard<'a, State>, Result<(), FileError>) {
+        let (file, end) = (state.file.clone(), state.end);
+        drop(state);
+        let padded = self.write(writing, &*file, padding(end), end);
+        let mut state = self.state();
+        if padded.is_ok() {
+            state.end = end.next_multiple_of(PAGE_BYTES as u64);
+        }
+        self.sync(state)
     }
 
     fn stop(&self) {
@@ -805,7 +813,7 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Pads and syncs, and ends the syncing thread. Offset and number of the segment at its end.
+    /// Pads (if there is room) and syncs, and ends the syncing thread. Offset and number of the segment at its end.
     ///
     /// # Errors
     /// If the system refuses; the log is as open as before then.

@@ -57,6 +57,12 @@ pub struct Appender {
     /// Series that were not in the log when they were met.
     pub(super) unlogged: Vec<SeriesId>,
     pub(super) buffers: Buffers,
+    /// What the commit that is under way did so far.
+    pub(super) done: Committed,
+    /// What is out of order waits for its log; the rest of the batch is stored.
+    pub(super) half: bool,
+    /// What was done with samples that are in memory but not yet in the out-of-order log.
+    pub(super) late_done: Committed,
 }
 
 impl Drop for Appender {
@@ -88,6 +94,9 @@ impl Appender {
             created: Vec::new(),
             unlogged: Vec::new(),
             buffers,
+            done: Committed::default(),
+            half: false,
+            late_done: Committed::default(),
         }
     }
 
@@ -120,11 +129,15 @@ impl Appender {
     }
 
     /// Empties the batch, whose marks are taken back already.
-    pub(super) fn end(&mut self) {
+    pub(super) fn empty(&mut self) {
         self.batches.clear();
         self.created.clear();
         self.unlogged.clear();
         self.bounds = None;
+    }
+
+    fn end(&mut self) {
+        self.empty();
         if std::mem::take(&mut self.open) {
             self.head.open_batches.fetch_sub(1, Ordering::AcqRel);
         }
@@ -365,9 +378,10 @@ impl Appender {
         self.batches.last().metadata.push((id, series, metadata));
     }
 
-    /// Samples in the batch.
+    /// Samples in the batch; after a commit that failed, those that are not stored.
     pub fn len(&self) -> usize {
-        self.batches.iter().map(|b| b.samples()).sum()
+        let late = self.buffers.late_len() + self.late_done.stored as usize;
+        self.batches.iter().map(|b| b.samples()).sum::<usize>() + late
     }
 
     /// Whether the batch has no samples.
@@ -376,16 +390,23 @@ impl Appender {
     }
 
     /// Logs and applies the batch. It is visible afterwards, but durable only when [`Appender::wait`] says so.
-    /// The batch is empty afterwards, whatever the answer.
     ///
     /// # Errors
-    /// If it could not be logged: nothing of it is stored. If only the out-of-order log failed, what was in order is
-    /// stored; the batch can be sent again, as what is there already is no error.
+    /// If it could not be logged. Nothing is stored then but what [`Appender::partly`] tells, and nothing is lost: the
+    /// batch is kept, may grow, and goes on where it stopped with the next commit. [`Appender::rollback`] gives it up.
     pub fn commit(&mut self) -> Result<Committed, StorageError> {
+        if self.half {
+            self.apply_late()?;
+        }
         let bounds = self.bounds();
-        let done = self.log_and_apply(&bounds);
+        self.log_and_apply(&bounds)?;
         self.end();
-        done
+        Ok(std::mem::take(&mut self.done))
+    }
+
+    /// What a commit that failed has stored all the same: what was in order, if only the out-of-order log failed.
+    pub fn partly(&self) -> Committed {
+        self.done
     }
 
     /// Waits until a commit is as durable as the log's policy promises.
@@ -397,10 +418,16 @@ impl Appender {
     }
 
     /// Drops the batch. Series it made are kept, and logged if the log takes them; else by who commits to them first.
+    /// What a commit that failed has stored stays; so does what is out of order if it reached the memory, and goes to
+    /// its log with the next that does.
     pub fn rollback(&mut self) {
         if !self.open {
             return;
         }
+        if std::mem::take(&mut self.half) {
+            self.forget_late();
+        }
+        (self.done, self.late_done) = (Committed::default(), Committed::default());
         self.forget_marks();
         self.batches.clear();
         let _ = self.log_series_alone();

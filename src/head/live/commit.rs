@@ -60,6 +60,11 @@ impl Buffers {
         }
     }
 
+    /// Samples that wait for the out-of-order log.
+    pub fn late_len(&self) -> usize {
+        self.late.len()
+    }
+
     fn pack(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
         self.raw.clear();
         encode(&mut self.raw);
@@ -268,8 +273,9 @@ impl Appender {
         done.map(|_| ())
     }
 
-    /// The commit but for emptying the batch. The marks of its samples and series are taken back in any case.
-    pub(super) fn log_and_apply(&mut self, bounds: &Bounds) -> Result<Committed, StorageError> {
+    /// The commit of the batch, added to what is done. If it cannot be logged, the batch is as before. Once it is, it is
+    /// stored and emptied but for what is out of order.
+    pub(super) fn log_and_apply(&mut self, bounds: &Bounds) -> Result<(), StorageError> {
         let head = Arc::clone(&self.head);
         let (v2, metadata) = (head.options.rules.start_timestamps, head.options.metadata_records);
         for batch in self.batches.iter() {
@@ -279,17 +285,13 @@ impl Appender {
             (position, head.isolation.begin_commit())
         });
         self.buffers.packer.recycle(&mut self.buffers.records);
-        let (position, number) = match logged {
-            Ok(Some(logged)) => logged,
-            other => {
-                // Without records there are neither samples nor exemplars; metadata may be for memory only.
-                if other.is_ok() {
-                    self.apply_metadata();
-                }
-                self.forget_marks();
-                self.forget_created();
-                return other.map(|_| Committed::default());
-            }
+        let Some((position, number)) = logged? else {
+            // Without records there are neither samples nor exemplars; metadata may be for memory only.
+            self.apply_metadata();
+            self.forget_marks();
+            self.forget_created();
+            self.empty();
+            return Ok(());
         };
         let numbered = Numbered { isolation: &head.isolation, number };
         let mut apply = Apply {
@@ -297,20 +299,21 @@ impl Appender {
             bounds,
             number: number as u32,
             oldest_view: head.isolation.oldest_view(),
-            done: Committed { wal: position, ..Committed::default() },
+            done: Committed { wal: position, ..self.done },
             times: Times::NONE,
         };
         for batch in self.batches.used() {
             apply.batch(batch, &mut self.buffers.late);
         }
-        let Apply { mut done, times, .. } = apply;
+        let Apply { done, times, .. } = apply;
         head.extend_times((times.0, times.1), (i64::MAX, i64::MIN));
         drop(numbered);
         self.apply_metadata();
-        let late = if self.buffers.late.len() > 0 { self.apply_late(&mut done) } else { Ok(()) };
         self.forget_created();
-        head.note_samples(done.stored);
-        late.map(|()| done)
+        head.note_samples(done.stored - self.done.stored);
+        self.done = done;
+        self.empty();
+        if self.buffers.late.len() > 0 { self.apply_late() } else { Ok(()) }
     }
 
     fn apply_metadata(&mut self) {
@@ -322,22 +325,15 @@ impl Appender {
         }
     }
 
-    /// Out-of-order samples to memory and to their log. What is in memory but could not be logged is kept as a debt
-    /// that is paid before anything else is taken out of order, so that an answer never rests on memory alone.
-    fn apply_late(&mut self, done: &mut Committed) -> Result<(), StorageError> {
+    /// Out-of-order samples to memory and to their log, or on from where that failed. What is in memory but could not
+    /// be logged is kept as a debt that is paid before anything else is taken out of order, so that an answer never
+    /// rests on memory alone.
+    pub(super) fn apply_late(&mut self) -> Result<(), StorageError> {
         let head = Arc::clone(&self.head);
-        let log = match head.out_of_order_log() {
-            Ok(log) => log,
-            Err(e) => {
-                self.forget_late();
-                return Err(e);
-            }
-        };
+        self.half = true;
+        let log = head.out_of_order_log()?;
         let mut guard = log.lock();
-        if let Err(e) = pay_debt(&head, &mut guard) {
-            self.forget_late();
-            return Err(e);
-        }
+        pay_debt(&head, &mut guard)?;
         let (late, buffers) = (std::mem::take(&mut self.buffers.late), &mut self.buffers);
         let (mut ids, mut entries) = (late.ids, late.entries);
         let v2 = head.options.rules.start_timestamps;
@@ -347,7 +343,7 @@ impl Appender {
             let mut shard = lock(head.shard_of(run[0]));
             for same in run.chunk_by(|a, b| a == b) {
                 for (id, entry) in same.iter().zip(&mut drained) {
-                    insert_late(&head, &mut shard, *id, entry, buffers, v2, done, &mut times);
+                    insert_late(&head, &mut shard, *id, entry, buffers, v2, &mut self.late_done, &mut times);
                 }
                 unmark(&mut shard, same[0]);
             }
@@ -357,23 +353,26 @@ impl Appender {
         self.buffers.late = Column { ids, entries };
         self.buffers.pack_late(v2);
         head.extend_times((i64::MAX, i64::MIN), (times.0, times.1));
-        match guard.append(&self.buffers.records) {
-            Ok(position) => {
-                done.wbl = position;
-                self.buffers.packer.recycle(&mut self.buffers.records);
-                Ok(())
-            }
-            Err(e) => {
-                lock(&head.wbl_debt).append(&mut self.buffers.records);
-                Err(storage_error(e))
-            }
-        }
+        // With nothing to append, because a debt was paid, it tells the end of the log.
+        let position = guard.append(&self.buffers.records).map_err(|e| {
+            lock(&head.wbl_debt).append(&mut self.buffers.records);
+            storage_error(e)
+        })?;
+        drop(guard);
+        self.buffers.packer.recycle(&mut self.buffers.records);
+        let late = std::mem::take(&mut self.late_done);
+        self.done.stored += late.stored;
+        self.done.out_of_order += late.out_of_order;
+        self.done.same += late.same;
+        self.done.refused.merge(&late.refused);
+        self.done.wbl = position;
+        self.half = false;
+        head.note_samples(late.stored);
+        Ok(())
     }
-}
 
-impl Appender {
     /// Drops what was to go out of order.
-    fn forget_late(&mut self) {
+    pub(super) fn forget_late(&mut self) {
         forget(&self.head, &self.buffers.late.ids);
         self.buffers.late.clear();
     }

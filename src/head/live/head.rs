@@ -392,7 +392,8 @@ impl Head {
         Ok(opened)
     }
 
-    /// Seals nothing, makes everything durable, writes a snapshot if told to.
+    /// Seals nothing, makes everything durable, writes a snapshot if told to. Full chunks that find no room in their
+    /// files are not missed: the logs have all that is in them.
     ///
     /// # Errors
     /// If the system refuses; everything that could be done is done.
@@ -402,9 +403,12 @@ impl Head {
         let has_wbl = wbl.is_some();
         let wbl = self.pay_debt_and_close(wbl);
         let wal = self.wal.close().map_err(storage_error);
-        files?;
         wbl?;
         let (offset, segment) = wal?;
+        if let Err(e) = files {
+            // Without these chunks a snapshot would hide their samples.
+            return if e.may_pass() { self.write_state(true) } else { Err(e) };
+        }
         // A snapshot has one reference for a series; the out-of-order log, which is read behind it, may name others.
         if self.options.snapshot_on_close && !(has_wbl && self.collection.retired_count() > 0) {
             snapshot::write(self, segment, offset)?;

@@ -633,7 +633,7 @@ fn rollback_keeps_and_logs_series_and_stores_nothing() {
 }
 
 #[test]
-fn a_full_disk_fails_the_commit_and_nothing_of_it_is_there() {
+fn a_full_disk_fails_the_commit_which_can_be_given_up() {
     let dir = tempfile::tempdir().unwrap();
     let disk = FullDisk::of("wal");
     let head = open_on(Arc::new(disk.clone()), dir.path(), LiveOptions::default());
@@ -642,7 +642,7 @@ fn a_full_disk_fails_the_commit_and_nothing_of_it_is_there() {
     appender.append_float(a, 1, 1.0, 0).unwrap();
     disk.set(true);
     assert!(is_full(&appender.commit().unwrap_err()));
-    assert!(appender.is_empty());
+    assert_eq!((appender.len(), appender.partly()), (1, Committed::default()));
     assert_eq!(visible_now(&head, a), []);
     let b = series(&mut appender, "b");
     appender.append_float(b, 1, 1.0, 0).unwrap();
@@ -726,17 +726,30 @@ fn what_the_late_log_could_not_take_is_not_answered_for_until_it_has_it() {
     };
     disk.set(true);
     assert!(is_full(&offer(&mut appender, 20).unwrap_err()));
-    // Sent again it is in memory already, and still not in the log.
+    assert_eq!((appender.len(), appender.partly().stored), (1, 1));
+    // It is in memory already, and still not in the log; with it waits what comes now.
     assert!(is_full(&offer(&mut appender, 20).unwrap_err()));
     assert!(is_full(&offer(&mut appender, 30).unwrap_err()));
     disk.set(false);
     let done = offer(&mut appender, 20).unwrap();
-    assert_eq!((done.stored, done.same), (0, 2));
+    assert_eq!((done.stored, done.out_of_order, done.same), (3, 2, 5));
     appender.wait(&done).unwrap();
+    // Given up, the debt stays, for the close.
+    disk.set(true);
+    assert!(is_full(&offer(&mut appender, 40).unwrap_err()));
+    appender.rollback();
+    assert!(appender.is_empty());
+    disk.set(false);
     head.close().unwrap();
-    assert_eq!(records(&dir.path().join("wbl")), ["marker 1 false", "float 1 10 1", "float 1 20 20"]);
+    assert_eq!(
+        records(&dir.path().join("wbl")),
+        ["marker 1 false", "float 1 10 1", "float 1 20 20", "float 1 30 30", "float 1 40 40"]
+    );
     // What was in order is stored although the commit failed.
-    assert_eq!(replayed(dir.path())["a"], [(10, 1.0), (20, 20.0), (1000, 0.0), (2000, 0.0)]);
+    assert_eq!(
+        replayed(dir.path())["a"],
+        [(10, 1.0), (20, 20.0), (30, 30.0), (40, 40.0), (1000, 0.0), (2000, 0.0)]
+    );
 }
 
 #[test]
