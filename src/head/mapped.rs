@@ -10,6 +10,7 @@
 
 use std::path::Path;
 
+use hashbrown::HashSet;
 use tsdbctl_chunk::Encoding;
 use tsdbctl_platform::file::{self, Entry};
 use tsdbctl_platform::map::Map;
@@ -25,6 +26,10 @@ pub const FILE_HEADER: usize = 8;
 /// The longest a chunk can be without its data.
 pub const MAX_CHUNK_META: usize = 34;
 const OUT_OF_ORDER_BIT: u8 = 0x80;
+/// What a disk writes as a whole or not at all.
+const SECTOR_BYTES: usize = 512;
+/// Fewer zeros at the end of a sector say nothing: a chunk begins with some.
+const LEAST_MISSING: usize = 3;
 
 /// Where a mapped chunk is and what its header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +53,25 @@ pub struct MappedChunk {
 pub struct MappedChunks {
     /// The files in order of their numbers.
     pub files: Vec<Map>,
-    /// Reference of the last sound chunk, 0 if there is none.
-    pub last: u64,
+    /// What markers of the out-of-order log may name.
+    pub late: LateChunks,
+}
+
+/// Which chunks there are of samples that came out of order.
+#[derive(Debug, Default)]
+pub struct LateChunks {
+    /// Series and places.
+    places: HashSet<(u64, u64)>,
+    /// Number of the first file, 0 if there is none.
+    first_file: u32,
+}
+
+impl LateChunks {
+    /// Whether the out-of-order chunk that a marker names is there, or lay in a file that is not needed any more because
+    /// its samples are in blocks. That later chunks are there says nothing: a crash may have taken this one alone.
+    pub fn has_marked(&self, series: u64, place: u64) -> bool {
+        place >> 32 < u64::from(self.first_file) || self.places.contains(&(series, place))
+    }
 }
 
 impl MappedChunks {
@@ -64,8 +86,8 @@ impl MappedChunks {
 
     /// Opens `dir` and gives every sound chunk to `each`, with its series and whether it is out of order; all
     /// checksums are checked. Behind damage nothing is read, because a later chunk of a series would make
-    /// replay skip samples of the log that only the damaged one had. An incomplete chunk at the very end of
-    /// the last file is what a crash leaves, and no damage.
+    /// replay skip samples of the log that only the damaged one had. What of the last file a crash has torn
+    /// ([`Scan::is_torn`]) is no damage: the log has it all.
     ///
     /// # Errors
     /// If a file cannot be read, or is damaged and the reader strict.
@@ -77,6 +99,7 @@ impl MappedChunks {
         let mut found = Self::default();
         let files = list_files(dir)?;
         let count = files.len();
+        found.late.first_file = files.first().map_or(0, |f| f.0);
         for (i, (number, entry)) in files.iter().enumerate() {
             if i > 0 && files[i - 1].0 + 1 != *number {
                 losses.at(&dir.join(file_name(number - 1)), 0, MISSING)?;
@@ -98,15 +121,26 @@ impl MappedChunks {
                 let at = scan.at;
                 match scan.next() {
                     Ok(Some(Scanned { series, out_of_order, chunk })) => {
-                        found.last = u64::from(*number) << 32 | at as u64;
+                        if out_of_order {
+                            found.late.places.insert((series, u64::from(*number) << 32 | at as u64));
+                        }
                         if let Some(chunk) = chunk {
                             each(series, out_of_order, chunk);
                         }
                     }
-                    Ok(None) if map.has_faulted() => return Err(cut_short(&entry.path)),
-                    Ok(None) => break,
+                    Ok(None) => {
+                        let is_hole = !is_last && scan.is_hole(at);
+                        if map.has_faulted() {
+                            return Err(cut_short(&entry.path));
+                        }
+                        if is_hole {
+                            losses.at(&entry.path, at as u64, HOLE)?;
+                            return Ok(found);
+                        }
+                        break;
+                    }
                     Err(BadChunk { reason, .. }) => {
-                        let torn = is_last && scan.nothing_behind(at);
+                        let torn = is_last && scan.is_torn(at);
                         if map.has_faulted() {
                             return Err(cut_short(&entry.path));
                         }
@@ -137,6 +171,9 @@ impl MappedChunks {
 pub const MISSING: &str = "this file of head chunks is missing";
 /// Why nothing is read of a file with another header.
 pub const NO_HEADER: &str = "no head chunk file of version 1";
+
+/// Why nothing is read behind zeros that other bytes follow.
+pub const HOLE: &str = "zeros where a chunk should be";
 
 /// The name of a file.
 pub fn file_name(number: u32) -> String {
@@ -275,8 +312,38 @@ impl<'a> Scan<'a> {
         Ok(Some(Scanned { series, out_of_order: kind & OUT_OF_ORDER_BIT != 0, chunk }))
     }
 
+    /// Whether the bad chunk at `at` is what a crash leaves of the newest file, which is not synced while it is
+    /// written: the file ends in it, or parts of it never reached the disk.
+    pub fn is_torn(&self, at: usize) -> bool {
+        self.has_missing_sector(at) || self.nothing_behind(at)
+    }
+
+    /// Whether zeros at `at` are followed by anything else.
+    pub fn is_hole(&self, at: usize) -> bool {
+        self.bytes.get(at..).is_some_and(|rest| rest.iter().any(|b| *b != 0))
+    }
+
+    /// Whether the part of the chunk at `at` that lies in one of the disk's sectors is missing: all zeros.
+    fn has_missing_sector(&self, at: usize) -> bool {
+        let rest = &self.bytes[at.min(self.bytes.len())..];
+        let claimed = rest.get(25..).and_then(|behind| Cursor::new(behind).uvarint().ok()).unwrap_or(0);
+        let length = usize::try_from(claimed).unwrap_or(usize::MAX).saturating_add(MAX_CHUNK_META);
+        let end = at.saturating_add(length).min(self.bytes.len());
+        let mut start = at;
+        while start < end {
+            let sector_end = (start / SECTOR_BYTES + 1) * SECTOR_BYTES;
+            let part = &self.bytes[start..sector_end.min(self.bytes.len())];
+            // The first bytes of a reference are zeros anyway.
+            if part.len() > LEAST_MISSING && part.iter().all(|b| *b == 0) {
+                return true;
+            }
+            start = sector_end;
+        }
+        false
+    }
+
     /// Whether no sound chunk follows the bad one at `at`.
-    pub fn nothing_behind(&self, at: usize) -> bool {
+    fn nothing_behind(&self, at: usize) -> bool {
         let used = self.bytes.iter().rposition(|b| *b != 0).map_or(0, |p| p + 1);
         let mut tried = 0usize;
         (at + 1..used.saturating_sub(MAX_CHUNK_META - 1)).all(|start| {

@@ -23,7 +23,7 @@ use tsdbctl_wal::{Damage, Log};
 
 use crate::exemplars::{Exemplars, Owner};
 use crate::loss::{Losses, loss, storage_error};
-use crate::mapped::{MappedChunk, MappedChunks};
+use crate::mapped::{LateChunks, MappedChunk, MappedChunks};
 use crate::queue::FloatItem;
 use crate::refs::RefTable;
 use crate::series::{Kind, Shard, Value, ValueItem, Work, locate};
@@ -294,7 +294,9 @@ struct Router<'a> {
     hasher: FixedState,
     refs: RefTable,
     unclaimed: Unclaimed,
-    last_mapped: u64,
+    late: LateChunks,
+    /// Series that the record has markers of, and whether their chunks were found.
+    markers: Vec<(u32, bool)>,
     tombstones: HashMap<u32, Vec<(i64, i64)>>,
     exemplars: Exemplars,
     metadata: HashMap<u32, Metadata>,
@@ -312,6 +314,21 @@ struct Router<'a> {
 }
 
 impl Router<'_> {
+    /// Ends a record: its markers count. That of a chunk that was not found says nothing: its samples are in this log. A
+    /// buffer of several kinds became several chunks: only if all were found are its samples in them.
+    fn end_record(&mut self) {
+        if self.markers.is_empty() {
+            return;
+        }
+        let mut markers = std::mem::take(&mut self.markers);
+        markers.sort_unstable();
+        for same in markers.chunk_by(|a, b| a.0 == b.0).filter(|same| same.iter().all(|m| m.1)) {
+            let outbox = self.outbox(same[0].0);
+            outbox.flush_late();
+            outbox.send(Work::Marked(same[0].0));
+        }
+    }
+
     /// Bytes held, but for the samples.
     fn bytes(&self) -> usize {
         let ranges: usize = self.tombstones.values().map(|r| r.capacity() * size_of::<(i64, i64)>()).sum();
@@ -501,14 +518,12 @@ impl Visitor for Router<'_> {
     }
 
     fn marker(&mut self, entry: MarkerEntry) {
-        // A marker of a chunk that was not loaded says nothing: its samples are in this log.
-        if self.role != Role::OutOfOrder || entry.chunk > self.last_mapped {
-            return;
-        }
-        if let Some(slot) = self.lookup(entry.series) {
-            let outbox = self.outbox(slot);
-            outbox.flush_late();
-            outbox.send(Work::Marked(slot));
+        // That of a series' first sample has no chunk.
+        if self.role == Role::OutOfOrder
+            && entry.chunk != 0
+            && let Some(slot) = self.lookup(entry.series)
+        {
+            self.markers.push((slot, self.late.has_marked(entry.series, entry.chunk)));
         }
     }
 }
@@ -584,7 +599,7 @@ pub fn replay(
     }
     let mut unclaimed = Unclaimed::default();
     let mut mapped_times = (i64::MAX, i64::MIN);
-    let mapped = MappedChunks::open(&dir.join("chunks_head"), &mut losses, |series, late, chunk| {
+    let mut mapped = MappedChunks::open(&dir.join("chunks_head"), &mut losses, |series, late, chunk| {
         if !late {
             if chunk.maxt < options.min_valid_time {
                 return;
@@ -637,7 +652,8 @@ pub fn replay(
             hasher: FixedState::with_seed(0x4ead),
             refs: RefTable::default(),
             unclaimed,
-            last_mapped: mapped.last,
+            late: std::mem::take(&mut mapped.late),
+            markers: Vec::new(),
             tombstones: HashMap::new(),
             exemplars: Exemplars::default(),
             metadata: HashMap::new(),
@@ -742,6 +758,7 @@ fn route(
                 continue;
             }
             let decoded = decode(record, router).map_err(|e| e.to_string());
+            router.end_record();
             if let Some(reason) = router.left_out.take().or(decoded.err()) {
                 losses.at(&source.path, *offset, reason)?;
             }

@@ -109,6 +109,36 @@ pub trait DiskFile: Debug + Send + Sync {
     }
 }
 
+/// Makes durable what somebody else wrote, perhaps a process that was killed. If a sync fails, the system shows bytes
+/// that it may never write, and answers the next sync with success: so they are written again in their places, before
+/// the one retry and also after it, for whoever comes next.
+///
+/// # Errors
+/// If the system refuses.
+pub fn settle(file: &dyn DiskFile) -> Result<(), FileError> {
+    if file.sync_data().is_ok() {
+        return Ok(());
+    }
+    rewrite(file)?;
+    file.sync_data().inspect_err(|_| drop(rewrite(file)))
+}
+
+/// Writes a file's bytes in their places, so that the next sync has something to do.
+///
+/// # Errors
+/// If the system refuses.
+pub fn rewrite(file: &dyn DiskFile) -> Result<(), FileError> {
+    let (mut bytes, mut offset) = (vec![0; 1 << 16], 0);
+    loop {
+        let read = read_full_at(file, &mut bytes, offset)?;
+        if read == 0 {
+            return Ok(());
+        }
+        write_all_at(file, &bytes[..read], offset)?;
+        offset += read as u64;
+    }
+}
+
 /// Writes all bytes at `offset`: short writes are continued.
 ///
 /// # Errors

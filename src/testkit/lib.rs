@@ -21,6 +21,14 @@ pub fn scratch() -> TempDir {
     TempDir::with_prefix("tsdbctl-").expect("a scratch directory")
 }
 
+/// As [`scratch`], in memory where the system has such a place: for tests that make many files.
+///
+/// # Panics
+/// If the system has no place for one.
+pub fn scratch_in_memory() -> TempDir {
+    TempDir::with_prefix_in("tsdbctl-", "/dev/shm").unwrap_or_else(|_| scratch())
+}
+
 /// The path of a shared file or directory, such as `data/golden-3.14.jsonl` or `conformance/promqltest`.
 /// `None`, with a message, where it is absent.
 pub fn shared(path: &str) -> Option<PathBuf> {

@@ -15,7 +15,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tsdbctl_platform::disk::{Access, Disk, DiskFile, create_dir_all, write_all_at};
+use tsdbctl_platform::disk::{Access, Disk, DiskFile, create_dir_all, settle, write_all_at};
 use tsdbctl_platform::file::FileError;
 
 use crate::compression::{Compression, Packer};
@@ -713,7 +713,13 @@ impl LogWriter {
         let entries = disk.read_dir(dir)?;
         let behind =
             checkpoints_among(entries.clone()).last().map_or(0, |(index, _)| index.saturating_add(1));
-        let (segment, access) = match segments_among(entries).last() {
+        let segments = segments_among(entries);
+        // A killed process left it without a sync. Nothing may follow what a power cut can still tear, and the series
+        // whose records it has count as logged from here on.
+        if let Some(last) = segments.iter().rfind(|s| s.size > 0) {
+            settle(&*disk.open(&last.path, Access::Write)?)?;
+        }
+        let (segment, access) = match segments.last() {
             Some(s) if s.size == 0 && s.index >= behind => (s.index, Access::Truncate),
             Some(s) => (behind.max(s.index.saturating_add(1)), Access::CreateNew),
             None => (behind, Access::CreateNew),

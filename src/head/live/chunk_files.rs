@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use hashbrown::HashMap;
 use tsdbctl_chunk::Encoding;
-use tsdbctl_platform::disk::{Access, Disk, DiskFile, create_dir_all, read_full_at, write_all_at};
+use tsdbctl_platform::disk::{
+    Access, Disk, DiskFile, create_dir_all, read_full_at, rewrite, settle, write_all_at,
+};
 use tsdbctl_platform::file::FileError;
 use tsdbctl_storage::{Loss, StorageError};
 
@@ -19,7 +21,7 @@ use crate::mapped::{
 };
 
 /// Bytes at which a file ends (upstream's `MaxHeadChunkFileSize`).
-const FILE_BYTES: u64 = 128 << 20;
+pub const FILE_BYTES: u64 = 128 << 20;
 /// Bytes that are written at one go.
 const BUFFER_BYTES: usize = 1 << 20;
 /// Bytes read for a chunk at first: all of nearly any chunk.
@@ -99,12 +101,16 @@ impl Writer {
 }
 
 impl ChunkFiles {
-    /// Opens `dir` (made if missing) for appending behind file `last` (0: none); files that are there can be read.
+    /// Opens `dir` (made if missing) for appending behind file `last` (0: none); files that are there can be read. What
+    /// a killed process left of the last one is durable afterwards: no file follows one that a power cut may tear.
     ///
     /// # Errors
     /// If the system refuses.
     pub fn open(disk: Arc<dyn Disk>, dir: &Path, last: u32) -> Result<Self, StorageError> {
         create_dir_all(&*disk, dir)?;
+        if last > 0 {
+            settle(&*disk.open(&dir.join(file_name(last)), Access::Write)?)?;
+        }
         let writer =
             Writer { file: None, number: last, written: 0, buffer: Vec::new(), begun: 0, unsound: None };
         Ok(Self {
@@ -179,7 +185,12 @@ impl ChunkFiles {
         let mut header = Vec::with_capacity(FILE_HEADER);
         write_file_header(&mut header);
         write_all_at(&*file, &header, 0)?;
-        self.disk.sync_dir(&self.dir)?;
+        // Once in 128 MiB: whoever finds the file finds its header.
+        file.sync_data()?;
+        self.disk.sync_dir(&self.dir).inspect_err(|_| {
+            // A second sync would say yes without having made the name durable: it is made anew.
+            let _ = self.disk.remove_file(&path);
+        })?;
         self.handles.write().unwrap_or_else(PoisonError::into_inner).insert(number, Arc::clone(&file));
         writer.file = Some(file);
         writer.number = number;
@@ -202,10 +213,12 @@ impl ChunkFiles {
 
     fn sync_locked(&self, writer: &mut Writer) -> Result<(), StorageError> {
         self.flush_locked(writer)?;
-        if let Some(file) = &writer.file
-            && let Err(e) = file.sync_data()
-        {
-            // The next sync would say that all is well.
+        let Some(file) = &writer.file else { return Ok(()) };
+        if writer.unsound.as_deref() == Some(file.path()) {
+            // This sync would say that all is well.
+            rewrite(&**file)?;
+        }
+        if let Err(e) = file.sync_data() {
             writer.unsound = Some(file.path().to_owned());
             return Err(e.into());
         }
@@ -487,7 +500,7 @@ mod tests {
             seen.push((series, (c.mint, c.maxt), c.encoding, out_of_order, c.len as usize));
         })
         .unwrap();
-        assert_eq!(read.last, places[399].reference());
+        assert_eq!(read.files.len(), places[399].file as usize);
         let wanted: Vec<_> = (0..400).map(chunk).map(|(r, t, e, o, d)| (r, t, e, o, d.len())).collect();
         assert_eq!(seen, wanted);
 
@@ -547,13 +560,15 @@ mod tests {
         let path = dir.path().join("c");
         let moody = Arc::new(Moody::default());
         let disk = Arc::new(MoodyDisk(moody.clone()));
+        std::fs::create_dir(&path).unwrap();
+        std::fs::write(path.join(file_name(6)), []).unwrap();
         let files = ChunkFiles::open(disk, &path, 6).unwrap().with_file_bytes(1_000);
         moody.calls.lock().unwrap().clear();
         for i in 0..12 {
             write(&files, i).unwrap();
         }
         let cut = |n: u32| {
-            let begin = format!("create {n:06},write {n:06},sync dir c");
+            let begin = format!("create {n:06},write {n:06},sync {n:06},sync dir c");
             if n == 7 { begin } else { format!("write {:06},sync {:06},{begin}", n - 1, n - 1) }
         };
         let last = files.current();
@@ -565,7 +580,7 @@ mod tests {
         let removal = |n| format!("remove {n:06},sync dir c");
         assert_eq!(
             moody.calls.lock().unwrap().join(","),
-            (7..last).map(removal).collect::<Vec<_>>().join(",")
+            (6..last).map(removal).collect::<Vec<_>>().join(",")
         );
         moody.no_sync.store(true, Ordering::Relaxed);
         assert!(files.sync().is_err());

@@ -11,7 +11,7 @@ use tsdbctl_storage::{Control, Loss, StorageError};
 use tsdbctl_wal::{LogOptions, LogWriter, Mended, PackedRecord, mend};
 
 use crate::exemplars::Exemplars;
-use crate::live::chunk_files::ChunkFiles;
+use crate::live::chunk_files::{ChunkFiles, FILE_BYTES};
 use crate::live::collect::Collection;
 use crate::live::index::{Index, SeriesId};
 use crate::live::isolation::Isolation;
@@ -49,6 +49,8 @@ pub struct LiveOptions {
     pub memory_limit: u64,
     /// A chunk snapshot is written at close and used at open (upstream's `memory-snapshot-on-shutdown`).
     pub snapshot_on_close: bool,
+    /// A file of full chunks ends at this length, bytes (at most 128 MiB, upstream's).
+    pub chunk_file_bytes: u64,
 }
 
 impl Default for LiveOptions {
@@ -68,6 +70,7 @@ impl Default for LiveOptions {
             metadata_records: false,
             memory_limit: u64::MAX,
             snapshot_on_close: false,
+            chunk_file_bytes: FILE_BYTES,
         }
     }
 }

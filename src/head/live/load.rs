@@ -94,7 +94,8 @@ pub fn load(
     remove_unfinished(disk.as_ref(), dir)?;
     let mut losses = Losses { tolerant: true, ..Losses::default() };
     let found = FoundChunks::scan(disk.as_ref(), dir, min_valid_time, &mut losses, control)?;
-    let files = ChunkFiles::open(Arc::clone(disk), &dir.join("chunks_head"), found.last_file)?;
+    let files = ChunkFiles::open(Arc::clone(disk), &dir.join("chunks_head"), found.last_file)?
+        .with_file_bytes(options.chunk_file_bytes);
 
     let log = Log::list(&dir.join("wal")).map_err(storage_error)?.unwrap_or_default();
     let late = Log::list(&dir.join("wbl")).map_err(storage_error)?.unwrap_or_default();
@@ -128,6 +129,10 @@ pub fn load(
 
     let done = run(disk.as_ref(), &list, found, &files, options, min_valid_time, control, &mut losses)?;
     let Done { mut router, shards, empty, times, late_times, samples, damage } = done;
+    if router.has_made_chunks {
+        // Soon, that is; the log has them too, for all but Prometheus.
+        let _ = files.sync();
+    }
     let mut retired: Vec<(u64, i64)> = router.live_aliases().map(|(r, alias)| (r, alias.last_t)).collect();
     // Not those that were removed: in a checkpoint, without the tombstone that comes later in the log, their labels would
     // be those of the series that took them since, and the tombstone would take this one along.

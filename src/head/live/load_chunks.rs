@@ -17,7 +17,7 @@ use crate::live::chunk_files::ChunkPlace;
 use crate::live::shard::AttachedChunk;
 use crate::loss::{Losses, cut_short};
 use crate::mapped::{
-    FILE_HEADER, FileHeader, MAX_CHUNK_META, MISSING, NO_HEADER, Scan, Scanned, file_name, list_files,
+    FILE_HEADER, FileHeader, HOLE, MAX_CHUNK_META, MISSING, NO_HEADER, Scan, Scanned, file_name, list_files,
 };
 use crate::window::{WINDOW_BYTES, Window};
 
@@ -45,8 +45,6 @@ pub struct FoundChunks {
     chunks: Vec<Found>,
     /// Behind those that were claimed last.
     next: usize,
-    /// Places of the out-of-order ones, ascending.
-    late: Vec<u64>,
     /// Number of the first file, 0 if there is none.
     pub first_file: u32,
     /// Number of the last file that is left, 0 if there is none.
@@ -69,7 +67,7 @@ struct Bad {
 impl FoundChunks {
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.chunks.capacity() * size_of::<Found>() + self.late.capacity() * 8
+        self.chunks.capacity() * size_of::<Found>()
     }
 
     /// Takes the chunks of a series, in order of their places.
@@ -108,8 +106,10 @@ impl FoundChunks {
 
     /// Whether the out-of-order chunk of a marker was found, or lay in a file that is not needed any more because its
     /// samples are in blocks.
-    pub fn has_marked(&self, place: u64) -> bool {
-        self.late.binary_search(&place).is_ok()
+    pub fn has_marked(&self, series: u64, place: u64) -> bool {
+        let at = |c: &Found| (c.key >> 8, c.place);
+        let found = self.chunks.binary_search_by_key(&(series, place), at);
+        found.is_ok_and(|i| self.chunks[i].key & OUT_OF_ORDER != 0)
             || (place >> 32 != 0 && place >> 32 < u64::from(self.first_file))
     }
 
@@ -151,7 +151,6 @@ impl FoundChunks {
             let file = files.iter().position(|f| u64::from(f.0) == place >> 32).unwrap_or(0);
             bad = Some(Bad { file, offset: place & 0xffff_ffff, reason: Some(reason) });
             found.chunks.retain(|c| c.place < place);
-            found.late.retain(|p| *p < place);
         }
         found.chunks.shrink_to_fit();
         found.last_file = files.last().map_or(0, |f| f.0);
@@ -177,9 +176,6 @@ impl FoundChunks {
         }
         let place = u64::from(file) << 32 | offset;
         let late = if out_of_order { OUT_OF_ORDER } else { 0 };
-        if out_of_order {
-            self.late.push(place);
-        }
         let key = series << 8 | late | (chunk.encoding as u64 & ENCODING);
         self.chunks.push(Found { key, place, mint: chunk.mint, maxt: chunk.maxt });
     }
@@ -243,11 +239,23 @@ fn scan_file(
         };
         let at = base + scan.at as u64;
         match bad {
-            None => break,
+            None => {
+                // Zeros end a file, but not if anything follows them.
+                let map = Map::open(path)?;
+                let is_hole =
+                    at < map.bytes().len() as u64 && Scan::new(map.bytes(), 0, 0).is_hole(at as usize);
+                if map.has_faulted() {
+                    return Err(cut_short(path));
+                }
+                if is_hole {
+                    return Ok(Some((at, (!is_last).then(|| HOLE.to_string()))));
+                }
+                break;
+            }
             Some(bad) if window.is_at_end() || bad.as_ref().is_some_and(|b| !b.is_cut) => {
                 let Some(bad) = bad else { break };
                 let map = Map::open(path)?;
-                let torn = is_last && Scan::new(map.bytes(), 0, 0).nothing_behind(at as usize);
+                let torn = is_last && Scan::new(map.bytes(), 0, 0).is_torn(at as usize);
                 if map.has_faulted() {
                     return Err(cut_short(path));
                 }
@@ -279,7 +287,8 @@ fn put_aside(
     create_dir_all(disk, &quarantine)?;
     let mut names = Names::of(disk, &quarantine)?;
     // The last one first: what is left is always a run without gaps.
-    let whole = if offset <= FILE_HEADER as u64 { file } else { file + 1 };
+    // One of which the header is sound keeps its number, so that markers never name a chunk of another.
+    let whole = if offset < FILE_HEADER as u64 { file } else { file + 1 };
     for (number, path) in files[whole..].iter().rev() {
         if disk.open(path, Access::Read)?.is_empty()? {
             disk.remove_file(path)?;

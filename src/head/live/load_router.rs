@@ -153,6 +153,8 @@ pub struct Router {
     markers: Vec<(SeriesId, bool)>,
 }
 
+    /// Markers named chunks that are not there.
+    pub has_made_chunks: bool,
 impl Router {
     /// Nothing met yet.
     pub fn new(found: FoundChunks, outboxes: Vec<Outbox>, min_valid_time: i64, max_exemplars: usize) -> Self {
@@ -177,6 +179,7 @@ impl Router {
         }
     }
 
+            has_made_chunks: false,
     /// Bytes held, but for the samples.
     pub fn bytes(&self) -> usize {
         let ranges: usize = self.tombstones.values().map(|r| r.capacity() * size_of::<(i64, i64)>()).sum();
@@ -217,7 +220,8 @@ impl Router {
     }
 
     /// Ends a record: its markers count. A buffer of several kinds became several chunks: only if all of them were found
-    /// are its samples in them.
+    /// are its samples in them; else they are made anew, for Prometheus believes the marker as soon as there are later
+    /// chunks.
     pub fn end_record(&mut self) {
         if self.markers.is_empty() {
             return;
@@ -226,11 +230,11 @@ impl Router {
         markers.sort_unstable();
         for same in markers.chunk_by(|a, b| a.0 == b.0) {
             let id = same[0].0;
-            if same.iter().all(|(_, is_found)| *is_found) {
-                let outbox = self.outbox(id);
-                outbox.flush_late();
-                outbox.send(Work::Marked(id));
-            }
+            let is_found = same.iter().all(|(_, is_found)| *is_found);
+            self.has_made_chunks |= !is_found;
+            let outbox = self.outbox(id);
+            outbox.flush_late();
+            outbox.send(if is_found { Work::Marked(id) } else { Work::Unmarked(id) });
         }
     }
 
@@ -485,7 +489,7 @@ impl Visitor for Router {
         // A marker of a chunk that was not found says nothing: its samples are in this log. That of a series' first sample
         // says nothing either.
         if let (Some(id), Role::OutOfOrder, 1..) = (known, self.role, entry.chunk) {
-            self.markers.push((id, self.found.has_marked(entry.chunk)));
+            self.markers.push((id, self.found.has_marked(entry.series, entry.chunk)));
         }
     }
 }

@@ -47,6 +47,8 @@ pub enum Work {
     OutOfOrder(Vec<ValueItem>),
     /// The out-of-order samples of this series so far are in a chunk.
     Marked(SeriesId),
+    /// The same, but the chunks are not there.
+    Unmarked(SeriesId),
     /// The series was deleted.
     Remove(SeriesId),
     /// Memory is short: all open chunks go to files.
@@ -165,6 +167,12 @@ impl<'a> Worker<'a> {
                 self.settle(id);
                 self.shards.of(id).clear_out_of_order(id);
             }
+            Work::Unmarked(id) => {
+                self.settle(id);
+                let shard = self.shards.of(id);
+                shard.forget_mapped_out_of_order(id, 1, self.rules, self.files);
+                shard.map_out_of_order(id, self.rules, self.files);
+            }
             Work::Remove(id) => {
                 self.settle(id);
                 self.shards.of(id).remove(id);
@@ -250,7 +258,7 @@ impl<'a> Worker<'a> {
 
     fn out_of_order(&mut self, item: ValueItem) {
         let shard = self.shards.of(item.id);
-        shard.forget_mapped_out_of_order(item.id, self.rules, self.files);
+        shard.forget_mapped_out_of_order(item.id, self.rules.out_of_order_cap, self.rules, self.files);
         shard.make_room_out_of_order(item.id, self.rules, self.files);
         if matches!(shard.insert_out_of_order(item.id, (item.t, item.st), item.value), Applied::OutOfOrder) {
             self.late_times.see(item.t, item.t);

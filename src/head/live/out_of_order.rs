@@ -106,10 +106,10 @@ impl OutOfOrder {
         (places, true)
     }
 
-    /// Empties a full buffer if its samples are in chunks already, which were attached: a crash took those that the log's
-    /// markers name, and an earlier start made them once more.
-    pub fn forget_mapped(&mut self, rules: &ChunkRules, files: &ChunkFiles) {
-        if self.mapped.is_empty() || self.samples.len() < rules.out_of_order_cap {
+    /// Empties a buffer of at least so many samples if they are in chunks already, which were attached: a crash took those
+    /// that the log's markers name, and an earlier start made them once more.
+    pub fn forget_mapped(&mut self, least: usize, rules: &ChunkRules, files: &ChunkFiles) {
+        if self.mapped.is_empty() || self.samples.len() < least {
             return;
         }
         let is_mapped = |chunk: &Chunk| {

@@ -479,9 +479,15 @@ impl Shard {
         self.change_out_of_order(id, |late| late.samples = Vec::new());
     }
 
-    /// Empties a full buffer of out-of-order samples if they are in chunks that were attached (loading).
-    pub fn forget_mapped_out_of_order(&mut self, id: SeriesId, rules: &ChunkRules, files: &ChunkFiles) {
-        self.change_out_of_order(id, |late| late.forget_mapped(rules, files));
+    /// Empties a buffer of at least so many out-of-order samples if they are in chunks that were attached (loading).
+    pub fn forget_mapped_out_of_order(
+        &mut self,
+        id: SeriesId,
+        least: usize,
+        rules: &ChunkRules,
+        files: &ChunkFiles,
+    ) {
+        self.change_out_of_order(id, |late| late.forget_mapped(least, rules, files));
     }
 
     /// Forgets the out-of-order chunks up to this place: they are in a block.

@@ -296,7 +296,7 @@ fn appenders_and_readers_go_on_while_the_head_is_truncated() {
         scope.spawn(move || {
             while !stop.load(Ordering::Acquire) {
                 let newest = head.max_time.load(Ordering::Acquire);
-                let next = (newest - 3 * HOUR / 2).max(START) / HOUR * HOUR;
+                let next = newest.saturating_sub(3 * HOUR / 2).max(START) / HOUR * HOUR;
                 if next > mint.load(Ordering::Acquire) {
                     head.truncate(next).unwrap();
                     mint.store(next, Ordering::Release);
