@@ -181,7 +181,19 @@ pub fn create_dir_all(disk: &dyn Disk, path: &Path) -> Result<(), FileError> {
     let parent: PathBuf = path.parent().map_or_else(PathBuf::new, Path::to_owned);
     create_dir_all(disk, &parent)?;
     disk.create_dir(path)?;
-    disk.sync_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { &parent })
+    sync_parent(disk, path).inspect_err(|_| {
+        // A second sync would say yes without having made the name durable: it is made anew.
+        let _ = disk.remove_dir(path);
+    })
+}
+
+/// Makes the name of a file or directory durable.
+///
+/// # Errors
+/// If the system refuses.
+pub fn sync_parent(disk: &dyn Disk, path: &Path) -> Result<(), FileError> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    disk.sync_dir(parent.unwrap_or(Path::new(".")))
 }
 
 /// Removes a file or a directory with all that is in it; links are removed, not followed.

@@ -1,7 +1,7 @@
 //! A data directory open for writing: locked, cleaned of what an interrupted run left half made, its head loaded, its
 //! blocks listed.
 //!
-//! Order of opening: directory → lock → half-made directories away → blocks listed → head loaded.
+//! Order of opening: directory, its name durable → lock → half-made directories away → blocks listed → head loaded.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -12,7 +12,7 @@ use tsdbctl_head::live::head::LoadReport;
 use tsdbctl_head::live::select::LiveQuerier;
 use tsdbctl_head::live::{Appender, Head, LiveOptions};
 use tsdbctl_model::Matcher;
-use tsdbctl_platform::disk::{Disk, create_dir_all, remove_all};
+use tsdbctl_platform::disk::{Disk, create_dir_all, remove_all, sync_parent};
 use tsdbctl_platform::lock::{DirLock, LockError};
 use tsdbctl_storage::{Control, MergedQuerier, Querier, Queryable, Source, StorageError};
 
@@ -42,6 +42,11 @@ impl LiveDatabase {
         control: &Control,
     ) -> Result<(Self, LoadReport), StorageError> {
         create_dir_all(&*disk, dir)?;
+        // Whoever made it may have been killed before its name was durable. Who may not list the parent did not make it.
+        match sync_parent(&*disk, &std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned())) {
+            Err(e) if e.cause.kind() != std::io::ErrorKind::PermissionDenied => return Err(e.into()),
+            _ => {}
+        }
         let lock = DirLock::acquire(dir).map_err(|e| match e {
             LockError::File(e) => StorageError::File(e),
             held @ LockError::Held { .. } => {

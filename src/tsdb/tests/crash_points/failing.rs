@@ -1,0 +1,188 @@
+//! Disks that fail: at each call of each operation, once and for good. What was acknowledged is found afterwards,
+//! whatever a crash leaves; nothing panics; and the head takes samples again by itself once the disk is well.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tsdbctl_platform::crash::CrashImages;
+use tsdbctl_platform::faulty::{Faulty, Kind};
+use tsdbctl_platform::real::RealDisk;
+use tsdbctl_platform::recorder::Recorder;
+use tsdbctl_testkit::scratch_in_memory;
+
+use crate::check::{Check, Met};
+use crate::images::{copy_into, every, what_is_left};
+use crate::model::{Fault, Told};
+use crate::operations::{OPERATIONS, Operation};
+use crate::world::World;
+
+/// Which calls fail.
+#[derive(Clone, Copy, Debug)]
+struct Failure {
+    kind: Kind,
+    for_good: bool,
+    /// The first of them, 1 for the next.
+    nth: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    runs: usize,
+    checked: usize,
+    came_back: usize,
+    faults: Vec<String>,
+}
+
+impl Counts {
+    fn note(&mut self, result: Result<Met, Fault>, what: impl Fn() -> String) {
+        self.checked += 1;
+        if let Err(fault) = result {
+            self.faults.push(format!("{}: {fault:?}", what()));
+        }
+    }
+}
+
+/// Kinds, whether for good, and of a few the first and the distance to the next.
+const FAILURES: [(Kind, bool, u64, u64); 10] = [
+    (Kind::Any, false, 2, 11),
+    (Kind::Any, true, 5, 29),
+    (Kind::Sync, false, 2, 19),
+    (Kind::Sync, true, 3, 19),
+    (Kind::SyncDir, true, 2, 17),
+    (Kind::Write, true, 2, 31),
+    (Kind::Open, true, 1, 23),
+    (Kind::Rename, true, 1, 9),
+    (Kind::Remove, true, 1, 9),
+    (Kind::SetLen, true, 1, 9),
+];
+
+/// Does the operation while calls fail; whether any did.
+fn run(
+    operation: &Operation,
+    template: &Path,
+    (told, t): (&Told, i64),
+    failure: Failure,
+    counts: &mut Counts,
+) -> bool {
+    let scratch = scratch_in_memory();
+    copy_into(template, scratch.path());
+    let faulty = Faulty::new(Arc::new(RealDisk));
+    let recorder = Recorder::new(Arc::new(faulty.clone()), scratch.path()).unwrap();
+    let mut world = World::new(scratch.path(), (operation.options)());
+    world.disk = Arc::new(recorder.clone());
+    world.recorder = Some(recorder.clone());
+    (world.told, world.t, world.well) = (told.clone(), t, false);
+    let base = told.events.len();
+    let Failure { kind, for_good, nth } = failure;
+    if for_good {
+        faulty.fail_from(kind, nth)
+    } else {
+        faulty.fail_once(kind, nth)
+    };
+    (operation.act)(&mut world);
+    if faulty.struck() == 0 {
+        return false;
+    }
+    counts.runs += 1;
+    let what = |image: &str| format!("{}, {failure:?}: {image}\n{}", operation.name, recorder.text());
+    // Crashes meanwhile, the last one while it still fails.
+    let recording = recorder.recording();
+    let last = recording.ops.len();
+    let moments = if every().is_some() { 6 } else { 1 };
+    for i in 0..=moments {
+        let moment = CrashImages::new(&recording).at(last - last * i / (moments + 1));
+        let all: Vec<_> = moment.variants(nth, 2).chain(moment.killed(2)).collect();
+        let step = all.len() / if every().is_some() { 4 } else { 2 } + 1;
+        for image in all.iter().skip(nth as usize % step).step_by(step) {
+            let at = scratch_in_memory();
+            image.write_to(at.path()).unwrap();
+            let check = Check {
+                told: &world.told,
+                done: base + image.marks,
+                options: (operation.options)(),
+                damaged: operation.damaged,
+                close: image.content_hash() % 2 == 0,
+            };
+            counts.note(check.run(&at.path().join("data")), || what(&image.describe()));
+        }
+    }
+    faulty.heal();
+    counts.came_back += 1;
+    if !world.comes_back() {
+        counts.faults.push(what("it does not come back"));
+    }
+    world.kill();
+    let check = Check {
+        told: &world.told,
+        done: world.told.events.len(),
+        options: (operation.options)(),
+        damaged: operation.damaged,
+        close: nth % 2 == 0,
+    };
+    let recording = recorder.recording();
+    for image in CrashImages::new(&recording).at(recording.ops.len()).variants(nth, 1).take(2) {
+        let at = scratch_in_memory();
+        image.write_to(at.path()).unwrap();
+        counts.note(check.run(&at.path().join("data")), || what(&format!("well again: {image}")));
+    }
+    counts.note(check.run(&world.dir), || what("well again"));
+    true
+}
+
+fn check_operation(operation: &Operation) {
+    let template = scratch_in_memory();
+    let mut world = World::new(template.path(), (operation.options)());
+    (operation.before)(&mut world);
+    world.kill();
+    let t = world.t;
+    let mut told = world.told;
+    if operation.damaged {
+        told = what_is_left(operation, template.path(), told);
+    }
+    let mut counts = Counts::default();
+    for (kind, for_good, first, distance) in FAILURES {
+        let (first, distance) = if every().is_some() { (1, 1) } else { (first, distance) };
+        for nth in (first..).step_by(distance as usize) {
+            let failure = Failure { kind, for_good, nth };
+            if !run(operation, template.path(), (&told, t), failure, &mut counts) {
+                break;
+            }
+        }
+    }
+    let some = &counts.faults[..counts.faults.len().min(3)];
+    eprintln!(
+        "{}: {} runs with failing calls, {} images, {} times it came back, {} faults",
+        operation.name,
+        counts.runs,
+        counts.checked,
+        counts.came_back,
+        counts.faults.len()
+    );
+    assert!(counts.runs > 3, "{}", counts.runs);
+    assert!(counts.faults.is_empty(), "{} faults: {}", counts.faults.len(), some.join("\n"));
+}
+
+/// Those in which as many calls fail as tests run beside each other.
+fn check_some(part: usize) {
+    OPERATIONS.iter().skip(part).step_by(4).for_each(check_operation);
+}
+
+#[test]
+fn failing_disks_lose_nothing_first_quarter() {
+    check_some(0);
+}
+
+#[test]
+fn failing_disks_lose_nothing_second_quarter() {
+    check_some(1);
+}
+
+#[test]
+fn failing_disks_lose_nothing_third_quarter() {
+    check_some(2);
+}
+
+#[test]
+fn failing_disks_lose_nothing_last_quarter() {
+    check_some(3);
+}
