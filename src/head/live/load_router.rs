@@ -151,10 +151,10 @@ pub struct Router {
     pub left_out: Option<String>,
     /// Markers of the record, and whether their chunks were found.
     markers: Vec<(SeriesId, bool)>,
-}
-
     /// Markers named chunks that are not there.
     pub has_made_chunks: bool,
+}
+
 impl Router {
     /// Nothing met yet.
     pub fn new(found: FoundChunks, outboxes: Vec<Outbox>, min_valid_time: i64, max_exemplars: usize) -> Self {
@@ -176,10 +176,10 @@ impl Router {
             v2: false,
             left_out: None,
             markers: Vec::new(),
+            has_made_chunks: false,
         }
     }
 
-            has_made_chunks: false,
     /// Bytes held, but for the samples.
     pub fn bytes(&self) -> usize {
         let ranges: usize = self.tombstones.values().map(|r| r.capacity() * size_of::<(i64, i64)>()).sum();
