@@ -10,6 +10,7 @@ use tsdbctl_head::live::LiveOptions;
 use tsdbctl_head::live::head::LoadReport;
 use tsdbctl_model::Labels;
 use tsdbctl_model::labels::METRIC_NAME;
+use tsdbctl_platform::file;
 use tsdbctl_platform::real::RealDisk;
 use tsdbctl_platform::signal::stop_flag;
 use tsdbctl_storage::Control;
@@ -204,9 +205,22 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
     let plan = args.plan(selectors, ui)?;
     // What cannot be opened is told before the directory is touched.
     for path in &args.files {
-        if path.as_os_str() != "-" && !tsdbctl_platform::file::exists(path) {
+        if path.as_os_str() == "-" {
+            continue;
+        }
+        if !file::exists(path) {
             bail!("{}: no such file", path.display());
         }
+        if file::is_dir(path) {
+            bail!("{}: is a directory", path.display());
+        }
+        // A pipe is opened once.
+        if file::is_plain_file(path) {
+            file::open_stream(path)?;
+        }
+    }
+    if file::exists(&args.dir) && !file::is_dir(&args.dir) {
+        bail!("{}: is not a directory", args.dir.display());
     }
     let stop = stop_flag();
     let (database, loaded) =
@@ -238,7 +252,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
     let closed = database.close();
     let ended = ended.and(finished);
     let report = report::Report { counts, unreadable, bytes, loaded: loaded.samples };
-    report.show(args, ui)?;
+    let shown = report.show(args, ui);
     let mut status = report.status();
     match ended {
         Ok(()) => {}
@@ -260,6 +274,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
         ui.error(format!("{}: closing failed: {e}", args.dir.display()));
         status = ExitStatus::Failure;
     }
+    shown?;
     Ok(status)
 }
 
@@ -330,6 +345,10 @@ fn read_input(input: &mut Input, args: &Args, plan: &Plan, run: &mut Run<'_>) ->
         Kind::RemoteWrite(version) => remote_write::read(input, version, run),
         Kind::Csv => csv::read(input, &args.csv, run),
         Kind::Ndjson => ndjson::read(input, args.timestamp_unit, run),
+        Kind::Unknown(why) => {
+            let name = input.name.clone();
+            run.unreadable(&name, why, None)
+        }
     }
 }
 
@@ -431,7 +450,7 @@ impl Args {
 
     /// About how many pieces the files have.
     fn pieces(&self) -> u64 {
-        let sizes = self.files.iter().map(|path| tsdbctl_platform::file::size(path).unwrap_or(0));
+        let sizes = self.files.iter().map(|path| file::size(path).unwrap_or(0));
         sizes.map(|bytes| bytes.div_ceil(1 << 20)).sum()
     }
 }

@@ -1,6 +1,7 @@
 //! What an input is, by its name and first bytes.
 
 use tsdbctl_exposition::Format;
+use tsdbctl_model::protobuf::varint;
 use tsdbctl_wire::Version;
 
 use super::remote_write::recognize;
@@ -21,6 +22,8 @@ pub enum Kind {
     Csv,
     /// JSON lines.
     Ndjson,
+    /// Nothing that can be read, and why.
+    Unknown(&'static str),
 }
 
 impl Kind {
@@ -33,6 +36,7 @@ impl Kind {
             Self::RemoteWrite(_) => "remote-write",
             Self::Csv => "csv",
             Self::Ndjson => "ndjson",
+            Self::Unknown(_) => "nothing that is known",
         }
     }
 }
@@ -44,6 +48,39 @@ fn is_binary(bytes: &[u8]) -> bool {
     control || std::str::from_utf8(bytes).is_err_and(|e| e.error_len().is_some())
 }
 
+/// Whether bytes that are binary may yet be text with some control characters in it, such as colours in a help text.
+fn is_odd_text(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(|b| *b >= 0x20)
+        && !bytes.contains(&0)
+        && std::str::from_utf8(bytes).is_ok_and(|text| text.contains('\n'))
+        && !is_family(bytes)
+}
+
+/// Whether bytes begin as a metric family does: its length, then its name.
+fn is_family(bytes: &[u8]) -> bool {
+    let Ok((length, used)) = varint(bytes) else { return false };
+    let name_length = || varint(&bytes[used + 1..]).map_or(0, |p| p.0);
+    used <= 5 && bytes.get(used) == Some(&0x0a) && (1..length).contains(&name_length())
+}
+
+/// Why a binary input cannot be read.
+fn why_not(bytes: &[u8]) -> &'static str {
+    let packed: [(&[u8], &str); 4] = [
+        (b"\xfd7zXZ\0", "compressed by xz, which is not read; pipe it: xz -dc FILE | tsdbctl ingest -"),
+        (b"BZh", "compressed by bzip2, which is not read; pipe it: bzip2 -dc FILE | tsdbctl ingest -"),
+        (
+            b"\x04\x22\x4d\x18",
+            "compressed by lz4, which is not read; pipe it: lz4 -dc FILE | tsdbctl ingest -",
+        ),
+        (b"PK\x03\x04", "a zip archive, which is not read; pipe it: unzip -p FILE | tsdbctl ingest -"),
+    ];
+    let found = packed.iter().find(|(magic, _)| bytes.starts_with(magic));
+    found.map_or(
+        "neither text nor metric families nor a body of remote write; --format says it if it is one of them",
+        |(_, why)| why,
+    )
+}
+
 /// Whether the first bytes say enough while no more come: a whole line of text.
 pub fn is_enough(bytes: &[u8]) -> bool {
     !is_binary(bytes) && bytes.contains(&b'\n')
@@ -51,16 +88,18 @@ pub fn is_enough(bytes: &[u8]) -> bool {
 
 /// Whether the input has to be there as a whole: it is binary, and may be remote write.
 pub fn wants_all(bytes: &[u8]) -> bool {
-    is_binary(&bytes[..bytes.len().min(BYTES)])
+    let first = &bytes[..bytes.len().min(BYTES)];
+    is_binary(first) && !is_odd_text(first)
 }
 
 /// What an input called `name` is that begins with, or consists of, `bytes`.
 pub fn kind(name: &str, bytes: &[u8], complete: bool) -> Kind {
     let first = &bytes[..bytes.len().min(BYTES)];
-    if is_binary(first) {
+    if is_binary(first) && !is_odd_text(first) {
         return match recognize(bytes) {
             Some(version) => Kind::RemoteWrite(Some(version)),
-            None => Kind::Exposition(Format::Protobuf),
+            None if is_family(bytes) => Kind::Exposition(Format::Protobuf),
+            None => Kind::Unknown(why_not(bytes)),
         };
     }
     let stem = [".gz", ".zst"].iter().find_map(|s| name.strip_suffix(s)).unwrap_or(name);
@@ -123,6 +162,9 @@ mod tests {
             ("-", b"__name__,job,time,value\n", "csv"),
             ("x.csv", b"a,b\n", "csv"),
             ("-", &[10, 0x0a, 1, b'a', 0x18, 1, 0x22, 3, 0x12, 1, 0], "protobuf"),
+            ("-", b"# HELP a \x1b[1mbold\x1b[0m\na 1\n", "text"),
+            ("-", b"\xfd7zXZ\0\0\x04", "nothing that is known"),
+            ("-", b"\x89PNG\r\n\x1a\n", "nothing that is known"),
             ("-", &[0x0a, 7, 0x0a, 5, 0x0a, 1, b'a', 0x12, 0], "remote-write"),
         ] {
             assert_eq!(kind(name, bytes, true).name(), want, "{name} {bytes:?}");

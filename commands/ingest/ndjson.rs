@@ -6,7 +6,7 @@
 //! {"labels":{…},"timestamp":1700000000000,"value":1}                     {"name":"a","value":1}
 //! ```
 //!
-//! Numbers may be strings, `null` is NaN; pairs count seconds, as the HTTP API does.
+//! Numbers may be strings, `null` is NaN, as are the bare `NaN` and `+Inf` of older exports; pairs count seconds, as the HTTP API does.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -66,7 +66,7 @@ impl<'de> Deserialize<'de> for Number {
             }
             fn visit_str<E: serde::de::Error>(self, v: &str) -> Result<Number, E> {
                 let value = match v {
-                    "Infinity" => f64::INFINITY,
+                    "Infinity" | "+Infinity" => f64::INFINITY,
                     "-Infinity" => f64::NEG_INFINITY,
                     _ => parse_float(v).map_err(|_| E::custom(format!("{v:?} is no number")))?,
                 };
@@ -253,16 +253,62 @@ pub fn read(input: &mut Input, unit: TimeUnit, run: &mut Run<'_>) -> Result<(), 
 
 /// The inner error is about the line, with its column from 0.
 fn read_line(line: &[u8], unit: TimeUnit, run: &mut Run<'_>) -> Result<Result<(), (String, usize)>, Stop> {
+    let quoted;
     let parsed: Line<'_> = match serde_json::from_slice(line) {
         Ok(parsed) => parsed,
         Err(e) => {
+            quoted = with_quoted_words(line);
+            if let Some(parsed) = quoted.as_ref().and_then(|line| serde_json::from_slice(line).ok()) {
+                return read_parsed(&parsed, unit, run);
+            }
             let text = e.to_string();
             let reason = text.rsplit_once(" at line ").map_or(text.as_str(), |p| p.0).to_owned();
             return Ok(Err((reason, e.column().saturating_sub(1).min(line.len()))));
         }
     };
+    read_parsed(&parsed, unit, run)
+}
+
+/// The line with quotes around numbers that JSON has no way to write, if there are such.
+fn with_quoted_words(line: &[u8]) -> Option<Vec<u8>> {
+    let (mut out, mut in_text, mut escaped) = (Vec::new(), false, false);
+    let (mut from, mut at) = (0, 0);
+    while at < line.len() {
+        let b = line[at];
+        if in_text {
+            in_text = b != b'"' || escaped;
+            escaped = b == b'\\' && !escaped;
+        } else if b == b'"' {
+            in_text = true;
+        } else {
+            let words = ["NaN", "Infinity", "Inf"];
+            let digits = usize::from(matches!(b, b'+' | b'-'));
+            if let Some(word) = words.iter().find(|word| line[at + digits..].starts_with(word.as_bytes())) {
+                let end = at + digits + word.len();
+                out.extend_from_slice(&line[from..at]);
+                out.push(b'"');
+                out.extend_from_slice(&line[at..end]);
+                out.push(b'"');
+                (from, at) = (end, end);
+                continue;
+            }
+        }
+        at += 1;
+    }
+    if from == 0 {
+        return None;
+    }
+    out.extend_from_slice(&line[from..]);
+    Some(out)
+}
+
+fn read_parsed(
+    parsed: &Line<'_>,
+    unit: TimeUnit,
+    run: &mut Run<'_>,
+) -> Result<Result<(), (String, usize)>, Stop> {
     let wrong = |reason: &str| Ok(Err((reason.to_owned(), 0)));
-    let points = match points_of(&parsed, unit) {
+    let points = match points_of(parsed, unit) {
         Ok(points) => points,
         Err(reason) => return wrong(reason),
     };
@@ -358,6 +404,19 @@ mod tests {
             (r#"{"value":1"#, "EOF while parsing an object at line 1 column 10"),
         ] {
             assert_eq!(read(text), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn bare_words_get_quotes() {
+        for (line, want) in [
+            (r#"{"values":[NaN,-Inf,+Inf,1]}"#, Some(r#"{"values":["NaN","-Inf","+Inf",1]}"#)),
+            (r#"{"a\"NaN":"Inf","value":Infinity"#, Some(r#"{"a\"NaN":"Inf","value":"Infinity""#)),
+            (r#"{"a":"NaN\\"}+"#, None),
+            ("", None),
+        ] {
+            let got = with_quoted_words(line.as_bytes());
+            assert_eq!(got, want.map(|want| want.as_bytes().to_vec()), "{line}");
         }
     }
 

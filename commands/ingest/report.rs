@@ -65,6 +65,7 @@ impl Report {
     /// If stdout fails.
     pub fn show(&self, args: &Args, ui: &mut Ui) -> anyhow::Result<()> {
         let c = &self.counts;
+        let mut shown = Ok(());
         if args.output == Output::Json {
             let refused: serde_json::Map<String, serde_json::Value> = Refusal::ALL
                 .iter()
@@ -90,8 +91,7 @@ impl Report {
                 "refused": refused,
                 "loaded": self.loaded,
             });
-            writeln!(ui.out(), "{line}")?;
-            ui.flush()?;
+            shown = writeln!(ui.out(), "{line}").and_then(|()| ui.flush());
         }
         let count = format_count;
         let mut kinds = Vec::new();
@@ -136,7 +136,7 @@ impl Report {
                 duration(c.behind_ms)
             ));
         }
-        Ok(())
+        Ok(shown?)
     }
 }
 

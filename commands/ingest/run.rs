@@ -9,7 +9,7 @@ use super::input::{Input, More};
 use super::sink::{Sink, Stop};
 use crate::data::now_ms;
 use crate::diagnostic::show_line;
-use crate::ui::{Progress, Ui};
+use crate::ui::{Progress, Tone, Ui};
 
 /// What to do about something that cannot be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -23,6 +23,8 @@ pub enum OnError {
 
 /// Problems that are shown in full; the others are counted.
 const SHOWN: u64 = 10;
+/// Characters of a reason that are shown: some quote what they could not read, however long it is.
+const REASON_SHOWN: usize = 300;
 /// A writer that sends nothing for this long may be waiting for an acknowledgement.
 const PAUSE: Duration = Duration::from_millis(2);
 /// How often the wish to stop is looked at while nothing comes.
@@ -74,12 +76,20 @@ impl Run<'_> {
     pub fn unreadable(&mut self, place: &str, reason: &str, line: Option<Line<'_>>) -> Result<(), Stop> {
         self.unreadable += 1;
         if self.unreadable <= SHOWN {
-            self.ui.error(format!("{place}: {reason}"));
+            let cut = reason.char_indices().nth(REASON_SHOWN).map(|p| p.0);
+            let (shown, more) = cut.map_or((reason, ""), |at| (&reason[..at], "…"));
+            self.ui.error(format!("{place}: {shown}{more}"));
             if let Some(line) = line {
                 let text = String::from_utf8_lossy(line.text);
                 // The column counts bytes of the line, the text may have more for what is no UTF-8.
                 let before = String::from_utf8_lossy(&line.text[..line.column.min(line.text.len())]).len();
                 show_line(self.ui, &text, line.number, Span::new(before, before));
+                if line.text.ends_with(b"\r") && reason.contains("\\r") {
+                    let word = self.ui.paint(Tone::Green, "hint");
+                    self.ui.say(format!(
+                        "  = {word}: lines end as in DOS; pipe it: tr -d '\\r' <FILE | tsdbctl ingest -"
+                    ));
+                }
             }
         } else if self.unreadable == SHOWN + 1 {
             self.ui.say("further ones are only counted");

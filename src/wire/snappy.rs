@@ -17,7 +17,8 @@ const EXPANSION_MAX: usize = 22;
 /// # Errors
 /// If it is none, or longer.
 pub fn decompress(body: &[u8], limit: usize) -> Result<Vec<u8>, WireError> {
-    let wrong = |e: snap::Error| WireError::new(0, format!("snappy: {e}"));
+    // The text begins with the name.
+    let wrong = |e: snap::Error| WireError::new(0, e.to_string());
     let length = snap::raw::decompress_len(body).map_err(wrong)?;
     if length > limit {
         return Err(WireError::new(0, format!("snappy: {length} decompressed bytes, more than {limit}")));
@@ -37,7 +38,7 @@ pub fn decompress(body: &[u8], limit: usize) -> Result<Vec<u8>, WireError> {
 /// # Errors
 /// If it is longer than a block can be (4 GiB).
 pub fn compress(message: &[u8]) -> Result<Vec<u8>, WireError> {
-    let wrong = |e: snap::Error| WireError::new(0, format!("snappy: {e}"));
+    let wrong = |e: snap::Error| WireError::new(0, e.to_string());
     snap::raw::Encoder::new().compress_vec(message).map_err(wrong)
 }
 
