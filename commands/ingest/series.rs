@@ -32,12 +32,19 @@ const NONE: u32 = u32::MAX;
 /// Series remembered; when there are more, all are forgotten and looked up anew.
 const ENTRIES_MAX: usize = 1 << 24;
 
+/// The table wants its lowest and its highest bits to differ.
+#[inline]
+fn hash(half: u32) -> u64 {
+    u64::from(half) << 32 | u64::from(half)
+}
+
 /// Series by the hash of their bytes. Bodies list series in the same order again and again, so the one that followed
 /// last time is tried first.
 #[derive(Debug)]
 pub struct SeriesCache {
     seed: u64,
-    table: HashTable<u32>,
+    /// Half of the keys' low halves, and the numbers of the entries: growing asks nothing of the entries.
+    table: HashTable<(u32, u32)>,
     entries: Vec<Entry>,
     last: u32,
 }
@@ -70,7 +77,9 @@ impl SeriesCache {
             self.last = guess;
             return Some(entry.known);
         }
-        let found = *self.table.find(key as u64, |i| self.entries[*i as usize].key == key)?;
+        let (_, found) = *self.table.find(hash(key as u32), |(half, i)| {
+            *half == key as u32 && self.entries[*i as usize].key == key
+        })?;
         if let Some(last) = self.entries.get_mut(self.last as usize) {
             last.next = found;
         }
@@ -89,8 +98,7 @@ impl SeriesCache {
             last.next = new;
         }
         self.last = new;
-        let entries = &self.entries;
-        self.table.insert_unique(key as u64, new, |i| entries[*i as usize].key as u64);
+        self.table.insert_unique(hash(key as u32), (key as u32, new), |(half, _)| hash(*half));
     }
 
     fn clear(&mut self) {

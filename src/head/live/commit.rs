@@ -138,10 +138,11 @@ impl Buffers {
                 && self.raw.len() < SERIES_RECORD_BYTES
             {
                 put_be64(&mut self.raw, *series_ref);
-                put_uvarint(&mut self.raw, index.labels(*id).count() as u64);
-                for (name, value) in index.labels(*id) {
-                    put_string(&mut self.raw, name.as_bytes());
-                    put_string(&mut self.raw, value.as_bytes());
+                put_uvarint(&mut self.raw, index.pair_numbers(*id).count() as u64);
+                for pair in index.pair_numbers(*id) {
+                    let (name, value) = index.pair_bytes(pair);
+                    put_string(&mut self.raw, name);
+                    put_string(&mut self.raw, value);
                 }
                 rest = behind;
             }
@@ -484,7 +485,14 @@ impl Apply<'_> {
             let mut shard = lock(self.head.shard_of(column.ids[at]));
             shard.set_oldest_view(self.oldest_view);
             let mut before = at.checked_sub(1).map(|i| column.ids[i]);
+            let mut warm = at;
             while at < end && column.ids[at].0 >> 8 == page {
+                if at == warm {
+                    let next = &column.ids[at..end.min(at + WARM)];
+                    let same = next.iter().take_while(|id| id.0 >> 8 == page).count();
+                    shard.warm(&next[..same]);
+                    warm += WARM;
+                }
                 let (id, entry) = (column.ids[at], &column.entries[at]);
                 if is_stale(entry.value) {
                     self.stale(&mut shard, id, entry, histograms, float_histograms, late);

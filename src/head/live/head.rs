@@ -306,9 +306,10 @@ impl Head {
         if before.is_empty() {
             return Err(Refusal::InvalidLabels);
         }
-        if let Some(id) = read(&self.index).find(labels.clone()) {
-            return Ok((id, false));
-        }
+        let known = match read(&self.index).look_up(labels.clone()) {
+            Ok(id) => return Ok((id, false)),
+            Err(known) => known,
+        };
         if self.memory.series.fetch_add(1, Ordering::Relaxed) >= MEMORY_LOOK_SERIES {
             self.look_at_memory();
         }
@@ -319,7 +320,7 @@ impl Head {
         if index.is_nearly_full() || self.next_ref.load(Ordering::Relaxed) >= MAX_REF {
             return Err(Refusal::Limit);
         }
-        let (id, new) = index.find_or_create(labels);
+        let (id, new) = index.create(labels, &known);
         if new {
             // Under the index lock: references grow with ids.
             let series_ref = self.next_ref.fetch_add(1, Ordering::AcqRel);

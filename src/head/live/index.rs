@@ -79,7 +79,34 @@ impl<'a> Iterator for LabelIter<'a> {
     }
 }
 
+/// Pair numbers of a label set that was looked up, [`NONE`] for pairs that were not there.
+#[derive(Debug, Default)]
+pub struct LookedUp {
+    pairs: SmallVec<[u32; 24]>,
+    /// [`Index::removals`] then: numbers hold as long as it stays.
+    removals: u64,
+}
+
 impl Index {
+    /// As [`Index::find`], keeping what was found on the way for [`Index::create`].
+    pub fn look_up<'a>(
+        &self,
+        labels: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> Result<SeriesId, LookedUp> {
+        let mut key = Key::new();
+        let mut found = LookedUp { pairs: SmallVec::new(), removals: self.removals };
+        let mut all = true;
+        for (name, value) in labels {
+            let pair = self.pairs.find(name, value).unwrap_or(NONE);
+            all &= pair != NONE;
+            if all {
+                push_uvarint(&mut key, pair);
+            }
+            found.pairs.push(pair);
+        }
+        if all { self.find_key(&key).ok_or(found) } else { Err(found) }
+    }
+
     /// The series of a label set: sorted by name, names unique, no empty values.
     pub fn find<'a>(&self, labels: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Option<SeriesId> {
         let mut key = Key::new();
@@ -99,14 +126,28 @@ impl Index {
     /// lock. [`SeriesId::NONE`] if the index is full.
     pub fn find_or_create<'a>(
         &mut self,
-        labels: impl Iterator<Item = (&'a str, &'a str)> + Clone,
+        labels: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> (SeriesId, bool) {
+        self.create(labels, &LookedUp::default())
+    }
+
+    /// As [`Index::find_or_create`]; what was looked up for these labels before need not be again.
+    pub fn create<'a>(
+        &mut self,
+        labels: impl Iterator<Item = (&'a str, &'a str)>,
+        known: &LookedUp,
     ) -> (SeriesId, bool) {
         let mut key = Key::new();
         let mut pairs = SmallVec::<[u32; 24]>::new();
         let before = self.pairs.count();
         let mut has_room = true;
-        for (name, value) in labels {
-            let Some(pair) = self.pairs.find_or_create(name, value) else {
+        let known = if known.removals == self.removals { known.pairs.as_slice() } else { &[] };
+        for (i, (name, value)) in labels.enumerate() {
+            let pair = match known.get(i) {
+                Some(pair) if *pair != NONE => Some(*pair),
+                _ => self.pairs.find_or_create(name, value),
+            };
+            let Some(pair) = pair else {
                 has_room = false;
                 break;
             };
@@ -156,6 +197,12 @@ impl Index {
     #[inline]
     pub fn pair(&self, number: u32) -> (&str, &str) {
         self.pairs.text(number)
+    }
+
+    /// Name and value of a pair as bytes: nothing is checked.
+    #[inline]
+    pub fn pair_bytes(&self, number: u32) -> (&[u8], &[u8]) {
+        self.pairs.bytes_of(number)
     }
 
     /// All pair numbers are below this.

@@ -1,7 +1,7 @@
-//! The places of a series' full chunks: up to eight to a block, in the chains that open chunks are made of.
+//! The places of a series' full chunks: up to three to a half block, in chains as open chunks are.
 //!
 //! ```text
-//! block: first entry (96 bits) · up to 7 more (54 bits each) · number of entries (6 bits)
+//! block: first entry (96 bits) · up to 2 more (54 bits each) · number of entries (6 bits, the last)
 //! first: file (24) · offset (28) · mint, Unix ms, two's complement (44)
 //! more:  position behind that of the entry before, bytes (31) · mint behind its mint, ms (23)
 //! ```
@@ -12,27 +12,27 @@
 use smallvec::SmallVec;
 
 use crate::live::chunk_files::ChunkPlace;
-use crate::live::memory::{BLOCK_DATA, BlockPool, NONE};
+use crate::live::memory::{HALF_BLOCK_DATA, HalfBlockPool, NONE};
 use crate::live::record::Record;
 
 const FIRST_BITS: usize = 96;
 const POSITION_BITS: usize = 31;
 const STEP_BITS: usize = 23;
 const MORE_BITS: usize = POSITION_BITS + STEP_BITS;
-const PER_BLOCK: usize = 8;
+const PER_BLOCK: usize = 3;
 /// Where the number of entries stands.
-const COUNT_AT: usize = BLOCK_DATA * 8 - 6;
+const COUNT_AT: usize = HALF_BLOCK_DATA * 8 - 6;
 const FILE_BITS: u32 = 27;
 const MAX_MINT: i64 = (1 << 43) - 1;
 const MIN_MINT: i64 = -(1 << 43);
 
 const _: () = assert!(FIRST_BITS + (PER_BLOCK - 1) * MORE_BITS <= COUNT_AT);
 
-type Data = [u8; BLOCK_DATA];
+type Data = [u8; HALF_BLOCK_DATA];
 
 /// The 16 bytes that bits lie in, where these begin, and how far the bits are from their end.
 fn window(data: &Data, at: usize, count: usize) -> (u128, usize, usize) {
-    let start = (at / 8).min(BLOCK_DATA - 16);
+    let start = (at / 8).min(HALF_BLOCK_DATA - 16);
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&data[start..start + 16]);
     (u128::from_be_bytes(bytes), start, 128 - (at - start * 8) - count)
@@ -109,7 +109,7 @@ fn entries(data: &Data) -> SmallVec<[MappedPlace; PER_BLOCK]> {
 }
 
 /// Adds a place behind the others. False if it cannot be held: its numbers are larger than this program makes them.
-pub(super) fn push(pool: &mut BlockPool, record: &mut Record, new: MappedPlace) -> bool {
+pub(super) fn push(pool: &mut HalfBlockPool, record: &mut Record, new: MappedPlace) -> bool {
     if new.place.file >> 24 != 0 || new.place.offset >> 28 != 0 {
         return false;
     }
@@ -134,7 +134,7 @@ pub(super) fn push(pool: &mut BlockPool, record: &mut Record, new: MappedPlace) 
 }
 
 /// All places, oldest first.
-pub(super) fn list(pool: &BlockPool, record: &Record) -> SmallVec<[MappedPlace; 16]> {
+pub(super) fn list(pool: &HalfBlockPool, record: &Record) -> SmallVec<[MappedPlace; 16]> {
     let mut places = SmallVec::new();
     let mut block = record.mapped;
     while block != NONE {
@@ -147,12 +147,12 @@ pub(super) fn list(pool: &BlockPool, record: &Record) -> SmallVec<[MappedPlace; 
 }
 
 /// The newest place.
-pub(super) fn last(pool: &BlockPool, record: &Record) -> Option<MappedPlace> {
+pub(super) fn last(pool: &HalfBlockPool, record: &Record) -> Option<MappedPlace> {
     if record.mapped == NONE { None } else { entries(&pool.get(record.mapped).data).last().copied() }
 }
 
 /// Keeps these places only.
-pub(super) fn replace(pool: &mut BlockPool, record: &mut Record, places: &[MappedPlace]) {
+pub(super) fn replace(pool: &mut HalfBlockPool, record: &mut Record, places: &[MappedPlace]) {
     clear(pool, record);
     for place in places {
         push(pool, record, *place);
@@ -160,7 +160,7 @@ pub(super) fn replace(pool: &mut BlockPool, record: &mut Record, places: &[Mappe
 }
 
 /// Forgets all places.
-pub(super) fn clear(pool: &mut BlockPool, record: &mut Record) {
+pub(super) fn clear(pool: &mut HalfBlockPool, record: &mut Record) {
     pool.free_chain(record.mapped);
     record.mapped = NONE;
     record.mapped_in_block = 0;
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn places_come_back() {
-        let mut pool = BlockPool::default();
+        let mut pool = HalfBlockPool::default();
         let mut record = Record::EMPTY;
         let mut wanted = Vec::new();
         for (i, mint) in
@@ -196,20 +196,20 @@ mod tests {
     }
 
     #[test]
-    fn eight_go_into_a_block_if_they_are_near() {
-        let mut pool = BlockPool::default();
+    fn three_go_into_a_block_if_they_are_near() {
+        let mut pool = HalfBlockPool::default();
         let mut record = Record::EMPTY;
         for i in 0..24u32 {
             let place = ChunkPlace { file: 1 + i * 2, offset: 8 + i * 5_000_000 };
             let mint = 1_700_000_000_000 + i64::from(i) * 7_200_000;
             assert!(push(&mut pool, &mut record, MappedPlace::new(place, mint)));
         }
-        assert_eq!((pool.used(), list(&pool, &record).len()), (3, 24));
+        assert_eq!((pool.used(), list(&pool, &record).len()), (8, 24));
         let far = ChunkPlace { file: 70, offset: 8 };
         assert!(push(&mut pool, &mut record, MappedPlace::new(far, 1_800_000_000_000)));
         let farther = ChunkPlace { file: 87, offset: 8 };
         assert!(push(&mut pool, &mut record, MappedPlace::new(farther, 1_800_000_000_001)));
-        assert_eq!((pool.used(), list(&pool, &record).len()), (5, 26));
+        assert_eq!((pool.used(), list(&pool, &record).len()), (10, 26));
     }
 
     #[test]
@@ -221,13 +221,13 @@ mod tests {
             (MIN_MINT, i64::MIN, MIN_MINT - 1),
             (i64::MIN, i64::MIN, MIN_MINT - 1),
         ] {
-            let (mut pool, mut record) = (BlockPool::default(), Record::EMPTY);
+            let (mut pool, mut record) = (HalfBlockPool::default(), Record::EMPTY);
             push(&mut pool, &mut record, MappedPlace::new(place, mint));
             let got = last(&pool, &record).unwrap();
             assert_eq!((got.begins(), got.before_ends()), (begins, before_ends), "{mint}");
         }
         for place in [ChunkPlace { file: 1 << 24, offset: 8 }, ChunkPlace { file: 1, offset: 1 << 28 }] {
-            let (mut pool, mut record) = (BlockPool::default(), Record::EMPTY);
+            let (mut pool, mut record) = (HalfBlockPool::default(), Record::EMPTY);
             assert!(!push(&mut pool, &mut record, MappedPlace::new(place, 0)));
         }
     }

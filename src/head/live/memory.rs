@@ -1,12 +1,15 @@
-//! Memory of one size: blocks of 64 bytes in pages, with free lists. What is freed feeds the neighbours, nothing is
-//! copied when a series grows, and pages never move. Pages without a block in use are given back.
+//! Memory of one size: blocks of 64 or of 32 bytes in pages, with free lists. What is freed feeds the neighbours, nothing
+//! is copied when a series grows, and pages never move. Pages without a block in use are given back.
 
 /// Bytes of a block that hold data; four more link it to the block before.
 pub const BLOCK_DATA: usize = 60;
 /// No block.
 pub const NONE: u32 = u32::MAX;
 
-/// Blocks of a page: 64 KiB.
+/// Bytes of half a block that hold data.
+pub const HALF_BLOCK_DATA: usize = 28;
+
+/// Blocks of a page: 64 KiB, or half of that.
 const PAGE: usize = 1024;
 /// No free block in a page.
 const NO_FREE: u16 = u16::MAX;
@@ -21,12 +24,48 @@ pub struct Block {
     pub before: u32,
 }
 
-const EMPTY: Block = Block { data: [0; BLOCK_DATA], before: NONE };
+/// Half a cache line of a chain.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(32))]
+pub struct HalfBlock {
+    /// Content.
+    pub data: [u8; HALF_BLOCK_DATA],
+    /// The block before this one, or [`NONE`].
+    pub before: u32,
+}
 
-#[derive(Debug, Default)]
-struct Page {
+const _: () = assert!(size_of::<Block>() == 64 && size_of::<HalfBlock>() == 32);
+
+/// What a pool is made of.
+pub trait Link: Copy {
+    /// One without content.
+    const EMPTY: Self;
+    /// The block before this one, or [`NONE`].
+    fn before(&mut self) -> &mut u32;
+}
+
+impl Link for Block {
+    const EMPTY: Self = Self { data: [0; BLOCK_DATA], before: NONE };
+
+    #[inline]
+    fn before(&mut self) -> &mut u32 {
+        &mut self.before
+    }
+}
+
+impl Link for HalfBlock {
+    const EMPTY: Self = Self { data: [0; HALF_BLOCK_DATA], before: NONE };
+
+    #[inline]
+    fn before(&mut self) -> &mut u32 {
+        &mut self.before
+    }
+}
+
+#[derive(Debug)]
+struct Page<B> {
     /// None if it was given back.
-    blocks: Box<[Block]>,
+    blocks: Box<[B]>,
     /// First free block that was in use before; each leads to the next by `before`.
     free: u16,
     /// Blocks from here on were never used.
@@ -37,10 +76,21 @@ struct Page {
     listed: bool,
 }
 
+impl<B> Page<B> {
+    fn new(blocks: Box<[B]>, listed: bool) -> Self {
+        Self { blocks, free: NO_FREE, fresh: 0, used: 0, listed }
+    }
+}
+
+/// Whole blocks of one shard.
+pub type BlockPool = Pool<Block>;
+/// Half blocks of one shard.
+pub type HalfBlockPool = Pool<HalfBlock>;
+
 /// Blocks of one shard.
-#[derive(Debug, Default)]
-pub struct BlockPool {
-    pages: Vec<Page>,
+#[derive(Debug)]
+pub struct Pool<B> {
+    pages: Vec<Page<B>>,
     /// Pages that may have room, the one to take from last.
     with_room: Vec<u32>,
     /// Numbers of pages that were given back.
@@ -50,7 +100,13 @@ pub struct BlockPool {
     used: usize,
 }
 
-impl BlockPool {
+impl<B> Default for Pool<B> {
+    fn default() -> Self {
+        Self { pages: Vec::new(), with_room: Vec::new(), vacant: Vec::new(), empty: 0, used: 0 }
+    }
+}
+
+impl<B: Link> Pool<B> {
     /// A block, its data as it was left, `before` as given.
     #[inline]
     pub fn take(&mut self, before: u32) -> u32 {
@@ -62,7 +118,7 @@ impl BlockPool {
             let page = &mut self.pages[number as usize];
             let slot = if page.free != NO_FREE {
                 let slot = page.free;
-                page.free = page.blocks[usize::from(slot)].before as u16;
+                page.free = *page.blocks[usize::from(slot)].before() as u16;
                 slot
             } else if usize::from(page.fresh) < page.blocks.len() {
                 page.fresh += 1;
@@ -77,20 +133,14 @@ impl BlockPool {
             }
             page.used += 1;
             self.used += 1;
-            page.blocks[usize::from(slot)].before = before;
+            *page.blocks[usize::from(slot)].before() = before;
             return number << 10 | u32::from(slot);
         }
     }
 
     #[cold]
     fn add_page(&mut self) {
-        let page = Page {
-            blocks: vec![EMPTY; PAGE].into_boxed_slice(),
-            free: NO_FREE,
-            fresh: 0,
-            used: 0,
-            listed: true,
-        };
+        let page = Page::new(vec![B::EMPTY; PAGE].into_boxed_slice(), true);
         let number = match self.vacant.pop() {
             Some(number) => {
                 self.pages[number as usize] = page;
@@ -119,7 +169,7 @@ impl BlockPool {
         let page = &mut self.pages[number as usize];
         let slot = (block & 1023) as u16;
         let place = &mut page.blocks[usize::from(slot)];
-        let before = std::mem::replace(&mut place.before, u32::from(page.free));
+        let before = std::mem::replace(place.before(), u32::from(page.free));
         page.free = slot;
         page.used -= 1;
         self.used -= 1;
@@ -131,7 +181,7 @@ impl BlockPool {
             self.empty += 1;
             // One page in eight may wait for use; what is more goes back.
             if self.empty > 1 + (self.pages.len() - self.vacant.len()) / 8 {
-                self.pages[number as usize] = Page { free: NO_FREE, ..Page::default() };
+                self.pages[number as usize] = Page::new(Box::default(), false);
                 self.empty -= 1;
                 self.vacant.push(number);
                 self.with_room.retain(|n| *n != number);
@@ -142,13 +192,13 @@ impl BlockPool {
 
     /// A block.
     #[inline]
-    pub fn get(&self, block: u32) -> &Block {
+    pub fn get(&self, block: u32) -> &B {
         &self.pages[(block >> 10) as usize].blocks[(block & 1023) as usize]
     }
 
     /// A block, to change.
     #[inline]
-    pub fn get_mut(&mut self, block: u32) -> &mut Block {
+    pub fn get_mut(&mut self, block: u32) -> &mut B {
         &mut self.pages[(block >> 10) as usize].blocks[(block & 1023) as usize]
     }
 
@@ -159,8 +209,8 @@ impl BlockPool {
 
     /// Bytes of all pages.
     pub fn bytes(&self) -> usize {
-        (self.pages.len() - self.vacant.len()) * PAGE * size_of::<Block>()
-            + self.pages.capacity() * size_of::<Page>()
+        (self.pages.len() - self.vacant.len()) * PAGE * size_of::<B>()
+            + self.pages.capacity() * size_of::<Page<B>>()
             + (self.with_room.capacity() + self.vacant.capacity()) * 4
     }
 }

@@ -45,11 +45,6 @@ impl<T> Paged<T> {
         self.pages.get_mut((i >> SHIFT) as usize)?.get_mut(i as usize & (PAGE - 1))
     }
 
-    /// All items.
-    pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.pages.iter().flatten()
-    }
-
     /// All items, to change.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.pages.iter_mut().flatten()

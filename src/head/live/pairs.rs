@@ -34,6 +34,8 @@ pub struct Pairs {
     /// Addresses in `text`.
     places: Paged<u32>,
     postings: Paged<Postings>,
+    /// Bytes of the lists outside of their handles.
+    postings_bytes: usize,
     free: Vec<u32>,
     by_text: SplitTable,
     hasher: RandomState,
@@ -143,6 +145,13 @@ impl Pairs {
         (name, std::str::from_utf8(value).unwrap_or(""))
     }
 
+    /// Name and value of a pair, unchecked whether they are UTF-8, as they always are.
+    #[inline]
+    pub fn bytes_of(&self, pair: u32) -> (&[u8], &[u8]) {
+        let (_, name, value) = decode(&self.names, &self.text, self.place(pair));
+        (name.as_bytes(), value)
+    }
+
     /// Number of the name of a pair.
     #[inline]
     pub fn name_of(&self, pair: u32) -> u32 {
@@ -189,14 +198,18 @@ impl Pairs {
     #[inline]
     pub fn add_series(&mut self, pair: u32, id: u32) {
         if let Some(list) = self.postings.get_mut(pair) {
+            let before = list.bytes();
             list.push(id);
+            self.postings_bytes += list.bytes() - before;
         }
     }
 
     /// Takes series (ascending) out of a pair. One that is left without is gone.
     pub fn remove_series(&mut self, pair: u32, gone: &[u32]) {
         if let Some(list) = self.postings.get_mut(pair) {
+            let before = list.bytes();
             list.remove(gone);
+            self.postings_bytes = self.postings_bytes + list.bytes() - before;
         }
         self.release_if_unused(pair);
     }
@@ -272,7 +285,7 @@ impl Pairs {
             + self.text.bytes()
             + self.places.bytes()
             + self.postings.bytes()
-            + self.postings.iter().map(Postings::bytes).sum::<usize>()
+            + self.postings_bytes
             + self.by_text.bytes()
     }
 }

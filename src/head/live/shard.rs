@@ -12,7 +12,7 @@ use crate::live::chunk_files::{ChunkFiles, ChunkPlace};
 use crate::live::hidden::HiddenLog;
 use crate::live::index::SeriesId;
 use crate::live::mapped_places::{self, MappedPlace};
-use crate::live::memory::{BlockPool, NONE};
+use crate::live::memory::{BlockPool, HalfBlockPool, NONE};
 use crate::live::open_chunk;
 use crate::live::out_of_order::{LateChunk, LateSample};
 use crate::live::record::{Kind, Record, Records, flags};
@@ -29,7 +29,10 @@ pub struct Shard {
 /// What the records lead to.
 #[derive(Debug, Default)]
 struct Store {
+    /// Of open chunks.
     pool: BlockPool,
+    /// Of the places of full ones.
+    places: HalfBlockPool,
     sides: Sides,
     hidden: HiddenLog,
     /// Data of a chunk on its way into a file.
@@ -84,7 +87,7 @@ impl Store {
     }
 
     fn attach(&mut self, record: &mut Record, place: ChunkPlace, (mint, maxt): (i64, i64)) {
-        if !mapped_places::push(&mut self.pool, record, MappedPlace::new(place, mint)) {
+        if !mapped_places::push(&mut self.places, record, MappedPlace::new(place, mint)) {
             // Chunks that cannot be held in order are found all the same: these are kept with all they are.
             self.attach_late(record, LateChunk { place, mint, maxt });
         }
@@ -219,6 +222,21 @@ impl Shard {
     #[inline]
     pub fn record_mut(&mut self, id: SeriesId) -> Option<&mut Record> {
         self.records.get_mut(id)
+    }
+
+    /// Touches what appends to these series are about to write. One after the other each would wait for memory; here
+    /// they wait together.
+    #[inline]
+    pub fn warm(&self, ids: &[SeriesId]) {
+        let mut sum = 0u8;
+        for id in ids {
+            if let Some(record) = self.records.get(*id)
+                && record.chunk != NONE
+            {
+                sum ^= self.store.pool.get(record.chunk).data[0];
+            }
+        }
+        std::hint::black_box(sum);
     }
 
     /// Time of the newest in-order sample.
@@ -407,7 +425,7 @@ impl Shard {
         }
         if !record.has(flags::KNOWS_VALUE) {
             let waiting = self.store.side(record).and_then(|side| side.waiting.last());
-            let last = match (waiting, mapped_places::last(&self.store.pool, record)) {
+            let last = match (waiting, mapped_places::last(&self.store.places, record)) {
                 (Some(chunk), _) => last_value(chunk.encoding, &chunk.data),
                 (None, Some(last)) => {
                     files.read(last.place).ok().and_then(|c| last_value(c.encoding, &c.data))
@@ -610,7 +628,7 @@ impl Shard {
             Some(begins) => begins.saturating_sub(1),
             None => record.last_t().unwrap_or(i64::MAX),
         };
-        for mapped in mapped_places::list(&store.pool, record).iter().rev() {
+        for mapped in mapped_places::list(&store.places, record).iter().rev() {
             let hidden = match sealed.next() {
                 Some(samples) => to_hide.min(samples),
                 None => to_hide,
@@ -668,7 +686,7 @@ impl Shard {
 
     /// Earliest in-order sample.
     fn first_t(&self, record: &Record, side: Option<&Side>) -> Option<i64> {
-        mapped_places::list(&self.store.pool, record)
+        mapped_places::list(&self.store.places, record)
             .first()
             .map(|m| m.begins())
             .or_else(|| side?.waiting.first().map(|c| c.mint))
@@ -702,7 +720,7 @@ impl Shard {
         let store = &mut self.store;
         if record.last_t().is_some_and(|last| last < mint) {
             store.drop_plain(record);
-            mapped_places::clear(&mut store.pool, record);
+            mapped_places::clear(&mut store.places, record);
             record.set(flags::ASIDE, false);
             if record.side != NONE {
                 store.sides.change(&mut record.side, |side| {
@@ -717,12 +735,12 @@ impl Shard {
                 .map(|c| c.mint)
                 .or_else(|| (record.samples > 0).then_some(record.base_t))
                 .or_else(|| side?.growing.as_ref()?.open_start());
-            let places = mapped_places::list(&store.pool, record);
+            let places = mapped_places::list(&store.places, record);
             let ends =
                 places.iter().skip(1).map(|p| p.before_ends()).chain(behind.map(|b| b.saturating_sub(1)));
             let gone = ends.take_while(|end| *end < mint).count().min(places.len());
             if gone > 0 {
-                mapped_places::replace(&mut store.pool, record, &places[gone..]);
+                mapped_places::replace(&mut store.places, record, &places[gone..]);
             }
             if side.is_some_and(|s| s.waiting.iter().any(|c| c.maxt < mint)) {
                 store.sides.change(&mut record.side, |side| side.waiting.retain(|c| c.maxt >= mint));
@@ -735,7 +753,7 @@ impl Shard {
     pub fn first_file(&self, id: SeriesId) -> Option<u32> {
         let record = self.records.get(id)?;
         let late = self.store.side(record).and_then(|side| side.out_of_order.as_ref());
-        let in_order = mapped_places::list(&self.store.pool, record).first().map(|m| m.place.file);
+        let in_order = mapped_places::list(&self.store.places, record).first().map(|m| m.place.file);
         let late = late.into_iter().flat_map(|o| o.mapped.iter().map(|c| c.place.file));
         in_order.into_iter().chain(late).min()
     }
@@ -750,7 +768,7 @@ impl Shard {
     pub fn remove(&mut self, id: SeriesId) {
         if let Some(mut record) = self.records.remove(id) {
             self.store.drop_plain(&mut record);
-            mapped_places::clear(&mut self.store.pool, &mut record);
+            mapped_places::clear(&mut self.store.places, &mut record);
             self.store.sides.remove(&mut record.side);
         }
     }
@@ -765,6 +783,7 @@ impl Shard {
         let store = &self.store;
         self.records.bytes()
             + store.pool.bytes()
+            + store.places.bytes()
             + store.sides.bytes()
             + store.hidden.bytes()
             + store.scratch.capacity()
