@@ -31,6 +31,8 @@ use crate::loss::storage_error;
 const SERIES_RECORD_BYTES: usize = 1 << 20;
 /// Samples that are applied under one lock of a shard at most.
 const RUN: usize = 1024;
+/// Series whose memory is asked for at one time: as many as a core can wait for, and a bit more.
+const WARM: usize = 32;
 
 /// What commits use again.
 #[derive(Debug)]
