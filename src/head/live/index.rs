@@ -155,7 +155,7 @@ impl Index {
             pairs.push(pair);
         }
         // A pair that was never used before is in no set.
-        let is_known = pairs.iter().all(|p| (*p as usize) < before && !self.pairs.series(*p).is_empty());
+        let is_known = pairs.iter().all(|p| (*p as usize) < before && self.pairs.series(*p).is_some());
         if has_room
             && (is_known || pairs.is_empty())
             && let Some(id) = self.find_key(&key)

@@ -6,8 +6,10 @@ use tsdbctl_storage::Control;
 use tsdbctl_storage::control::ControlError;
 
 use crate::live::index::{Index, PairSet, SeriesId};
-use crate::live::postings::{filter, union};
+use crate::live::postings::{Postings, filter, runs_of, union};
 
+/// So many bytes of a list are read in the time that one series is asked for its pairs.
+const ASK_BYTES: usize = 16;
 /// Values or series between two looks at the control.
 const CHECK_EVERY: usize = 4096;
 
@@ -124,12 +126,16 @@ impl Index {
         all
     }
 
-    fn lists(&self, pairs: &[u32]) -> Vec<&[u32]> {
-        pairs.iter().map(|p| self.pairs.series(*p)).collect()
+    fn lists(&self, pairs: &[u32]) -> Vec<&Postings> {
+        pairs.iter().filter_map(|p| self.pairs.series(*p)).collect()
     }
 
     fn series_count(&self, pairs: &[u32]) -> usize {
-        pairs.iter().map(|p| self.pairs.series(*p).len()).sum()
+        pairs.iter().filter_map(|p| self.pairs.series(*p)).map(Postings::len).sum()
+    }
+
+    fn list_bytes(&self, pair: u32) -> usize {
+        self.pairs.series(pair).map_or(0, Postings::bytes)
     }
 
     /// The pairs of a name whose values are meant.
@@ -164,14 +170,16 @@ impl Index {
         match pairs {
             [] if keep => base.clear(),
             [] => {}
-            [one] => filter(&mut base, self.pairs.series(*one), keep),
+            [one] if base.len() >= self.list_bytes(*one) / ASK_BYTES => {
+                filter(&mut base, self.pairs.series(*one).into_iter().flat_map(Postings::runs), keep);
+            }
             _ if base.len() < self.series_count(pairs) / 4 => {
                 let mut wanted = PairSet::new(self.pairs.count());
                 pairs.iter().for_each(|p| wanted.add(*p));
                 let has = |id: u32| self.pair_numbers(SeriesId(id)).any(|p| wanted.has(p)) == keep;
                 base = keep_series(base, control, has)?;
             }
-            _ => filter(&mut base, &union(&self.lists(pairs)), keep),
+            _ => filter(&mut base, runs_of(&union(&self.lists(pairs))), keep),
         }
         Ok(base)
     }

@@ -188,10 +188,10 @@ impl Pairs {
         self.names[name as usize].pairs.iter().copied().filter(|p| self.place(*p) != NONE)
     }
 
-    /// The series that have a pair, ascending.
+    /// The series that have a pair, if there are any.
     #[inline]
-    pub fn series(&self, pair: u32) -> &[u32] {
-        self.postings.get(pair).map_or(&[], Postings::ids)
+    pub fn series(&self, pair: u32) -> Option<&Postings> {
+        self.postings.get(pair).filter(|list| !list.is_empty())
     }
 
     /// Adds a series, higher than all that a pair has.
@@ -217,7 +217,7 @@ impl Pairs {
     /// Frees a pair that no series has.
     pub fn release_if_unused(&mut self, pair: u32) {
         let place = self.place(pair);
-        if !self.series(pair).is_empty() || place == NONE {
+        if self.series(pair).is_some() || place == NONE {
             return;
         }
         let (number, name, value) = decode(&self.names, &self.text, place);
