@@ -13,7 +13,7 @@ use tsdbctl_model::labels::METRIC_NAME;
 use tsdbctl_platform::file;
 use tsdbctl_platform::real::RealDisk;
 use tsdbctl_platform::signal::stop_flag;
-use tsdbctl_storage::Control;
+use tsdbctl_storage::{Control, StorageError};
 use tsdbctl_tsdb::LiveDatabase;
 use tsdbctl_wal::{Compression, LogOptions, SyncPolicy};
 use tsdbctl_wire::Version;
@@ -70,9 +70,9 @@ pub struct Args {
     /// Columns of CSV.
     #[command(flatten)]
     pub csv: csv::Options,
-    /// What timestamps in JSON lines count.
-    #[arg(long, value_enum, default_value = "ms")]
-    pub timestamp_unit: TimeUnit,
+    /// What timestamps in JSON lines count. Default: ms, and what can hardly be that is not read.
+    #[arg(long, value_enum)]
+    pub timestamp_unit: Option<TimeUnit>,
     /// Time of samples that have none: RFC 3339, Unix seconds, now-1h. Default: when they are read.
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub timestamp: Option<String>,
@@ -224,7 +224,17 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
     }
     let stop = stop_flag();
     let (database, loaded) =
-        LiveDatabase::open(Arc::new(RealDisk), &args.dir, plan.live, &Control::default())?;
+        LiveDatabase::open(Arc::new(RealDisk), &args.dir, plan.live, &Control::default()).map_err(|e| {
+            match e {
+                // What it says is about queries.
+                StorageError::Control(_) => anyhow::anyhow!(
+                    "{}: what it holds does not fit in --memory-limit {}",
+                    args.dir.display(),
+                    args.memory_limit
+                ),
+                e => e.into(),
+            }
+        })?;
     say_loaded(&database, &loaded, ui);
     let sink = Sink::new(database.appender(), plan.settings.clone());
     let progress = if args.ack { crate::ui::Progress::hidden() } else { ui.progress(args.pieces(), "MiB") };
@@ -344,7 +354,7 @@ fn read_input(input: &mut Input, args: &Args, plan: &Plan, run: &mut Run<'_>) ->
         }
         Kind::RemoteWrite(version) => remote_write::read(input, version, run),
         Kind::Csv => csv::read(input, &args.csv, run),
-        Kind::Ndjson => ndjson::read(input, args.timestamp_unit, run),
+        Kind::Ndjson => ndjson::read(input, args.timestamp_unit.unwrap_or(TimeUnit::Unsaid), run),
         Kind::Unknown(why) => {
             let name = input.name.clone();
             run.unreadable(&name, why, None)

@@ -16,6 +16,8 @@ use super::run::{Run, line_at};
 use super::sink::Stop;
 use super::times::TimeUnit;
 
+/// Characters of a header that are shown.
+const COLUMNS_SHOWN: usize = 300;
 /// A row may have this many bytes.
 const ROW_MAX: usize = 16 << 20;
 /// Not one of the other formats' classes.
@@ -91,7 +93,7 @@ impl Mapping {
                 "time" if mapping.time.is_some() => bail!("two columns are the time"),
                 "time" => {
                     let unit = match context {
-                        "rfc3339" | "" => TimeUnit::Ms,
+                        "rfc3339" | "" => TimeUnit::Unsaid,
                         unit => TimeUnit::parse(unit).with_context(|| {
                             format!("{unit:?} is no unit; write unix_s, unix_ms, unix_us, unix_ns or rfc3339")
                         })?,
@@ -114,7 +116,11 @@ impl Mapping {
     fn of_header(header: &[Cow<'_, str>], options: &Options) -> anyhow::Result<Self> {
         let find = |name: &str| header.iter().position(|column| column.trim() == name);
         let named = |name: &str| {
-            let columns = header.iter().map(|c| c.trim()).collect::<Vec<_>>().join(", ");
+            let mut columns = header.iter().map(|c| c.trim()).collect::<Vec<_>>().join(", ");
+            if let Some((at, _)) = columns.char_indices().nth(COLUMNS_SHOWN) {
+                columns.truncate(at);
+                columns.push('…');
+            }
             find(name).with_context(|| format!("no column {name:?} in the header, which has {columns}"))
         };
         let any = |names: &[&str]| names.iter().find_map(|name| find(name));
@@ -122,11 +128,11 @@ impl Mapping {
             Some(text) => {
                 let (name, unit) = match text.rsplit_once(':').map(|(n, u)| (n, TimeUnit::parse(u))) {
                     Some((name, Some(unit))) => (name, unit),
-                    _ => (text.as_str(), TimeUnit::Ms),
+                    _ => (text.as_str(), TimeUnit::Unsaid),
                 };
                 Some((named(name)?, unit))
             }
-            None => any(&["time", "timestamp"]).map(|column| (column, TimeUnit::Ms)),
+            None => any(&["time", "timestamp"]).map(|column| (column, TimeUnit::Unsaid)),
         };
         let metric = match &options.csv_metric {
             Some(name) => Some(named(name)?),
@@ -298,6 +304,10 @@ fn read_row(
         Some((column, unit)) => match field(column) {
             Err(e) => return Ok(Err(e)),
             Ok((at, text)) => match unit.parse_ms(text) {
+                Some(t) if unit.is_doubtful(t) && unit.number_ms(text.trim()).is_some() => {
+                    let hint = "is hardly milliseconds; --csv-timestamp or --columns says what it counts";
+                    return Ok(Err((*at, format!("{text:?} {hint}"))));
+                }
                 Some(t) => t,
                 None => return Ok(Err((*at, format!("{text:?} is no timestamp")))),
             },
@@ -379,7 +389,7 @@ mod tests {
         assert_eq!(
             mapping,
             Mapping {
-                time: Some((2, TimeUnit::Ms)),
+                time: Some((2, TimeUnit::Unsaid)),
                 values: vec![(3, "value".to_owned())],
                 metric: Some(0),
                 labels: vec![(1, "host".to_owned())],

@@ -24,6 +24,9 @@ const PIECE_MAX: usize = 64 << 20;
 /// Times between these, read as milliseconds, lie in the first half of 1970 and later; read as seconds, in 1973 to 5138.
 const LOOKS_LIKE_SECONDS: std::ops::Range<i64> = 100_000_000..100_000_000_000;
 
+/// Times from here on, read as milliseconds, lie in 5138 and later: they rather count something shorter.
+const LATEST_LIKELY_MS: i64 = 100_000_000_000_000;
+
 const END_OF_BODY: &[u8] = b"# EOF\n";
 
 /// How bodies are read.
@@ -85,7 +88,13 @@ impl State {
         match timestamp_ms {
             Some(t) if !self.times_seen => {
                 self.times_seen = true;
-                if reading.guessed && reading.format == Format::Text && LOOKS_LIKE_SECONDS.contains(&t) {
+                let guessed = reading.guessed && reading.format == Format::Text;
+                if guessed && t >= LATEST_LIKELY_MS {
+                    return Err(Stop::Failed(anyhow::anyhow!(
+                        "a timestamp of {t} is far in the future in the text format, which counts milliseconds; convert it, or say --format text if it is meant so"
+                    )));
+                }
+                if guessed && LOOKS_LIKE_SECONDS.contains(&t) {
                     return Err(Stop::Failed(anyhow::anyhow!(
                         "a timestamp of {t} is early 1970 in the text format, which counts milliseconds; say --format openmetrics for seconds, or --format text if it is meant so"
                     )));

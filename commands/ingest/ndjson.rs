@@ -329,8 +329,17 @@ fn read_parsed(
     Ok(Ok(()))
 }
 
+const RANGE: &str = "a timestamp that is none, or out of range";
+
+fn time_of(t: &Time, unit: TimeUnit) -> Result<i64, &'static str> {
+    let ms = t.ms(unit).ok_or(RANGE)?;
+    if matches!(t, Time::Number(_)) && unit.is_doubtful(ms) {
+        return Err("a timestamp that is hardly milliseconds; --timestamp-unit says what it counts");
+    }
+    Ok(ms)
+}
+
 fn points_of(line: &Line<'_>, unit: TimeUnit) -> Result<Vec<(Option<i64>, f64)>, &'static str> {
-    const RANGE: &str = "a timestamp that is none, or out of range";
     if line.histogram.is_some() {
         return Err("histograms cannot be read from JSON lines; use protobuf or remote write");
     }
@@ -346,14 +355,14 @@ fn points_of(line: &Line<'_>, unit: TimeUnit) -> Result<Vec<(Option<i64>, f64)>,
         points.push(match (point, line.timestamps.get(i)) {
             (Point::Pair(t, v), None) => pair(t, v)?,
             (Point::Pair(..), Some(_)) => return Err("pairs have their timestamps"),
-            (Point::Value(v), Some(t)) => (Some(t.ms(unit).ok_or(RANGE)?), v.value),
+            (Point::Value(v), Some(t)) => (Some(time_of(t, unit)?), v.value),
             (Point::Value(v), None) => (None, v.value),
         });
     }
     match &line.value {
         Some(Point::Pair(t, v)) => points.push(pair(t, v)?),
         Some(Point::Value(v)) => {
-            let t = line.timestamp.as_ref().map(|t| t.ms(unit).ok_or(RANGE)).transpose()?;
+            let t = line.timestamp.as_ref().map(|t| time_of(t, unit)).transpose()?;
             points.push((t, v.value));
         }
         None if points.is_empty() => return Err("no value"),

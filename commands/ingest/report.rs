@@ -39,13 +39,15 @@ fn key(refusal: Refusal) -> &'static str {
     }
 }
 
+/// A sample this far ahead of others has a wrong time, most likely.
+const FAR_MS: i64 = 100 * 365 * 86_400_000;
+
 /// A duration as the options take it, rounded up.
 fn duration(ms: i64) -> String {
     match ms.max(0).div_euclid(1000) + 1 {
         s if s < 120 => format!("{s}s"),
         s if s < 7200 => format!("{}m", s.div_euclid(60) + 1),
-        s if s < 1_000_000_000_000 => format!("{}h", s.div_euclid(3600) + 1),
-        _ => "more than there is".to_owned(),
+        s => format!("{}h", s.div_euclid(3600) + 1),
     }
 }
 
@@ -114,7 +116,7 @@ impl Report {
         }
         ui.say(stored);
         if c.same > 0 {
-            ui.say(format!("there     {} already, with the same value", count(c.same)));
+            ui.say(format!("there     {} already", count(c.same)));
         }
         if c.unmatched > 0 {
             ui.say(format!("left out  {} that no selector matches", count(c.unmatched)));
@@ -128,8 +130,13 @@ impl Report {
             ui.say(format!("unread    {} that could not be read", count(self.unreadable)));
         }
         let late = [Refusal::OutOfBounds, Refusal::OutOfOrder, Refusal::TooOld];
-        if late.iter().any(|r| c.refused.get(*r) > 0) {
-            let word = ui.paint(Tone::Green, "hint");
+        let word = ui.paint(Tone::Green, "hint");
+        if late.iter().any(|r| c.refused.get(*r) > 0) && c.behind_ms > FAR_MS {
+            ui.say(format!(
+                "  = {word}: the newest sample of the directory lies {} later; if its time is wrong, it shuts all others out, and they need a directory of their own",
+                duration(c.behind_ms)
+            ));
+        } else if late.iter().any(|r| c.refused.get(*r) > 0) {
             ui.say(format!(
                 "  = {word}: the oldest of them lies {} behind the newest sample; --out-of-order-time-window={} takes it, and where the input itself is out of order --sort=always helps",
                 duration(c.behind_ms),

@@ -14,7 +14,13 @@ pub enum TimeUnit {
     Us,
     /// Nanoseconds.
     Ns,
+    /// Not said: milliseconds, if they can be that.
+    #[value(skip)]
+    Unsaid,
 }
+
+/// Milliseconds in these ranges are rather something else: from the second day of 1970 to 1973, and behind 5138.
+const UNLIKELY_MS: [std::ops::Range<i64>; 2] = [100_000_000..100_000_000_000, 100_000_000_000_000..i64::MAX];
 
 impl TimeUnit {
     /// A unit by its short name, `unix_s` and the like too.
@@ -31,7 +37,7 @@ impl TimeUnit {
     fn per_second(self) -> i128 {
         match self {
             Self::S => 1,
-            Self::Ms => 1_000,
+            Self::Ms | Self::Unsaid => 1_000,
             Self::Us => 1_000_000,
             Self::Ns => 1_000_000_000,
         }
@@ -56,6 +62,11 @@ impl TimeUnit {
         }
         let value = if negative { -value } else { value };
         i64::try_from((value * 1_000 / self.per_second()).div_euclid(1_000_000_000)).ok()
+    }
+
+    /// Whether nobody said what counts this number, and it is hardly what was supposed.
+    pub fn is_doubtful(self, ms: i64) -> bool {
+        self == Self::Unsaid && UNLIKELY_MS.iter().any(|range| range.contains(&ms))
     }
 
     /// Numbers with an exponent.
@@ -99,5 +110,9 @@ mod tests {
         }
         assert_eq!(TimeUnit::parse("unix_s"), Some(TimeUnit::S));
         assert_eq!(TimeUnit::parse("m"), None);
+        for (ms, doubtful) in [(t, false), (t / 1000, true), (t * 1000, true), (5, false), (-5, false)] {
+            assert_eq!(TimeUnit::Unsaid.is_doubtful(ms), doubtful, "{ms}");
+            assert!(!TimeUnit::Ms.is_doubtful(ms), "{ms}");
+        }
     }
 }

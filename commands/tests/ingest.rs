@@ -348,8 +348,62 @@ fn nothing_at_all_opens_and_closes_the_directory() {
     let ran = place.ingest(&["/dev/null"]);
     assert_eq!(ran.code, 0, "{}", ran.err);
     assert!(ran.err.contains("read      0 samples"), "{}", ran.err);
-    let file = place.file("in.txt", "a 1 1700000000\n");
+}
+
+#[test]
+fn times_that_count_something_else_are_told() {
+    let place = Place::new();
+    let line = |t: i64| format!("{{\"name\":\"a\",\"timestamp\":{t},\"value\":1}}\n");
+    let rows = |t: i64| format!("metric,time,value\na,{t},1\n");
+    let cases = [
+        ("in.txt", format!("a 1 {}\n", T / 1000), 1, "--format openmetrics"),
+        ("in.txt", format!("a 1 {T}000000\n"), 1, "far in the future"),
+        ("in.ndjson", line(T / 1000), 1, "in.ndjson:1:1: a timestamp that is hardly milliseconds"),
+        ("in.ndjson", line(T * 1000), 1, "--timestamp-unit"),
+        ("in.csv", rows(T / 1000), 1, "in.csv:2:3: \"1700000000\" is hardly milliseconds"),
+    ];
+    for (name, content, code, want) in cases {
+        let file = place.file(name, content);
+        let ran = place.ingest(&[&file]);
+        assert_eq!(ran.code, code, "{name}: {}", ran.err);
+        assert!(ran.err.contains(want), "{name}: {}", ran.err);
+    }
+    let file = place.file("in.ndjson", line(T / 1000));
+    assert_eq!(place.ingest(&[&file, "--timestamp-unit", "s"]).code, 0);
+    let file = place.file("in.csv", rows(T / 1000 + 1));
+    assert_eq!(place.ingest(&[&file, "--csv-timestamp", "time:s"]).code, 0);
+    assert_eq!(place.dump().lines().count(), 2);
+}
+
+#[test]
+fn what_cannot_be_read_at_all_says_what_to_do() {
+    let place = Place::new();
+    let there = place.file("there", "");
+    let cases: [(&str, &[u8], i32, &str); 6] = [
+        ("in", b"\xfd7zXZ\0\0\x04", 1, "xz -dc"),
+        ("in", b"\x89PNG\r\n\x1a\n\0\0", 1, "neither text nor"),
+        ("in", b"a 1\r\nb 2\r\n", 1, "tr -d '\\r'"),
+        ("in", b"# HELP a \x1b[1mbold\x1b[0m\na 1\n", 0, "stored    1"),
+        (".", b"", 2, "is a directory"),
+        ("in", b"a 1\n", 2, "is not a directory"),
+    ];
+    for (name, content, code, want) in cases {
+        let (file, dir) = match (name, want) {
+            (".", _) => (place.path("."), place.path("db")),
+            (_, "is not a directory") => (place.file(name, content), there.clone()),
+            _ => (place.file(name, content), place.path("db")),
+        };
+        let ran = tsdbctl(&["ingest", &file, "-d", &dir]);
+        assert_eq!(ran.code, code, "{want}: {}", ran.err);
+        assert!(ran.err.contains(want), "{want}: {}", ran.err);
+    }
+    // A reason that quotes a long line is cut; bare words in JSON are numbers.
+    let file = place.file("in", format!("a{{x=\"{}\" 1\n", "y".repeat(100_000)));
     let ran = place.ingest(&[&file]);
-    assert_eq!(ran.code, 1, "{}", ran.err);
-    assert!(ran.err.contains("--format openmetrics"), "{}", ran.err);
+    assert!(ran.code == 1 && ran.err.len() < 2_000, "{} bytes", ran.err.len());
+    let file = place.file("in.ndjson", "{\"metric\":{\"__name__\":\"b\"},\"values\":[+Inf,NaN],\"timestamps\":[1700000000000,1700000001000]}\n");
+    let ran = tsdbctl(&["ingest", &file, "-d", &place.path("other")]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let ran = tsdbctl(&["ingest", &file, "-d", &place.path("other"), "--memory-limit", "10"]);
+    assert!(ran.err.contains("--memory-limit 10"), "{}", ran.err);
 }
