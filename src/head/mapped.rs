@@ -210,9 +210,10 @@ pub enum FileHeader {
 impl FileHeader {
     /// Judges the first bytes of a file.
     pub fn of(bytes: &[u8]) -> Self {
-        match bytes.first_chunk::<5>() {
-            Some([a, b, c, d, 1]) if u32::from_be_bytes([*a, *b, *c, *d]) == MAGIC => Self::Sound,
-            None | Some([0, 0, 0, 0, _]) => Self::Unwritten,
+        // Prometheus takes no shorter one.
+        match bytes.first_chunk::<FILE_HEADER>() {
+            Some([a, b, c, d, 1, ..]) if u32::from_be_bytes([*a, *b, *c, *d]) == MAGIC => Self::Sound,
+            None | Some([0, 0, 0, 0, ..]) => Self::Unwritten,
             _ => Self::Other,
         }
     }

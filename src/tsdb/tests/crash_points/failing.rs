@@ -16,11 +16,20 @@ use crate::model::{Fault, Told};
 use crate::operations::{OPERATIONS, Operation};
 use crate::world::World;
 
+/// How.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    Once,
+    ForGood,
+    /// A write takes a few bytes too few, and the next one fails.
+    Short,
+}
+
 /// Which calls fail.
 #[derive(Clone, Copy, Debug)]
 struct Failure {
     kind: Kind,
-    for_good: bool,
+    how: How,
     /// The first of them, 1 for the next.
     nth: u64,
 }
@@ -42,18 +51,19 @@ impl Counts {
     }
 }
 
-/// Kinds, whether for good, and of a few the first and the distance to the next.
-const FAILURES: [(Kind, bool, u64, u64); 10] = [
-    (Kind::Any, false, 2, 11),
-    (Kind::Any, true, 5, 29),
-    (Kind::Sync, false, 2, 19),
-    (Kind::Sync, true, 3, 19),
-    (Kind::SyncDir, true, 2, 17),
-    (Kind::Write, true, 2, 31),
-    (Kind::Open, true, 1, 23),
-    (Kind::Rename, true, 1, 9),
-    (Kind::Remove, true, 1, 9),
-    (Kind::SetLen, true, 1, 9),
+/// Kinds and how they fail; of a few the first and the distance to the next.
+const FAILURES: [(Kind, How, u64, u64); 11] = [
+    (Kind::Any, How::Once, 2, 11),
+    (Kind::Any, How::ForGood, 5, 29),
+    (Kind::Sync, How::Once, 2, 19),
+    (Kind::Sync, How::ForGood, 3, 19),
+    (Kind::SyncDir, How::ForGood, 2, 17),
+    (Kind::Write, How::Short, 2, 17),
+    (Kind::Write, How::ForGood, 2, 31),
+    (Kind::Open, How::ForGood, 1, 23),
+    (Kind::Rename, How::ForGood, 1, 9),
+    (Kind::Remove, How::ForGood, 1, 9),
+    (Kind::SetLen, How::ForGood, 1, 9),
 ];
 
 /// Does the operation while calls fail; whether any did.
@@ -73,12 +83,12 @@ fn run(
     world.recorder = Some(recorder.clone());
     (world.told, world.t, world.well) = (told.clone(), t, false);
     let base = told.events.len();
-    let Failure { kind, for_good, nth } = failure;
-    if for_good {
-        faulty.fail_from(kind, nth)
-    } else {
-        faulty.fail_once(kind, nth)
-    };
+    let Failure { kind, how, nth } = failure;
+    match how {
+        How::Once => faulty.fail_once(kind, nth),
+        How::ForGood => faulty.fail_from(kind, nth),
+        How::Short => faulty.short_write(nth, 3),
+    }
     (operation.act)(&mut world);
     if faulty.struck() == 0 {
         return false;
@@ -140,10 +150,10 @@ fn check_operation(operation: &Operation) {
         told = what_is_left(operation, template.path(), told);
     }
     let mut counts = Counts::default();
-    for (kind, for_good, first, distance) in FAILURES {
+    for (kind, how, first, distance) in FAILURES {
         let (first, distance) = if every().is_some() { (1, 1) } else { (first, distance) };
         for nth in (first..).step_by(distance as usize) {
-            let failure = Failure { kind, for_good, nth };
+            let failure = Failure { kind, how, nth };
             if !run(operation, template.path(), (&told, t), failure, &mut counts) {
                 break;
             }

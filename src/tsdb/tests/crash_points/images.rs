@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tsdbctl_platform::crash::{CrashImages, Image};
 use tsdbctl_platform::real::RealDisk;
-use tsdbctl_platform::recorder::{Recorder, Recording};
+use tsdbctl_platform::recorder::{Action, Op, Recorder, Recording};
 use tsdbctl_testkit::scratch_in_memory;
 
 use crate::check::{Check, same_in_promtool};
@@ -14,7 +14,7 @@ use crate::operations::{OPERATIONS, Operation};
 use crate::world::World;
 
 /// Images of an operation that are checked if no more are asked for, about.
-const FEW: usize = 48;
+const FEW: usize = 40;
 /// Random choices of what is there, at each moment.
 const SUBSETS: u64 = 200;
 /// Images of an operation that promtool reads too.
@@ -74,6 +74,10 @@ pub fn copy_into(from: &Path, to: &Path) {
     }
 }
 
+fn is_mark(op: &Op) -> bool {
+    matches!(op.action, Action::Mark(_))
+}
+
 #[derive(Debug, Default)]
 struct Counts {
     power_cuts: usize,
@@ -94,10 +98,16 @@ fn check_operation(operation: &Operation) {
     let promtool = std::env::var("TSDBCTL_PEER_PROMTOOL").ok();
     let subsets = if every().is_some() { SUBSETS } else { 4 };
     let images = || {
-        CrashImages::new(&recording).moments().flat_map(move |moment| {
+        CrashImages::new(&recording).moments().flat_map(|moment| {
+            // Right after an answer, with nothing there but what is durable: always checked.
+            let is_after_answer = recording.ops[..moment.ops()].last().is_some_and(is_mark);
             let power_cuts: Vec<Image> = moment.variants(7, subsets).collect();
             let kills: Vec<Image> = moment.killed(20).collect();
-            power_cuts.into_iter().map(|i| (i, false)).chain(kills.into_iter().map(|i| (i, true)))
+            let power_cuts = power_cuts
+                .into_iter()
+                .enumerate()
+                .map(move |(i, image)| (image, false, i == 0 && is_after_answer));
+            power_cuts.chain(kills.into_iter().map(|image| (image, true, false)))
         })
     };
     let step = every().unwrap_or_else(|| images().count() / FEW + 1);
@@ -105,8 +115,8 @@ fn check_operation(operation: &Operation) {
     let mut seen = std::collections::HashSet::new();
     let mut faults = Vec::new();
     let at = scratch_in_memory();
-    for (number, (image, is_kill)) in images().enumerate() {
-        if number % step != 0 || !seen.insert((image.content_hash(), image.marks)) {
+    for (number, (image, is_kill, always)) in images().enumerate() {
+        if (number % step != 0 && !always) || !seen.insert((image.content_hash(), image.marks)) {
             continue;
         }
         *(if is_kill { &mut counts.kills } else { &mut counts.power_cuts }) += 1;
@@ -184,6 +194,7 @@ operations! {
     out_of_order: "out of order",
     histograms_exemplars_metadata: "histograms, exemplars, metadata",
     segment_cut: "segment cut",
+    long_batches_and_segment_cuts: "long batches and segment cuts",
     chunk_file_cut: "chunk file cut",
     delete: "delete",
     truncate: "truncate",
@@ -193,5 +204,6 @@ operations! {
     close: "close",
     start_after_kills: "start after kills",
     start_after_a_crash: "start after a crash",
+    start_after_half_a_snapshot: "start after half a snapshot",
     start_after_damage: "start after damage",
 }

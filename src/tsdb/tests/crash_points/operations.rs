@@ -7,7 +7,7 @@ use tsdbctl_head::live::chunk_files::ChunkPlace;
 use tsdbctl_model::histogram::BucketSpan;
 use tsdbctl_model::sample::STALE_NAN_BITS;
 use tsdbctl_model::{FloatHistogram, Histogram};
-use tsdbctl_wal::SyncPolicy;
+use tsdbctl_wal::{SegmentReader, SyncPolicy};
 
 use crate::model::{Batch, Offer, Value};
 use crate::world::{STEP, World, float, options};
@@ -148,6 +148,22 @@ fn histograms(world: &mut World) {
     let stale = Value::Float(f64::from_bits(STALE_NAN_BITS));
     let t = world.t;
     world.send(&[Offer { name: "a".to_string(), t, value: stale }]);
+}
+
+/// A snapshot that ends behind its first series, as if the rest had not been written.
+fn half_a_snapshot(world: &mut World) {
+    world.start();
+    scrapes(world, 6);
+    world.delete("b", world.t - 3 * STEP, world.t - 2 * STEP);
+    world.close();
+    let snapshot = std::fs::read_dir(&world.dir).unwrap().flatten().map(|e| e.path());
+    let snapshot = snapshot.filter(|p| p.display().to_string().contains("chunk_snapshot.")).last().unwrap();
+    change(&snapshot.join("00000000"), |bytes| {
+        let mut reader = SegmentReader::new(bytes, 0);
+        assert!(reader.next_into(&mut Vec::new()).unwrap());
+        let end = reader.offset() as usize;
+        bytes.truncate(end);
+    });
 }
 
 /// Long names fill segments.
@@ -325,6 +341,22 @@ pub const OPERATIONS: &[Operation] = &[
         damaged: false,
     },
     Operation {
+        name: "long batches and segment cuts",
+        options,
+        before: some,
+        act: |world| {
+            world.start();
+            // What a failed write leaves is not covered by a second one.
+            world.tries = 1;
+            for _ in 0..3 {
+                let name = format!("w{}{}", world.t, "x".repeat(40_000));
+                world.scrape(&["a", "b", &name]);
+                segments(world, 1);
+            }
+        },
+        damaged: false,
+    },
+    Operation {
         name: "chunk file cut",
         options,
         before: some,
@@ -455,6 +487,17 @@ pub const OPERATIONS: &[Operation] = &[
             scrapes(world, 2);
             world.late(&["a", "b"], &[500]);
             world.maintain();
+        },
+        damaged: false,
+    },
+    Operation {
+        name: "start after half a snapshot",
+        options: snapshots,
+        before: half_a_snapshot,
+        act: |world| {
+            world.start();
+            scrapes(world, 2);
+            world.close();
         },
         damaged: false,
     },

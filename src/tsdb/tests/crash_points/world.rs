@@ -49,6 +49,8 @@ pub struct World {
     pub told: Told,
     /// Time of the newest scrape.
     pub t: i64,
+    /// How often a batch is sent at most.
+    pub tries: usize,
     /// The disk does not fail.
     pub well: bool,
 }
@@ -63,6 +65,7 @@ impl World {
             db: None,
             told: Told::default(),
             t: START,
+            tries: 2,
             well: true,
         }
     }
@@ -145,7 +148,7 @@ impl World {
         all
     }
 
-    /// Sends a batch; a second time if it fails.
+    /// Sends a batch; once more if it fails and nothing else is wanted.
     pub fn send(&mut self, offers: &[Offer]) -> bool {
         self.send_with(offers, &[], &[])
     }
@@ -159,7 +162,7 @@ impl World {
     ) -> bool {
         let Some(db) = &self.db else { return false };
         let mut appender = db.appender();
-        for _ in 0..2 {
+        for _ in 0..self.tries {
             let taken = self.offer(&mut appender, offers);
             let mut batch =
                 Batch { samples: offers.iter().map(|o| (o.name.clone(), o.t)).collect(), ..Batch::default() };
