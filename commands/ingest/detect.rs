@@ -2,7 +2,7 @@
 
 use tsdbctl_exposition::Format;
 use tsdbctl_model::protobuf::varint;
-use tsdbctl_wire::Version;
+use tsdbctl_wire::{Version, snappy};
 
 use super::remote_write::recognize;
 
@@ -89,7 +89,18 @@ pub fn is_enough(bytes: &[u8]) -> bool {
 /// Whether the input has to be there as a whole: it is binary, and may be remote write.
 pub fn wants_all(bytes: &[u8]) -> bool {
     let first = &bytes[..bytes.len().min(BYTES)];
-    is_binary(first) && !is_odd_text(first)
+    is_binary(first) && !is_odd_text(first) && may_be_remote_write(first)
+}
+
+/// Whether bytes begin as a body of remote write may: with a field of one of its messages, or as a block of snappy,
+/// whose length is followed by a literal. Families, whose length is followed by 0x0a, are mostly told apart by that.
+fn may_be_remote_write(bytes: &[u8]) -> bool {
+    let is_plain = matches!(bytes.first(), Some(0x0a | 0x1a | 0x22 | 0x2a));
+    let is_packed = varint(bytes).is_ok_and(|(length, used)| {
+        (1..=snappy::DECODED_BYTES_MAX as u64).contains(&length)
+            && bytes.get(used).is_none_or(|tag| tag.trailing_zeros() >= 2)
+    });
+    is_plain || is_packed
 }
 
 /// What an input called `name` is that begins with, or consists of, `bytes`.
@@ -170,6 +181,7 @@ mod tests {
             assert_eq!(kind(name, bytes, true).name(), want, "{name} {bytes:?}");
         }
         assert!(is_enough(b"a 1\n") && !is_enough(b"a") && !is_enough(&[10, 1, b'\n']));
+        assert!(!wants_all(&[0; 9]) && !wants_all(&[40, 0x0a, 1, b'a']) && wants_all(&[40, 0xf0, 1]));
         assert!(wants_all(&[0x0a, 1]) && !wants_all("é".as_bytes()) && !wants_all(&"é".as_bytes()[..1]));
     }
 }
