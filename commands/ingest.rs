@@ -31,6 +31,7 @@ mod detect;
 pub mod exposition;
 pub mod input;
 mod ndjson;
+pub mod patience;
 mod remote_write;
 mod report;
 pub mod run;
@@ -40,6 +41,7 @@ mod times;
 
 use exposition::Reading;
 use input::{Input, More};
+use patience::{OnDiskError, Patience};
 use run::{OnError, Run};
 use sink::{Settings, Sink, Sort, Stop};
 use times::TimeUnit;
@@ -109,6 +111,11 @@ pub struct Args {
     /// batch), interval[=DURATION] (5s), os (when a segment is full, as Prometheus; a power cut may take what is newer).
     #[arg(long, value_name = "WHEN", default_value = "group")]
     pub wal_sync: String,
+    /// What to do when the disk is full, read-only or fails. wait: what was read is kept and tried again each second,
+    /// nothing more is read meanwhile, and it goes on by itself; a signal ends the wait. Nothing is acknowledged before
+    /// it is on disk again after a sync that failed.
+    #[arg(long, value_enum, default_value = "wait")]
+    pub on_disk_error: OnDiskError,
     /// Read native histograms where the input has them (scrape_native_histograms).
     #[arg(long)]
     pub scrape_native_histograms: bool,
@@ -236,7 +243,8 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
             }
         })?;
     say_loaded(&database, &loaded, ui);
-    let sink = Sink::new(database.appender(), plan.settings.clone());
+    let patience = Arc::new(Patience::new(&args.dir, args.on_disk_error, stop));
+    let sink = Sink::new(database.appender(), plan.settings.clone(), Arc::clone(&patience));
     let progress = if args.ack { crate::ui::Progress::hidden() } else { ui.progress(args.pieces(), "MiB") };
     let mut run = Run {
         sink,
@@ -259,8 +267,12 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
     let unreadable = run.unreadable;
     drop(run.progress);
     let (counts, finished) = run.sink.finish();
-    let closed = database.close();
-    let ended = ended.and(finished);
+    let closed = patience.insist(|| "the last samples".to_owned(), || database.head().close());
+    let ended = match (ended.and(finished), &closed) {
+        // A sync failed, but what it should have covered is safe by now.
+        (Err(Stop::Disk { asked: true, .. }), Ok(())) if counts.not_stored == 0 => Err(Stop::Asked),
+        (ended, _) => ended,
+    };
     let report = report::Report { counts, unreadable, bytes, loaded: loaded.samples };
     let shown = report.show(args, ui);
     let mut status = report.status();
@@ -275,13 +287,19 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
             report::show_unordered(ui, held, back_ms);
             status = ExitStatus::Failure;
         }
+        Err(Stop::Disk { error, asked }) => {
+            let why = if asked { "interrupted while the disk takes nothing: " } else { "" };
+            ui.error(format!("{why}{error}"));
+            status = ExitStatus::Failure;
+        }
         Err(Stop::Failed(e)) => {
             ui.error(format!("{e:#}"));
             status = ExitStatus::Failure;
         }
     }
-    if let Err(e) = closed {
-        ui.error(format!("{}: closing failed: {e}", args.dir.display()));
+    if let Err(Stop::Disk { error, .. }) = closed {
+        let what = "closing failed; what was not acknowledged may be lost with the next power cut";
+        ui.error(format!("{}: {what}: {error}", args.dir.display()));
         status = ExitStatus::Failure;
     }
     shown?;

@@ -54,7 +54,9 @@ fn duration(ms: i64) -> String {
 impl Report {
     /// How the run ends, if nothing else went wrong.
     pub fn status(&self) -> ExitStatus {
-        if self.counts.refused.total() == 0 && self.unreadable == 0 {
+        if self.counts.not_stored > 0 {
+            ExitStatus::Failure
+        } else if self.counts.refused.total() == 0 && self.unreadable == 0 {
             ExitStatus::Success
         } else {
             ExitStatus::Partial
@@ -91,6 +93,7 @@ impl Report {
                 "stored_exemplars": c.exemplars_stored,
                 "already_there": c.same,
                 "refused": refused,
+                "not_stored": c.not_stored,
                 "loaded": self.loaded,
             });
             shown = writeln!(ui.out(), "{line}").and_then(|()| ui.flush());
@@ -115,6 +118,9 @@ impl Report {
             stored += &format!(", {} exemplars", count(c.exemplars_stored));
         }
         ui.say(stored);
+        if c.not_stored > 0 {
+            ui.say(format!("lost      {} that were read, but the disk did not take them", count(c.not_stored)));
+        }
         if c.same > 0 {
             ui.say(format!("there     {} already", count(c.same)));
         }

@@ -14,6 +14,7 @@ use tsdbctl_model::{Labels, Matcher};
 use tsdbctl_storage::{Refusal, RefusalCounts, StorageError};
 
 use super::batch::{Batch, Other, OtherValue};
+use super::patience::{Patience, samples};
 use super::series::{Known, LabelScratch, SeriesCache};
 
 /// Samples of one commit.
@@ -85,6 +86,8 @@ pub struct Counts {
     pub out_of_order: u64,
     /// Exemplars stored.
     pub exemplars_stored: u64,
+    /// Samples that the disk did not take until the end.
+    pub not_stored: u64,
     /// Series that samples were stored or refused for.
     pub series: u64,
     /// The first sample refused in each class, for the message.
@@ -114,6 +117,13 @@ pub enum Stop {
         /// How far they jump back, ms.
         back_ms: i64,
     },
+    /// The disk did not take what was read, or may not have it.
+    Disk {
+        /// What it said.
+        error: StorageError,
+        /// A signal ended waiting for it.
+        asked: bool,
+    },
     /// The input or the store failed.
     Failed(anyhow::Error),
 }
@@ -128,6 +138,7 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for Stop {
 pub struct Sink {
     appender: Appender,
     settings: Settings,
+    patience: Arc<Patience>,
     /// Series that were met.
     pub cache: SeriesCache,
     /// A label set in the making.
@@ -154,11 +165,12 @@ pub struct Sink {
 
 impl Sink {
     /// A sink into `appender`.
-    pub fn new(appender: Appender, settings: Settings) -> Self {
-        let acks = settings.ack.then(|| Acks::start(appender.head()));
+    pub fn new(appender: Appender, settings: Settings, patience: Arc<Patience>) -> Self {
+        let acks = settings.ack.then(|| Acks::start(appender.head(), Arc::clone(&patience)));
         Self {
             appender,
             settings,
+            patience,
             cache: SeriesCache::default(),
             scratch: LabelScratch::default(),
             told: HashMap::new(),
@@ -420,7 +432,9 @@ impl Sink {
                 }
             }
             if f < floats.len() || o < others.len() {
-                self.commit()?;
+                self.commit().inspect_err(|_| {
+                    self.counts.not_stored += (floats.len() - f + others.len() - o) as u64;
+                })?;
             }
         }
         for (id, exemplar) in &batch.exemplars {
@@ -431,8 +445,42 @@ impl Sink {
         self.commit()
     }
 
+    /// Commits what the appender has; while the disk does not take it, this waits.
     fn commit(&mut self) -> Result<(), Stop> {
-        let committed = self.appender.commit()?;
+        let patience = Arc::clone(&self.patience);
+        let mut wait = patience.wait();
+        let committed = loop {
+            match self.appender.commit() {
+                Ok(committed) => break committed,
+                Err(e) => {
+                    let kept = self.appender.len() as u64;
+                    if let Err(stop) = wait.pause(e, || samples(kept)) {
+                        self.counts.not_stored += kept;
+                        let partly = self.appender.partly();
+                        self.count(&partly);
+                        self.appender.rollback();
+                        return Err(stop);
+                    }
+                }
+            }
+        };
+        drop(wait);
+        self.count(&committed);
+        self.commits += 1;
+        if self.commits.is_multiple_of(MAINTAIN_COMMITS)
+            && let Err(e) = self.appender.head().files.flush()
+            && !e.may_pass()
+        {
+            // Else they stay in memory until there is room; the log, which has them too, sets the bound.
+            return Err(e.into());
+        }
+        if let Some(acks) = &self.acks {
+            acks.send(self.last_commit, self.counts.stored + self.counts.same)?;
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, committed: &Committed) {
         let counts = &mut self.counts;
         counts.stored += committed.stored;
         counts.out_of_order += committed.out_of_order;
@@ -441,14 +489,6 @@ impl Sink {
         counts.refused.merge(&committed.refused);
         self.last_commit.wal = self.last_commit.wal.max(committed.wal);
         self.last_commit.wbl = self.last_commit.wbl.max(committed.wbl);
-        self.commits += 1;
-        if self.commits.is_multiple_of(MAINTAIN_COMMITS) {
-            self.appender.head().files.flush()?;
-        }
-        if let Some(acks) = &self.acks {
-            acks.send(self.last_commit, counts.stored + counts.same)?;
-        }
-        Ok(())
     }
 
     /// Commits all that has come and waits until it is as safe as the policy promises. What was kept back when reading
@@ -459,7 +499,8 @@ impl Sink {
     pub fn finish(mut self) -> (Counts, Result<(), Stop>) {
         let mut result = if self.batch.is_empty() { Ok(()) } else { self.flush() };
         if result.is_ok() {
-            result = self.appender.wait(&self.last_commit).map_err(Stop::from);
+            let kept = || samples(self.counts.stored + self.counts.same);
+            result = self.patience.insist(kept, || self.appender.wait(&self.last_commit));
         }
         if let Some(acks) = self.acks.take() {
             let told = acks.finish();
@@ -482,20 +523,20 @@ fn append_other(appender: &mut Appender, other: &Other) -> Result<(), Refusal> {
 /// Prints how many samples are safe, as soon as they are.
 struct Acks {
     commits: SyncSender<(Committed, u64)>,
-    failed: Arc<Mutex<Option<anyhow::Error>>>,
+    failed: Arc<Mutex<Option<Stop>>>,
     thread: JoinHandle<()>,
 }
 
 impl Acks {
-    fn start(head: &Arc<Head>) -> Self {
+    fn start(head: &Arc<Head>, patience: Arc<Patience>) -> Self {
         let (commits, incoming) = sync_channel(ACKS_AHEAD);
         let failed = Arc::new(Mutex::new(None));
         let waiter = Appender::new(Arc::clone(head));
         let thread = std::thread::spawn({
             let failed = Arc::clone(&failed);
             move || {
-                if let Err(e) = acknowledge(&waiter, &incoming) {
-                    *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
+                if let Err(stop) = acknowledge(&waiter, &incoming, &patience) {
+                    *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(stop);
                 }
             }
         });
@@ -509,7 +550,7 @@ impl Acks {
 
     fn failure(&self) -> Stop {
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
-        Stop::Failed(failed.unwrap_or_else(|| anyhow::anyhow!("acknowledgements ended")))
+        failed.unwrap_or_else(|| Stop::Failed(anyhow::anyhow!("acknowledgements ended")))
     }
 
     fn finish(self) -> Result<(), Stop> {
@@ -518,19 +559,26 @@ impl Acks {
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
         match (ended, failed) {
             (Ok(()), None) => Ok(()),
-            (_, Some(e)) => Err(Stop::Failed(e)),
+            (_, Some(stop)) => Err(stop),
             (Err(_), None) => Err(Stop::Failed(anyhow::anyhow!("acknowledgements ended"))),
         }
     }
 }
 
-fn acknowledge(waiter: &Appender, commits: &Receiver<(Committed, u64)>) -> anyhow::Result<()> {
+fn acknowledge(
+    waiter: &Appender,
+    commits: &Receiver<(Committed, u64)>,
+    patience: &Patience,
+) -> Result<(), Stop> {
+    let mut told = 0;
     while let Ok((mut committed, mut safe)) = commits.recv() {
         // One sync makes all safe that were committed before it.
         while let Ok(next) = commits.try_recv() {
             (committed, safe) = next;
         }
-        waiter.wait(&committed).map_err(|e: StorageError| anyhow::Error::from(e))?;
+        // After a failed sync the log writes it again, elsewhere; only when that is durable is it acknowledged.
+        patience.insist(|| samples(safe - told), || waiter.wait(&committed))?;
+        told = safe;
         let mut out = io::stdout().lock();
         writeln!(out, "{safe}")?;
         out.flush()?;

@@ -411,7 +411,7 @@ impl Head {
         let (offset, segment) = wal?;
         if let Err(e) = files {
             // Without these chunks a snapshot would hide their samples.
-            return if e.may_pass() { self.write_state(true) } else { Err(e) };
+            return if matches!(e, StorageError::File(_)) { self.write_state(true) } else { Err(e) };
         }
         // A snapshot has one reference for a series; the out-of-order log, which is read behind it, may name others.
         if self.options.snapshot_on_close && !(has_wbl && self.collection.retired_count() > 0) {
