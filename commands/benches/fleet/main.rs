@@ -27,6 +27,7 @@ use std::time::Instant;
 use model::{Random, Target};
 use tsdbctl::ingest::exposition::{Reading, read_lines};
 use tsdbctl::ingest::input::Input;
+use tsdbctl::ingest::patience::{OnDiskError, Patience};
 use tsdbctl::ingest::run::{OnError, Run};
 use tsdbctl::ingest::series::SeriesCache;
 use tsdbctl::ingest::sink::{Settings, Sink, Sort};
@@ -131,8 +132,9 @@ impl<'a> Scraper<'a> {
             behind_ms: 3_600_000,
             ..Settings::default()
         };
+        let patience = Arc::new(Patience::new(database.dir(), OnDiskError::Stop, stop_flag()));
         let run = Run {
-            sink: Sink::new(database.appender(), settings),
+            sink: Sink::new(database.appender(), settings, patience),
             ui,
             on_error: OnError::Stop,
             timestamp_ms: None,
