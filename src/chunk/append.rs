@@ -272,7 +272,7 @@ impl SeriesAppender {
             } else {
                 self.next_at
             };
-            if !self.end_estimated && bytes >= TARGET_HISTOGRAM_BYTES / 4 {
+            if !self.end_estimated && bytes >= TARGET_HISTOGRAM_BYTES / 4 && self.next_at != i64::MIN {
                 let ratio_to_full = TARGET_HISTOGRAM_BYTES as f64 / bytes as f64;
                 self.next_at = chunk_end(open.mint, open.maxt, self.next_at, ratio_to_full);
                 self.end_estimated = true;
@@ -286,6 +286,12 @@ impl SeriesAppender {
         let before = self.begin(Encoder::new(encoding), t);
         self.end_estimated = false;
         Ok(before)
+    }
+
+    /// The next histogram begins a new chunk, however full the open one is.
+    pub fn end_chunk(&mut self) {
+        self.next_at = i64::MIN;
+        self.end_estimated = false;
     }
 
     /// Whether the open chunk goes on without a look at its size.

@@ -447,13 +447,12 @@ fn entry_of<V>((series, start_timestamp_ms, timestamp_ms): (u64, i64, i64), valu
 }
 
 impl Apply<'_> {
-    /// A set of columns. Floats go first: a stale marker among them may turn out to be one of histograms, which then
-    /// stands behind all of its series.
+    /// A set of columns, in the order of their records.
     fn batch(&mut self, batch: &mut Batch, late: &mut Column<SampleValue>) {
         let Batch {
             floats, histograms, custom_histograms, float_histograms, custom_float_histograms, ..
         } = batch;
-        self.floats(floats, histograms, float_histograms, late);
+        self.floats(floats, late);
         for column in [histograms, custom_histograms] {
             self.column(column, |h| SampleValue::Histogram(Box::new(h)), late);
         }
@@ -473,13 +472,7 @@ impl Apply<'_> {
         }
     }
 
-    fn floats(
-        &mut self,
-        column: &Column<f64>,
-        histograms: &mut Column<Histogram>,
-        float_histograms: &mut Column<FloatHistogram>,
-        late: &mut Column<SampleValue>,
-    ) {
+    fn floats(&mut self, column: &Column<f64>, late: &mut Column<SampleValue>) {
         let mut at = 0;
         while at < column.len() {
             let page = column.ids[at].0 >> 8;
@@ -497,7 +490,7 @@ impl Apply<'_> {
                 }
                 let (id, entry) = (column.ids[at], &column.entries[at]);
                 if is_stale(entry.value) {
-                    self.stale(&mut shard, id, entry, histograms, float_histograms, late);
+                    self.stale(&mut shard, id, entry, late);
                 } else {
                     self.float(&mut shard, id, entry, late);
                 }
@@ -534,14 +527,13 @@ impl Apply<'_> {
         }
     }
 
-    /// A stale marker takes the kind of the series' newest sample.
+    /// A stale marker takes the kind of the series' newest sample. What the batch has of histograms of its series came
+    /// behind it.
     fn stale(
         &mut self,
         shard: &mut Shard,
         id: SeriesId,
         entry: &SampleEntry<f64>,
-        histograms: &mut Column<Histogram>,
-        float_histograms: &mut Column<FloatHistogram>,
         late: &mut Column<SampleValue>,
     ) {
         let at = (entry.series, entry.start_timestamp_ms, entry.timestamp_ms);
@@ -551,12 +543,14 @@ impl Apply<'_> {
         };
         let sum = entry.value;
         match kind {
-            1 => histograms.push_marked(shard, id, entry_of(at, Histogram { sum, ..Default::default() })),
-            2 => float_histograms.push_marked(
-                shard,
-                id,
-                entry_of(at, FloatHistogram { sum, ..Default::default() }),
-            ),
+            1 => {
+                let h = Histogram { sum, ..Default::default() };
+                self.value(shard, id, entry_of(at, h), |h| SampleValue::Histogram(Box::new(h)), late);
+            }
+            2 => {
+                let h = FloatHistogram { sum, ..Default::default() };
+                self.value(shard, id, entry_of(at, h), |h| SampleValue::FloatHistogram(Box::new(h)), late);
+            }
             _ => self.float(shard, id, entry, late),
         }
     }

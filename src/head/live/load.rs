@@ -282,6 +282,7 @@ fn run(
             memory: Memory::new(options.memory_limit, control)?,
             held: &held,
         };
+        route.router.exemplar_window_ms = options.out_of_order_window_ms;
         let routed = route.all(batches, &back, control);
         stop.store(true, Ordering::Relaxed);
         let Route { mut router, damage, losses, memory: _memory, .. } = route;

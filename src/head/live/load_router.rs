@@ -14,7 +14,7 @@ use tsdbctl_wal::record::{
     Visitor,
 };
 
-use crate::exemplars::{Exemplars, Owner};
+use crate::exemplars::{Exemplars, Owner, Verdict};
 use crate::live::index::{Index, SeriesId};
 use crate::live::load_chunks::FoundChunks;
 use crate::live::load_shard::{MetSeries, ValueItem, Work, locate};
@@ -134,6 +134,8 @@ pub struct Router {
     pub tombstones: HashMap<SeriesId, Vec<(i64, i64)>>,
     /// Exemplars; none if they are switched off.
     pub exemplars: Option<Exemplars>,
+    /// How far an exemplar may lie behind its series' newest, ms.
+    pub exemplar_window_ms: i64,
     /// The newest of each series.
     pub metadata: HashMap<SeriesId, Metadata>,
     /// To the workers.
@@ -168,6 +170,7 @@ impl Router {
             aliases: HashMap::new(),
             tombstones: HashMap::new(),
             exemplars: (max_exemplars > 0).then(|| Exemplars::new(max_exemplars)),
+            exemplar_window_ms: 0,
             metadata: HashMap::new(),
             outboxes,
             min_valid_time,
@@ -472,7 +475,14 @@ impl Visitor for Router {
             if let Some(alias) = self.aliases.get_mut(&entry.series) {
                 alias.last_t = alias.last_t.max(entry.timestamp_ms);
             }
-            exemplars.add(Owner::Slot(id.0), entry.timestamp_ms, entry.value, entry.labels);
+            let (owner, t, value) = (Owner::Slot(id.0), entry.timestamp_ms, entry.value);
+            // The log also has those that were refused at commit; a snapshot has none.
+            let is_refused = self.role == Role::Log
+                && exemplars.judge(owner, (t, value), entry.labels, self.exemplar_window_ms)
+                    == Verdict::OutOfOrder;
+            if !is_refused {
+                exemplars.add(owner, t, value, entry.labels);
+            }
         }
     }
 

@@ -138,6 +138,13 @@ impl Store {
     fn side(&self, record: &Record) -> Option<&Side> {
         self.sides.get(record.side)
     }
+
+    /// Time of the newest out-of-order sample.
+    #[cold]
+    fn last_late_t(&self, record: &Record) -> Option<i64> {
+        let late = self.side(record)?.out_of_order.as_ref()?;
+        late.samples.last().map(|s| s.t).into_iter().chain(late.mapped.iter().map(|c| c.maxt)).max()
+    }
 }
 
 fn as_ref(chunk: &Chunk) -> ChunkRef<'_> {
@@ -179,6 +186,28 @@ fn in_kind(value: SampleValue, kind: Kind) -> SampleValue {
         }
         (value, _) => value,
     }
+}
+
+/// An open chunk behind one that was ended early: as a new chunk of histograms says whether counters were reset, it is
+/// led by the sample before it, in a chunk of its own that is full at once. The second says whether it is.
+fn begin_behind(
+    options: AppenderOptions,
+    before: Option<i64>,
+    last: Option<&SampleValue>,
+    value: &SampleValue,
+) -> (SeriesAppender, bool) {
+    let mut growing = SeriesAppender::new(options);
+    let led = match (before, last, value) {
+        (Some(t), Some(SampleValue::Histogram(h)), SampleValue::Histogram(_)) => {
+            growing.append_histogram(t, h, 0).is_ok()
+        }
+        (Some(t), Some(SampleValue::FloatHistogram(h)), SampleValue::FloatHistogram(_)) => {
+            growing.append_float_histogram(t, h, 0).is_ok()
+        }
+        _ => false,
+    };
+    growing.end_chunk();
+    (growing, led)
 }
 
 /// What the last sample of a chunk is.
@@ -265,7 +294,7 @@ impl Shard {
         bounds: &Bounds,
     ) -> Result<Route, Refusal> {
         let record = self.records.get(id).ok_or(Refusal::UnknownSeries)?;
-        judge(record, t, bounds, || self.is_last(record, value))
+        judge(record, t, bounds, || self.is_last(record, value), || self.store.last_late_t(record))
     }
 
     /// As [`Shard::check`], for a float.
@@ -275,7 +304,8 @@ impl Shard {
     #[inline]
     pub fn check_float(&mut self, id: SeriesId, t: i64, v: f64, bounds: &Bounds) -> Result<Route, Refusal> {
         let record = self.records.get(id).ok_or(Refusal::UnknownSeries)?;
-        judge(record, t, bounds, || record.kind() == Kind::Float && record.last_v == v.to_bits())
+        let is_last = || record.kind() == Kind::Float && record.last_v == v.to_bits();
+        judge(record, t, bounds, is_last, || self.store.last_late_t(record))
     }
 
     /// Whether a value is that of the last sample, which is known.
@@ -385,15 +415,24 @@ impl Shard {
             xor2: rules.xor2,
             st: rules.start_timestamps,
         };
+        let before = record.last_t();
         let (result, full) = store.sides.change(&mut record.side, |side| {
-            let growing = side.growing.get_or_insert_with(|| Box::new(SeriesAppender::new(options)));
+            let mut is_led = false;
+            let growing = side.growing.get_or_insert_with(|| {
+                let (growing, led) = begin_behind(options, before, side.last.as_ref(), &value);
+                is_led = led;
+                Box::new(growing)
+            });
             let result = match &value {
                 SampleValue::Float(v) => growing.append_float(t, *v, st),
                 SampleValue::Histogram(h) => growing.append_histogram(t, h, st),
                 SampleValue::FloatHistogram(h) => growing.append_float_histogram(t, h, st),
             };
-            let full = growing.take_full();
-            if growing.open_start().is_none() {
+            let mut full = growing.take_full();
+            if is_led {
+                full.drain(..full.len().min(1));
+            }
+            if result.is_err() && is_led || growing.open_start().is_none() {
                 side.growing = None;
             }
             (result, full)
@@ -479,13 +518,12 @@ impl Shard {
         places.into_iter().map(ChunkPlace::reference).collect()
     }
 
-    /// Inserts an out-of-order sample.
+    /// Inserts an out-of-order sample. A float stale marker stays one: what the series was is decided by who logs it.
     pub fn insert_out_of_order(&mut self, id: SeriesId, (t, st): (i64, i64), value: SampleValue) -> Applied {
         let Some(record) = self.records.get_mut(id) else {
             return Applied::Refused(Refusal::UnknownSeries);
         };
         record.set(flags::CANDIDATE, false);
-        let value = in_kind(value, record.kind());
         let inserted = self.store.sides.change(&mut record.side, |side| {
             side.out_of_order.get_or_insert_default().insert(LateSample { t, st, value })
         });
@@ -791,8 +829,18 @@ impl Shard {
 }
 
 /// `memSeries.appendable`: whether a sample may come. `same` says whether it is the last sample, if it has its time.
+///
+/// What appenders that began at different times bring may be out of order although nothing in order is behind it. The log
+/// has those samples too, and loading takes them as being in order: one that comes behind them in the log, but is older,
+/// would be left out then. It goes out of order as well.
 #[inline]
-fn judge(record: &Record, t: i64, bounds: &Bounds, same: impl FnOnce() -> bool) -> Result<Route, Refusal> {
+fn judge(
+    record: &Record,
+    t: i64,
+    bounds: &Bounds,
+    same: impl FnOnce() -> bool,
+    last_late: impl FnOnce() -> Option<i64>,
+) -> Result<Route, Refusal> {
     if t >= bounds.min_valid_ms {
         match record.last_t() {
             Some(last) if t == last => {
@@ -803,6 +851,9 @@ fn judge(record: &Record, t: i64, bounds: &Bounds, same: impl FnOnce() -> bool) 
                 };
             }
             Some(last) if t < last => {}
+            _ if record.side != NONE && last_late().is_some_and(|late| t <= late) => {
+                return Ok(Route::OutOfOrder);
+            }
             _ => return Ok(Route::InOrder),
         }
     }

@@ -216,13 +216,12 @@ fn random_work_agrees_with_vectors() {
                     assert_eq!(shard.last_t(id), Some(t));
                 }
                 if random.below(3) == 0 {
-                    let kind = series.in_order.last().map(|s| s.1.clone());
                     for _ in 0..random.below(20) {
                         let t = 1_600_000_000_000 + random.below(400) as i64 * 1000;
                         let value = random_value(&mut random, 3.0, only_floats);
                         let marks = shard.make_room_out_of_order(id, &rules, &files);
                         assert!(!series.late.is_empty() || marks == [0]);
-                        let stored = stored_as(&value, &kind);
+                        let stored = stored_as(&value, &None);
                         match shard.insert_out_of_order(id, (t, 0), value) {
                             // Newer than what is in chunks at this time, or the first.
                             Applied::OutOfOrder => {
