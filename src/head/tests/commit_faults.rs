@@ -39,7 +39,7 @@ fn options(sync: SyncPolicy) -> LiveOptions {
     options
 }
 
-/// Commits of two appenders, each sent again once if it fails; `answered` is called after each answer.
+/// Commits of two appenders, each tried again once if it fails; `answered` is called after each answer.
 fn script(
     disk: Arc<dyn Disk>,
     dir: &Path,
@@ -62,22 +62,22 @@ fn script(
             let t = n * 1000 + if late { -2500 } else { 0 };
             batch.insert((name, t), (n * 10 + i) as f64);
         }
+        for ((name, t), v) in &batch {
+            let labels = [("__name__", name.as_str())];
+            let id = appender.series(labels.into_iter()).unwrap();
+            appender.append_float(id, *t, *v, 0).unwrap();
+        }
+        told.sent.extend(batch.clone());
         for _ in 0..2 {
-            for ((name, t), v) in &batch {
-                let labels = [("__name__", name.as_str())];
-                let id = appender.series(labels.into_iter()).unwrap();
-                let _ = appender.append_float(id, *t, *v, 0);
-            }
-            told.sent.extend(batch.clone());
-            let sent = appender.len() as u64;
             let Ok(done) = appender.commit() else { continue };
-            assert_eq!(done.stored + done.same, sent, "{done:?}");
+            assert_eq!(done.stored, 6, "{done:?}");
             if appender.wait(&done).is_ok() {
                 told.acknowledged.push(batch);
                 answered(told.acknowledged.len());
-                break;
             }
+            break;
         }
+        appender.rollback();
     }
     drop(appenders);
     told
