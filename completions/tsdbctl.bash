@@ -467,7 +467,7 @@ _tsdbctl() {
             return 0
             ;;
         tsdbctl__subcmd__ingest)
-            opts="-d -o -v -h --dir --format --content-type --columns --csv-timestamp --csv-value --csv-metric --csv-labels --timestamp-unit --timestamp --label --match --out-of-order-time-window --sort --max-future --max-series --on-error --ack --wal-compression --wal-sync --scrape-native-histograms --always-scrape-classic-histograms --convert-classic-histograms-to-nhcb --enable-feature --memory-limit --output --verbose --help"
+            opts="-d -o -v -h --dir --format --content-type --columns --csv-timestamp --csv-value --csv-metric --csv-labels --timestamp-unit --timestamp --label --match --out-of-order-time-window --sort --max-future --max-series --on-error --ack --wal-compression --wal-sync --on-disk-error --scrape-native-histograms --always-scrape-classic-histograms --convert-classic-histograms-to-nhcb --enable-feature --memory-limit --output --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -551,6 +551,10 @@ _tsdbctl() {
                     ;;
                 --wal-sync)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --on-disk-error)
+                    COMPREPLY=($(compgen -W "wait stop" -- "${cur}"))
                     return 0
                     ;;
                 --enable-feature)

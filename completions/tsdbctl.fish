@@ -135,7 +135,7 @@ complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l csv-timestamp
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l csv-value -d 'Columns that hold values. Default: value. Each gives a series of its own, named by the column unless there is --csv-metric' -r
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l csv-metric -d 'Column that holds the metric\'s name. Default: __name__ or metric, if there is one' -r
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l csv-labels -d 'Columns that are labels. Default: all that are nothing else' -r
-complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l timestamp-unit -d 'What timestamps in JSON lines count' -r -f -a "s\t'Seconds, with or without decimals'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l timestamp-unit -d 'What timestamps in JSON lines count. Default: ms, and what can hardly be that is not read' -r -f -a "s\t'Seconds, with or without decimals'
 ms\t'Milliseconds'
 us\t'Microseconds'
 ns\t'Nanoseconds'"
@@ -154,6 +154,8 @@ complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l wal-compressi
 zstd\t'Smaller'
 none\t'None'"
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l wal-sync -d 'When the write-ahead log is synced: group (at most every 10 ms; what is acknowledged is on disk), always (each batch), interval[=DURATION] (5s), os (when a segment is full, as Prometheus; a power cut may take what is newer)' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l on-disk-error -d 'What to do when the disk is full, read-only or fails. wait: what was read is kept and tried again each second, nothing more is read meanwhile, and it goes on by itself; a signal ends the wait. Nothing is acknowledged before it is on disk again after a sync that failed' -r -f -a "wait\t'Keep what could not be stored, read no more, and try again each second until it is stored or a signal comes'
+stop\t'End; what was read and could not be stored is counted'"
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l enable-feature -d 'Switch on a feature, by Prometheus\' name: exemplar-storage, memory-snapshot-on-shutdown, metadata-wal-records, st-storage, xor2-encoding. Repeatable, or with commas between' -r
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l memory-limit -d 'Most memory that the head and samples waiting to be in order may take, a quarter of it for these; 0 for no limit' -r
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -s o -l output -d 'How the counts are shown' -r -f -a "text\t'On stderr'
