@@ -120,11 +120,11 @@ impl Time {
     }
 }
 
-/// A value alone, or with its time in front of it.
+/// A value alone, or with its time in front of it, Unix ms. Small: a line may have millions.
 #[derive(Clone, Debug)]
 enum Point {
-    Value(Number),
-    Pair(Number, Number),
+    Value(f64),
+    Pair(i64, f64),
 }
 
 impl<'de> Deserialize<'de> for Point {
@@ -136,28 +136,30 @@ impl<'de> Deserialize<'de> for Point {
                 f.write_str("a number, or a pair of time and value")
             }
             fn visit_i64<E>(self, v: i64) -> Result<Point, E> {
-                Ok(Point::Value(Number { value: v as f64, whole: Some(v) }))
+                Ok(Point::Value(v as f64))
             }
             fn visit_u64<E>(self, v: u64) -> Result<Point, E> {
-                Ok(Point::Value(Number { value: v as f64, whole: None }))
+                Ok(Point::Value(v as f64))
             }
-            fn visit_f64<E>(self, value: f64) -> Result<Point, E> {
-                Ok(Point::Value(Number { value, whole: None }))
+            fn visit_f64<E>(self, v: f64) -> Result<Point, E> {
+                Ok(Point::Value(v))
             }
             fn visit_unit<E>(self) -> Result<Point, E> {
-                Ok(Point::Value(Number { value: normal_nan(), whole: None }))
+                Ok(Point::Value(normal_nan()))
             }
             fn visit_str<E: serde::de::Error>(self, v: &str) -> Result<Point, E> {
-                Number::deserialize(serde::de::value::StrDeserializer::new(v)).map(Point::Value)
+                let number = Number::deserialize(serde::de::value::StrDeserializer::new(v))?;
+                Ok(Point::Value(number.value))
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Point, A::Error> {
                 let short = || A::Error::custom("a pair has a time and a value");
-                let t = seq.next_element()?.ok_or_else(short)?;
-                let v = seq.next_element()?.ok_or_else(short)?;
+                let t: Number = seq.next_element()?.ok_or_else(short)?;
+                let v: Number = seq.next_element()?.ok_or_else(short)?;
                 if seq.next_element::<serde::de::IgnoredAny>()?.is_some() {
                     return Err(short());
                 }
-                Ok(Point::Pair(t, v))
+                let t = t.time_ms(TimeUnit::S).ok_or_else(|| A::Error::custom(RANGE))?;
+                Ok(Point::Pair(t, v.value))
             }
         }
         deserializer.deserialize_any(V)
@@ -343,7 +345,6 @@ fn points_of(line: &Line<'_>, unit: TimeUnit) -> Result<Vec<(Option<i64>, f64)>,
     if line.histogram.is_some() {
         return Err("histograms cannot be read from JSON lines; use protobuf or remote write");
     }
-    let pair = |t: &Number, v: &Number| t.time_ms(TimeUnit::S).map(|t| (Some(t), v.value)).ok_or(RANGE);
     let mut points = Vec::with_capacity(line.values.len() + 1);
     if !line.timestamps.is_empty() && line.timestamps.len() != line.values.len() {
         return Err("values and timestamps are not as many");
@@ -353,17 +354,17 @@ fn points_of(line: &Line<'_>, unit: TimeUnit) -> Result<Vec<(Option<i64>, f64)>,
     }
     for (i, point) in line.values.iter().enumerate() {
         points.push(match (point, line.timestamps.get(i)) {
-            (Point::Pair(t, v), None) => pair(t, v)?,
+            (Point::Pair(t, v), None) => (Some(*t), *v),
             (Point::Pair(..), Some(_)) => return Err("pairs have their timestamps"),
-            (Point::Value(v), Some(t)) => (Some(time_of(t, unit)?), v.value),
-            (Point::Value(v), None) => (None, v.value),
+            (Point::Value(v), Some(t)) => (Some(time_of(t, unit)?), *v),
+            (Point::Value(v), None) => (None, *v),
         });
     }
     match &line.value {
-        Some(Point::Pair(t, v)) => points.push(pair(t, v)?),
+        Some(Point::Pair(t, v)) => points.push((Some(*t), *v)),
         Some(Point::Value(v)) => {
             let t = line.timestamp.as_ref().map(|t| time_of(t, unit)).transpose()?;
-            points.push((t, v.value));
+            points.push((t, *v));
         }
         None if points.is_empty() => return Err("no value"),
         None => {}

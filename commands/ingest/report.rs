@@ -119,7 +119,7 @@ impl Report {
         }
         ui.say(stored);
         if c.not_stored > 0 {
-            ui.say(format!("lost      {} that were read, but the disk did not take them", count(c.not_stored)));
+            ui.say(format!("lost      {} that were read and not stored", count(c.not_stored)));
         }
         if c.same > 0 {
             ui.say(format!("there     {} already", count(c.same)));

@@ -86,7 +86,7 @@ pub struct Counts {
     pub out_of_order: u64,
     /// Exemplars stored.
     pub exemplars_stored: u64,
-    /// Samples that the disk did not take until the end.
+    /// Samples that were read and not stored: the disk did not take them until the end, or they were in no order.
     pub not_stored: u64,
     /// Series that samples were stored or refused for.
     pub series: u64,
@@ -221,7 +221,9 @@ impl Sink {
                 Err(refusal) => Known::Refused(refusal),
             },
         };
-        if let Known::Refused(refusal) = known {
+        if let Known::Refused(refusal) = known
+            && !self.counts.examples.iter().any(|e| e.0 == refusal)
+        {
             let labels: Vec<(&str, &str)> = self.scratch.iter().collect();
             let text = format!(
                 "{{{}}}",
@@ -355,6 +357,7 @@ impl Sink {
         }
         if self.back_ms > self.settings.behind_ms {
             let held = self.batch.len();
+            self.counts.not_stored += held as u64;
             self.batch.clear();
             return Err(Stop::Unordered { held, back_ms: self.back_ms });
         }
