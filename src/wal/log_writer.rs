@@ -450,9 +450,11 @@ impl Shared {
                 state = after;
             } else if state.in_flight() == 0 || state.in_flight() + bytes <= IN_FLIGHT_BYTES {
                 break;
-            } else {
-                self.work.notify_one();
+            } else if state.busy {
                 state = wait_on(&self.answered, state);
+            } else {
+                // Not left to the syncer: for some policies so little is no reason to sync.
+                state = self.sync(state).0;
             }
         }
         if writing.ragged {
@@ -1186,6 +1188,22 @@ mod tests {
         }
         log.close().unwrap();
         assert_eq!(records_in(dir.path()).len(), 30);
+    }
+
+    #[test]
+    fn long_batches_find_room_whatever_the_policy() {
+        for sync in [SyncPolicy::Os, SyncPolicy::Interval(Duration::from_secs(3600)), SyncPolicy::Group] {
+            let dir = tempfile::tempdir().unwrap();
+            let options = LogOptions { segment_bytes: 64 << 20, compression: Compression::None, sync };
+            let log = open(dir.path(), options);
+            // Less waits than is synced whatever the policy, and yet there is no room for the next one.
+            for megabytes in [3, 6, 1] {
+                let batch = [PackedRecord { how: Compression::None, bytes: vec![7; megabytes << 20] }];
+                log.lock().append(&batch).unwrap();
+            }
+            log.close().unwrap();
+            assert_eq!(records_in(dir.path()).len(), 3, "{sync:?}");
+        }
     }
 
     #[test]
