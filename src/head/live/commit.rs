@@ -215,7 +215,9 @@ impl Times {
 struct Apply<'a> {
     head: &'a Head,
     bounds: &'a Bounds,
-    number: u32,
+    number: u64,
+    /// All commits before this one are finished.
+    is_next: bool,
     oldest_view: u64,
     done: Committed,
     times: Times,
@@ -300,7 +302,8 @@ impl Appender {
         let mut apply = Apply {
             head: &head,
             bounds,
-            number: number as u32,
+            number,
+            is_next: head.isolation.is_next(number),
             oldest_view: head.isolation.oldest_view(),
             done: Committed { wal: position, ..self.done },
             times: Times::NONE,
@@ -446,7 +449,22 @@ fn entry_of<V>((series, start_timestamp_ms, timestamp_ms): (u64, i64, i64), valu
     SampleEntry { series, start_timestamp_ms, timestamp_ms, value }
 }
 
+/// Whether somebody else has a sample of the series on the way.
+#[inline]
+fn is_contended(shard: &Shard, id: SeriesId) -> bool {
+    shard.record(id).is_some_and(|record| record.pending > 1)
+}
+
 impl Apply<'_> {
+    /// The samples of a series are applied in the order of the log: of two that were applied the other way round, the
+    /// older one would be in order in memory but not for who loads. So who finds a series that another batch has too
+    /// waits for the commits in front of its own. No lock of a shard may be held.
+    #[cold]
+    fn wait_until_next(&mut self) {
+        self.head.isolation.wait_until_next(self.number);
+        self.is_next = true;
+    }
+
     /// A set of columns, in the order of their records.
     fn batch(&mut self, batch: &mut Batch, late: &mut Column<SampleValue>) {
         let Batch {
@@ -458,6 +476,9 @@ impl Apply<'_> {
         }
         for column in [float_histograms, custom_float_histograms] {
             self.column(column, |h| SampleValue::FloatHistogram(Box::new(h)), late);
+        }
+        if batch.exemplars.len() > 0 && !self.is_next {
+            self.wait_until_next();
         }
         for (id, entry) in batch.exemplars.ids.iter().zip(&batch.exemplars.entries) {
             let (v, labels) = &entry.value;
@@ -479,7 +500,6 @@ impl Apply<'_> {
             let end = (at + RUN).min(column.len());
             let mut shard = lock(self.head.shard_of(column.ids[at]));
             shard.set_oldest_view(self.oldest_view);
-            let mut before = at.checked_sub(1).map(|i| column.ids[i]);
             let mut warm = at;
             while at < end && column.ids[at].0 >> 8 == page {
                 if at == warm {
@@ -489,16 +509,21 @@ impl Apply<'_> {
                     warm += WARM;
                 }
                 let (id, entry) = (column.ids[at], &column.entries[at]);
+                if !self.is_next && is_contended(&shard, id) {
+                    drop(shard);
+                    self.wait_until_next();
+                    shard = lock(self.head.shard_of(id));
+                    shard.set_oldest_view(self.oldest_view);
+                }
                 if is_stale(entry.value) {
                     self.stale(&mut shard, id, entry, late);
                 } else {
                     self.float(&mut shard, id, entry, late);
                 }
-                if before != Some(id) {
+                at += 1;
+                if column.ids.get(at) != Some(&id) {
                     unmark(&mut shard, id);
                 }
-                before = Some(id);
-                at += 1;
             }
         }
     }
@@ -516,7 +541,7 @@ impl Apply<'_> {
             Ok(Route::InOrder) => {
                 let head = self.head;
                 let applied =
-                    shard.append_float(id, (t, st), v, self.number, &head.options.rules, &head.files);
+                    shard.append_float(id, (t, st), v, self.number as u32, &head.options.rules, &head.files);
                 self.count(applied, t);
             }
             Ok(Route::Same) => self.done.same += 1,
@@ -561,6 +586,15 @@ impl Apply<'_> {
         wrap: impl Fn(V) -> SampleValue,
         late: &mut Column<SampleValue>,
     ) {
+        if !self.is_next {
+            let is_contended = |run: &[SeriesId]| {
+                let shard = lock(self.head.shard_of(run[0]));
+                run.iter().any(|id| is_contended(&shard, *id))
+            };
+            if column.ids.chunk_by(|a, b| a.0 >> 8 == b.0 >> 8).any(is_contended) {
+                self.wait_until_next();
+            }
+        }
         let mut entries = column.entries.drain(..);
         for run in column.ids.chunk_by(|a, b| a.0 >> 8 == b.0 >> 8) {
             let mut shard = lock(self.head.shard_of(run[0]));
@@ -587,7 +621,8 @@ impl Apply<'_> {
         match shard.check(id, t, &value, self.bounds) {
             Ok(Route::InOrder) => {
                 let head = self.head;
-                let applied = shard.append(id, (t, st), value, self.number, &head.options.rules, &head.files);
+                let applied =
+                    shard.append(id, (t, st), value, self.number as u32, &head.options.rules, &head.files);
                 self.count(applied, t);
             }
             Ok(Route::Same) => self.done.same += 1,

@@ -2,7 +2,7 @@
 //! were applied when it began.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::live::index::SeriesId;
 
@@ -15,6 +15,8 @@ pub struct Isolation {
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
+    /// Something was finished.
+    finished: Condvar,
     /// The least number that a view has or may get; never falls.
     oldest: AtomicU64,
 }
@@ -84,6 +86,22 @@ impl Isolation {
             state.applied += 1;
         }
         self.shared.publish(&state);
+        drop(state);
+        self.shared.finished.notify_all();
+    }
+
+    /// Whether all commits before this one are finished.
+    pub fn is_next(&self, number: u64) -> bool {
+        self.shared.lock().applied + 1 >= number
+    }
+
+    /// Waits until all commits before this one, which is begun, are finished. They never wait for it, unless for a lock
+    /// that the caller holds.
+    pub fn wait_until_next(&self, number: u64) {
+        let mut state = self.shared.lock();
+        while state.applied + 1 < number {
+            state = self.shared.finished.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     /// Opens a view.
