@@ -144,7 +144,7 @@ impl Mapping {
         }
         if values.is_empty() {
             values.push((
-                named("value").context("say which columns hold values with --csv-value")?,
+                named("value").context("say which columns hold values with --csv-value, or what they are with --columns if there is no header")?,
                 "value".to_owned(),
             ));
         }

@@ -583,8 +583,8 @@ fn acknowledge(
         patience.insist(|| samples(safe - told), || waiter.wait(&committed))?;
         told = safe;
         let mut out = io::stdout().lock();
-        writeln!(out, "{safe}")?;
-        out.flush()?;
+        let written = writeln!(out, "{safe}").and_then(|()| out.flush());
+        written.map_err(|e| Stop::Failed(anyhow::Error::new(e).context("stdout")))?;
     }
     Ok(())
 }
