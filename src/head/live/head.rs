@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use tsdbctl_platform::disk::{Disk, create_dir_all};
 use tsdbctl_storage::append::Refusal;
 use tsdbctl_storage::{Control, Loss, StorageError};
+use tsdbctl_wal::page::PAGE_BYTES;
 use tsdbctl_wal::{LogOptions, LogWriter, Mended, PackedRecord, mend};
 
 use crate::exemplars::Exemplars;
@@ -62,6 +63,7 @@ impl Default for LiveOptions {
                 seal_bytes: 256,
                 xor2: false,
                 start_timestamps: false,
+                histogram_start_timestamps: false,
                 out_of_order_cap: 32,
             },
             log: LogOptions::default(),
@@ -396,8 +398,8 @@ impl Head {
         Ok(opened)
     }
 
-    /// Seals nothing, makes everything durable, writes a snapshot if told to. Full chunks that find no room in their
-    /// files are not missed: the logs have all that is in them.
+    /// Seals nothing, makes everything durable, writes a snapshot if told to. Full chunks and a snapshot that find no
+    /// room are not missed: the logs have all that is in them.
     ///
     /// # Errors
     /// If the system refuses; everything that could be done is done.
@@ -409,15 +411,26 @@ impl Head {
         let wal = self.wal.close().map_err(storage_error);
         wbl?;
         let (offset, segment) = wal?;
+        // Where there is no room, the old content, which says that the head is open, is true enough.
+        let noted = || match self.write_state(true) {
+            Err(e) if e.may_pass() => Ok(()),
+            written => written,
+        };
         if let Err(e) = files {
             // Without these chunks a snapshot would hide their samples.
-            return if matches!(e, StorageError::File(_)) { self.write_state(true) } else { Err(e) };
+            return if matches!(e, StorageError::File(_)) { noted() } else { Err(e) };
         }
-        // A snapshot has one reference for a series; the out-of-order log, which is read behind it, may name others.
-        if self.options.snapshot_on_close && !(has_wbl && self.collection.retired_count() > 0) {
-            snapshot::write(self, segment, offset)?;
+        // A snapshot has one reference for a series; the out-of-order log, which is read behind it, may name others. It
+        // begins with a page, which a full disk may leave unpadded.
+        let is_sure = !(has_wbl && self.collection.retired_count() > 0);
+        if self.options.snapshot_on_close && is_sure && offset.is_multiple_of(PAGE_BYTES as u64) {
+            match snapshot::write(self, segment, offset) {
+                // It would only have saved time.
+                Err(e) if e.may_pass() => {}
+                written => written?,
+            }
         }
-        self.write_state(true)
+        noted()
     }
 
     fn pay_debt_and_close(&self, wbl: Option<Arc<LogWriter>>) -> Result<(), StorageError> {

@@ -48,15 +48,19 @@ impl StateFile {
         );
         let temporary = self.dir.join(format!("{NAME}.tmp"));
         let file = disk.open(&temporary, Access::Truncate)?;
-        write_all_at(&*file, text.as_bytes(), 0)?;
-        file.sync_data()?;
-        disk.rename(&temporary, &self.dir.join(NAME))?;
+        let written = write_all_at(&*file, text.as_bytes(), 0).and_then(|()| file.sync_data());
+        written.and_then(|()| disk.rename(&temporary, &self.dir.join(NAME))).inspect_err(|_| {
+            let _ = disk.remove_file(&temporary);
+        })?;
         Ok(disk.sync_dir(&self.dir)?)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tsdbctl_platform::faulty::Faulty;
     use tsdbctl_platform::real::RealDisk;
 
     use super::*;
@@ -72,6 +76,10 @@ mod tests {
             std::fs::read_to_string(dir.path().join(NAME)).unwrap(),
             "{\"last_series_id\":12,\"last_wal_segment\":3,\"clean_shutdown\":true}\n"
         );
+        let disk = Faulty::new(Arc::new(RealDisk));
+        disk.fill_after(20);
+        assert!(file.write(&disk, 99, 4, true).unwrap_err().may_pass());
+        assert!(std::fs::read_to_string(dir.path().join(NAME)).unwrap().contains(":12,"));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }

@@ -86,6 +86,10 @@ fn outlive(kind: Kind, nth: u64, for_good: bool, sync: SyncPolicy) -> (u64, bool
     let mut options = options();
     options.log.sync = sync;
     let head = open(Arc::new(disk.clone()), dir.path(), options).unwrap();
+    if kind == Kind::SetLen {
+        // Lengths are set where a write has failed.
+        disk.short_write(3 * nth, 7);
+    }
     if for_good {
         disk.fail_from(kind, nth)
     } else {
@@ -197,6 +201,36 @@ fn a_full_disk_keeps_the_batch_which_may_grow_until_there_is_room() {
     disk.free();
     let head = open(Arc::new(RealDisk), dir.path(), options()).unwrap();
     assert_eq!(all_of(&head), sent);
+}
+
+#[test]
+fn a_head_is_closed_on_a_full_disk_without_a_snapshot_and_without_leftovers() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = LiveOptions { snapshot_on_close: true, ..options() };
+    let mut sent = Samples::new();
+    // The log needs room for its padding, and from some bytes on the snapshot has a part of it.
+    for (n, room) in [0, 10, 40_000, 66_000, 70_000, 99_000].into_iter().enumerate() {
+        let disk = Faulty::new(Arc::new(RealDisk));
+        let head = open(Arc::new(disk.clone()), dir.path(), options).unwrap();
+        assert_eq!(all_of(&head), sent, "{room}");
+        let mut appender = Appender::new(Arc::clone(&head));
+        for i in 0..300 {
+            let name = format!("m{i}");
+            let id = appender.series([("__name__", name.as_str())].into_iter()).unwrap();
+            for t in (n as i64 * 1000..n as i64 * 1000 + 900).step_by(30) {
+                appender.append_float(id, t, 0.1 * t as f64, 0).unwrap();
+                sent.insert((name.clone(), t), 0.1 * t as f64);
+            }
+        }
+        appender.commit().unwrap();
+        drop(appender);
+        disk.fill_after(room);
+        head.close().unwrap();
+        let names = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name());
+        let names: Vec<_> = names.map(|n| n.into_string().unwrap()).collect();
+        assert!(names.iter().all(|n| !n.contains(".tmp")), "{room}: {names:?}");
+    }
+    assert_eq!(all_of(&open(Arc::new(RealDisk), dir.path(), options).unwrap()), sent);
 }
 
 /// The real disk, whose files below one directory are not synced while it is told so.
