@@ -323,6 +323,9 @@ impl Head {
             return Err(Refusal::Limit);
         }
         let (id, new) = index.create(labels, &known);
+        if id == SeriesId::NONE {
+            return Err(Refusal::Limit);
+        }
         if new {
             // Under the index lock: references grow with ids.
             let series_ref = self.next_ref.fetch_add(1, Ordering::AcqRel);
