@@ -345,9 +345,13 @@ fn read_input(input: &mut Input, args: &Args, plan: &Plan, run: &mut Run<'_>) ->
         (None, Format::Ndjson) => (Kind::Ndjson, false),
         (None, Format::Auto) => {
             while input.bytes().len() < detect::BYTES && !input.is_complete() {
-                let more = if input.bytes().is_empty() { run.more(input)? } else { run.more_or_idle(input)? };
-                if more == More::Idle && detect::is_enough(input.bytes()) {
-                    break;
+                let more = if input.bytes().is_empty() { run.more(input) } else { run.more_or_idle(input) };
+                match more {
+                    Ok(More::Idle) if detect::is_enough(input.bytes()) => break,
+                    Ok(_) => {}
+                    // It fails again where what came is not enough.
+                    Err(Stop::Failed(_)) if !input.bytes().is_empty() => break,
+                    Err(stop) => return Err(stop),
                 }
             }
             if detect::wants_all(input.bytes()) {

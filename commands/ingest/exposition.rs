@@ -139,8 +139,14 @@ pub fn read_lines(input: &mut Input, reading: Reading, run: &mut Run<'_>) -> Res
             if input.bytes().is_empty() {
                 run.more(input)?;
                 now_ms = if body_open { now_ms } else { run.now_ms() };
-            } else if run.more_or_idle(input)? == More::Idle {
-                idle = true;
+            } else {
+                match run.more_or_idle(input) {
+                    Ok(More::Idle) => idle = true,
+                    Ok(_) => continue,
+                    // Whole lines that came before go in; then it fails again.
+                    Err(Stop::Failed(_)) => {}
+                    Err(stop) => return Err(stop),
+                }
                 break;
             }
         }

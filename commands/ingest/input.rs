@@ -40,9 +40,22 @@ pub struct Input {
 }
 
 enum Source {
-    Mapped { map: Map, at: usize },
-    Memory { bytes: Vec<u8>, at: usize },
-    Stream { blocks: Receiver<io::Result<Vec<u8>>>, buffer: Vec<u8>, at: usize, ended: bool },
+    Mapped {
+        map: Map,
+        at: usize,
+    },
+    Memory {
+        bytes: Vec<u8>,
+        at: usize,
+    },
+    Stream {
+        blocks: Receiver<io::Result<Vec<u8>>>,
+        buffer: Vec<u8>,
+        at: usize,
+        ended: bool,
+        /// Why reading failed; what came before may still be used, and is no whole input.
+        failed: Option<String>,
+    },
 }
 
 impl Input {
@@ -98,7 +111,7 @@ impl Input {
                 }
             }
         });
-        let source = Source::Stream { blocks, buffer: Vec::new(), at: 0, ended: false };
+        let source = Source::Stream { blocks, buffer: Vec::new(), at: 0, ended: false, failed: None };
         Self { name, source, offset: 0, size: None }
     }
 
@@ -137,7 +150,10 @@ impl Input {
         match &mut self.source {
             Source::Mapped { .. } | Source::Memory { .. } => Ok(More::End),
             Source::Stream { ended: true, .. } => Ok(More::End),
-            Source::Stream { blocks, buffer, at, ended } => match blocks.recv_timeout(wait) {
+            Source::Stream { failed: Some(reason), .. } => {
+                Err(FileError::new("read", path, io::Error::other(reason.clone())))
+            }
+            Source::Stream { blocks, buffer, at, ended, failed } => match blocks.recv_timeout(wait) {
                 Ok(Ok(block)) => {
                     if *at > 0 {
                         buffer.drain(..*at);
@@ -146,7 +162,10 @@ impl Input {
                     buffer.extend_from_slice(&block);
                     Ok(More::Bytes)
                 }
-                Ok(Err(e)) => Err(FileError::new("read", path, e)),
+                Ok(Err(e)) => {
+                    *failed = Some(e.to_string());
+                    Err(FileError::new("read", path, e))
+                }
                 Err(RecvTimeoutError::Timeout) => Ok(More::Idle),
                 Err(RecvTimeoutError::Disconnected) => {
                     *ended = true;

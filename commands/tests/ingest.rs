@@ -397,6 +397,13 @@ fn what_cannot_be_read_at_all_says_what_to_do() {
         assert_eq!(ran.code, code, "{want}: {}", ran.err);
         assert!(ran.err.contains(want), "{want}: {}", ran.err);
     }
+    // Of a file that is cut off, whole lines are stored, and no part of one.
+    let mut cut = zstd(b"a 1 1700000000000\nb 2 17000");
+    cut.extend_from_slice(b"no frame");
+    let file = place.file("in.zst", &cut);
+    let ran = tsdbctl(&["ingest", &file, "-d", &place.path("cut")]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    assert!(ran.err.contains("stored    1 in 1 series") && ran.err.contains("cannot read"), "{}", ran.err);
     // A reason that quotes a long line is cut; bare words in JSON are numbers.
     let file = place.file("in", format!("a{{x=\"{}\" 1\n", "y".repeat(100_000)));
     let ran = place.ingest(&[&file]);
