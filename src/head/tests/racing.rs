@@ -11,13 +11,15 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use tsdbctl_chunk::SampleColumns;
 use tsdbctl_head::live::select::LiveQuerier;
 use tsdbctl_head::live::{Appender, Head, LiveOptions};
-use tsdbctl_model::SymbolTable;
+use tsdbctl_model::sample::Exemplar;
+use tsdbctl_model::{Histogram, Labels, SymbolTable};
 use tsdbctl_platform::real::RealDisk;
 use tsdbctl_storage::{Control, Querier, ReadStats, SelectHints, TimeFilter};
 use tsdbctl_wal::SyncPolicy;
 
 fn open(dir: &Path, window_ms: i64) -> Arc<Head> {
-    let mut options = LiveOptions { out_of_order_window_ms: window_ms, ..LiveOptions::default() };
+    let mut options =
+        LiveOptions { out_of_order_window_ms: window_ms, max_exemplars: 1000, ..LiveOptions::default() };
     options.log.sync = SyncPolicy::Os;
     Head::open(Arc::new(RealDisk), dir, options, i64::MIN, &Control::default()).unwrap().0
 }
@@ -31,7 +33,10 @@ fn samples(head: &Arc<Head>) -> BTreeMap<String, Vec<i64>> {
     for i in 0..set.len() {
         let (mut columns, mut stats) = (SampleColumns::default(), ReadStats::default());
         set.read(i, &TimeFilter::all_between(i64::MIN, i64::MAX), &mut columns, &mut stats).unwrap();
-        found.insert(symbols.labels(set.labels(i)).to_string(), columns.floats.t);
+        let mut times = columns.floats.t;
+        times.extend(columns.histograms.t);
+        times.sort_unstable();
+        found.insert(symbols.labels(set.labels(i)).to_string(), times);
     }
     found
 }
@@ -54,7 +59,18 @@ fn what_was_stored_is_there_after_loading() {
                             let labels = [("__name__", name.as_str())];
                             let id = appender.series(labels.into_iter()).unwrap();
                             // One that is late already is refused or goes out of order.
-                            let _ = appender.append_float(id, t, t as f64, 0);
+                            if i % 7 == 3 {
+                                let count = t as u64;
+                                let h = Histogram { count, zero_count: count, ..Histogram::default() };
+                                let _ = appender.append_histogram(id, t, &h, 0);
+                            } else {
+                                let _ = appender.append_float(id, t, t as f64, 0);
+                            }
+                            if i == 0 {
+                                let labels = Labels::empty();
+                                let exemplar = Exemplar { labels, value: t as f64, timestamp_ms: t };
+                                let _ = appender.append_exemplar(id, &exemplar);
+                            }
                         }
                         let done = appender.commit().unwrap();
                         stored.fetch_add(done.stored as i64, Ordering::Relaxed);
@@ -64,9 +80,17 @@ fn what_was_stored_is_there_after_loading() {
         });
         let before = samples(&head);
         assert_eq!(before.values().map(Vec::len).sum::<usize>() as i64, stored.into_inner());
+        let exemplars = |head: &Head| -> Vec<i64> {
+            let found = head.exemplars_in(i64::MIN, i64::MAX, |_| true);
+            found.iter().flat_map(|(_, list)| list.iter().map(|e| e.timestamp_ms)).collect()
+        };
+        let with_exemplars = exemplars(&head);
+        assert!(with_exemplars.len() > 50);
         // As a killed process leaves it.
         drop(head);
-        let after = samples(&open(dir.path(), window_ms));
+        let head = open(dir.path(), window_ms);
+        assert_eq!(exemplars(&head), with_exemplars);
+        let after = samples(&head);
         for (name, times) in &before {
             let lost: Vec<_> = times.iter().filter(|t| after[name].binary_search(t).is_err()).collect();
             assert!(lost.is_empty(), "window {window_ms}: {name} lost {lost:?} of {}", times.len());
