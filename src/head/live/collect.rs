@@ -208,7 +208,8 @@ impl Head {
     /// Drops chunks before `mint`, out-of-order ones up to `late`, and frees what is left empty. Time of the first sample that is left, `mint` without
     /// any.
     fn collect(&self, mint: i64, late: Option<ChunkPlace>) -> (Collected, i64) {
-        let (mut first_t, mut first_file) = (i64::MAX, u32::MAX);
+        // Asked first: what goes into files while series are looked at may be of series that were.
+        let (mut first_t, mut first_file) = (i64::MAX, self.files.current());
         let mut candidates = Vec::new();
         for shard in &self.shards {
             let ids: Vec<SeriesId> = lock(shard).ids().collect();
@@ -238,7 +239,6 @@ impl Head {
         candidates.sort_unstable();
         let series = candidates.chunks(FREED_AT_ONCE).map(|some| self.free(some, mint)).sum();
         self.forget_ranges_before(mint);
-        let first_file = first_file.min(self.files.current());
         (Collected { series, first_file }, if first_t == i64::MAX { mint } else { first_t })
     }
 

@@ -15,6 +15,7 @@ use tsdbctl_storage::{Control, StorageError};
 
 use crate::live::chunk_files::ChunkPlace;
 use crate::live::shard::AttachedChunk;
+use crate::live::snapshot::remove_older;
 use crate::loss::{Losses, cut_short};
 use crate::mapped::{
     FILE_HEADER, FileHeader, HOLE, MAX_CHUNK_META, MISSING, NO_HEADER, Scan, Scanned, file_name, list_files,
@@ -159,6 +160,8 @@ impl FoundChunks {
                 losses.at(&files[bad.file].1.path, bad.offset, reason)?;
             }
             found.is_mended = true;
+            // A snapshot does not have what is put aside here, and this start may not live to fill the files anew.
+            remove_older(disk, dir, (u64::MAX, u64::MAX))?;
             let paths: Vec<(u32, PathBuf)> = files.into_iter().map(|(n, e)| (n, e.path)).collect();
             found.last_file = put_aside(disk, dir, &chunks_dir, &paths, bad.file, bad.offset)?;
         }

@@ -83,7 +83,12 @@ pub fn remove_older(disk: &dyn Disk, dir: &Path, before: (u64, u64)) -> Result<(
         let place = entry.name.strip_prefix("chunk_snapshot.").and_then(|n| n.split_once('.'));
         let place = place.and_then(|(s, o)| Some((s.parse::<u64>().ok()?, o.parse::<u64>().ok()?)));
         if place.is_some_and(|p| p < before) {
-            remove_all(disk, &entry.path)?;
+            // Half of it must not look like one, and what its going makes way for comes behind it.
+            let going = dir.join(format!("{}.tmp-for-deletion", entry.name));
+            remove_if_there(disk, &going)?;
+            disk.rename(&entry.path, &going)?;
+            disk.sync_dir(dir)?;
+            remove_all(disk, &going)?;
         }
     }
     Ok(())
