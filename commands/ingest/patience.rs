@@ -133,3 +133,108 @@ impl Drop for Wait<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tsdbctl_head::live::{Appender, Head, LiveOptions};
+    use tsdbctl_platform::faulty::{Faulty, Kind};
+    use tsdbctl_platform::real::RealDisk;
+    use tsdbctl_platform::signal::stop_flag;
+    use tsdbctl_storage::Control;
+
+    use super::*;
+    use crate::ingest::series::Known;
+    use crate::ingest::sink::{Settings, Sink};
+
+    /// A sink into a directory on a disk that can be made to fail, and what reads the head.
+    fn with_sink(on_disk_error: OnDiskError, test: impl FnOnce(Sink, &mut Appender, &Faulty)) {
+        let dir = tsdbctl_testkit::scratch();
+        let disk = Faulty::new(Arc::new(RealDisk));
+        let options = LiveOptions { out_of_order_window_ms: 1_000_000, ..LiveOptions::default() };
+        let (head, _) =
+            Head::open(Arc::new(disk.clone()), dir.path(), options, i64::MIN, &Control::default()).unwrap();
+        let patience = Arc::new(Patience::new(dir.path(), on_disk_error, stop_flag()));
+        let sink = Sink::new(Appender::new(Arc::clone(&head)), Settings::default(), patience);
+        test(sink, &mut Appender::new(head), &disk);
+    }
+
+    fn send(sink: &mut Sink, ids: &mut Appender, times: impl Iterator<Item = i64>) {
+        let id = ids.series([("__name__", "m")].into_iter()).unwrap();
+        times.for_each(|t| sink.float(Known::Id(id), t, t as f64, 0));
+    }
+
+    #[test]
+    fn a_full_disk_is_waited_for() {
+        with_sink(OnDiskError::Wait, |mut sink, ids, disk| {
+            disk.fill_after(10_000);
+            let freed = disk.clone();
+            let free = std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(200));
+                freed.free();
+            });
+            for n in 0..4 {
+                send(&mut sink, ids, n * 6000..(n + 1) * 6000);
+                sink.check().unwrap();
+            }
+            free.join().unwrap();
+            let (counts, ended) = sink.finish();
+            assert!(ended.is_ok() && counts.stored == 24_000 && counts.not_stored == 0, "{counts:?}");
+        });
+    }
+
+    #[test]
+    fn who_does_not_wait_is_told_what_is_not_stored() {
+        with_sink(OnDiskError::Stop, |mut sink, ids, disk| {
+            send(&mut sink, ids, 0..1000);
+            sink.flush().unwrap();
+            disk.fill_after(0);
+            // Of more than one commit the second is not even tried.
+            send(&mut sink, ids, 1000..8000);
+            assert!(matches!(sink.flush(), Err(Stop::Disk { asked: false, .. })));
+            disk.free();
+            let (counts, _) = sink.finish();
+            assert_eq!((counts.stored, counts.not_stored, counts.read()), (1000, 7000, 8000));
+        });
+    }
+
+    #[test]
+    fn late_samples_that_cannot_be_logged_are_not_counted_as_stored() {
+        with_sink(OnDiskError::Stop, |mut sink, ids, disk| {
+            send(&mut sink, ids, 5000..6000);
+            sink.flush().unwrap();
+            // The first write is that of the log, the second that of the log of late samples.
+            disk.fail_from(Kind::Write, 2);
+            send(&mut sink, ids, [100, 200, 7000].into_iter());
+            sink.flush().unwrap_err();
+            disk.heal();
+            let (counts, _) = sink.finish();
+            assert_eq!((counts.stored, counts.not_stored, counts.out_of_order), (1001, 2, 0));
+        });
+    }
+
+    #[test]
+    fn only_what_may_pass_is_waited_for() {
+        let patience = Patience::new(Path::new("data"), OnDiskError::Wait, stop_flag());
+        for (kind, waits) in [
+            (std::io::ErrorKind::StorageFull, true),
+            (std::io::ErrorKind::ReadOnlyFilesystem, true),
+            (std::io::ErrorKind::QuotaExceeded, true),
+            (std::io::ErrorKind::NotFound, false),
+            (std::io::ErrorKind::PermissionDenied, false),
+        ] {
+            let mut tries = 0;
+            let done = patience.insist(
+                || samples(1),
+                || {
+                    tries += 1;
+                    let error =
+                        tsdbctl_platform::file::FileError::new("write", Path::new("data"), kind.into());
+                    if tries < 3 { Err(StorageError::File(error)) } else { Ok(()) }
+                },
+            );
+            assert_eq!((done.is_ok(), tries), if waits { (true, 3) } else { (false, 1) }, "{kind:?}");
+        }
+    }
+}
