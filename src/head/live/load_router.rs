@@ -39,8 +39,8 @@ const MAX_REF: u64 = 1 << 40;
 pub struct Alias {
     /// The series.
     pub id: SeriesId,
-    /// Time of its last sample that the log has under this reference; `i64::MIN` if it has none. Until the log is cut
-    /// off behind it, its series record is needed.
+    /// Time of its last sample under this reference, in the log or in chunks; `i64::MIN` if it has none, `i64::MAX` if it
+    /// has some out of order. Until the log is cut off behind it, its series record is needed.
     pub last_t: i64,
 }
 
@@ -279,7 +279,8 @@ impl Router {
         } else if !self.aliases.is_empty()
             && let Some(alias) = self.aliases.get_mut(&series)
         {
-            alias.last_t = alias.last_t.max(t);
+            // The out-of-order log is cut off by other times than this one.
+            alias.last_t = if self.role == Role::OutOfOrder { i64::MAX } else { alias.last_t.max(t) };
         }
         id
     }
@@ -294,6 +295,9 @@ impl Router {
     fn met(&mut self, entry: SeriesEntry<'_>, open: Option<Chunk>) {
         let known = self.lookup(entry.series);
         let Some((id, is_new)) = find_or_create(&mut self.index, entry.labels) else { return };
+        if id == SeriesId::NONE {
+            return;
+        }
         if known == Some(id) {
             // A repeated record changes nothing. Upstream would drop the samples before it.
             return;
@@ -304,7 +308,8 @@ impl Router {
         if is_new {
             self.aliases.remove(&entry.series);
         } else {
-            self.aliases.insert(entry.series, Alias { id, last_t: i64::MIN });
+            let last_t = self.claimed.iter().map(|c| if c.out_of_order { i64::MAX } else { c.maxt }).max();
+            self.aliases.insert(entry.series, Alias { id, last_t: last_t.unwrap_or(i64::MIN) });
             if self.claimed.is_empty() {
                 return;
             }

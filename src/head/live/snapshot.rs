@@ -6,6 +6,7 @@
 //! snapshot without it is not believed.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use tsdbctl_chunk::{Chunk, Encoding, FloatHistogramReader, HistogramReader};
 use tsdbctl_platform::disk::{Disk, remove_all};
@@ -32,7 +33,7 @@ const TOMBSTONE_FORMAT: u8 = 1;
 const EXEMPLARS_PER_RECORD: usize = 10_000;
 
 /// Writes a snapshot that stands for the log up to byte `offset` of `segment`, which must be the log's end: nothing may
-/// be appended meanwhile.
+/// be appended meanwhile. None is made while samples in the head are those of a second reference of their series.
 ///
 /// # Errors
 /// If a file cannot be written, or the head has something that a snapshot cannot hold: no snapshot is made then, and
@@ -45,6 +46,11 @@ pub fn write(head: &Head, segment: u64, offset: u64) -> Result<(), StorageError>
         return Err(refused("a snapshot must begin with a page of the log"));
     }
     let _exclusive = head.collection.exclusive();
+    // It has one reference for a series: chunks of others, and what later logs have of them, would be nobody's.
+    let first_t = head.min_valid_time.load(Ordering::Acquire).max(i64::MIN + 1);
+    if !head.collection.needed(u64::MAX, first_t).is_empty() {
+        return Ok(());
+    }
     // Without the log before the snapshot these are all that there is of the full chunks.
     head.files.sync()?;
     remove_if_there(&*head.disk, &head.dir.join(format!("{name}.tmp")))?;

@@ -176,20 +176,21 @@ fn references_that_are_no_live_series_are_told_of() {
         &[
             series(&[(1, "a"), (2, "b"), (3, "empty")]),
             samples(&[(1, 10, 1.0), (2, 10, 2.0)]),
-            series(&[(4, "a"), (5, "a"), (6, "b")]),
+            series(&[(4, "a"), (5, "a"), (6, "b"), (7, "a")]),
             samples(&[(4, 30, 3.0), (4, 20, 9.0)]),
             tombstone(2, i64::MIN, i64::MAX),
             tombstone(3, 1, 2),
         ],
-        &[],
+        // A checkpoint says nothing about when these can go.
+        &[samples(&[(7, 15, 4.0)])],
     );
     let head = load_in(dir.path(), &options(), i64::MIN);
-    assert_eq!(found(&head), expected(&[("a", &[(10, 1.0), (30, 3.0)])]));
+    assert_eq!(found(&head), expected(&[("a", &[(10, 1.0), (15, 4.0), (30, 3.0)])]));
     let mut retired: Vec<_> = head.retired.iter().map(|(r, until)| (*r, until.last_t)).collect();
     retired.sort_unstable();
-    assert_eq!(retired, [(3, i64::MIN), (4, 30), (5, i64::MIN)]);
+    assert_eq!(retired, [(3, i64::MIN), (4, 30), (5, i64::MIN), (7, i64::MAX)]);
     assert_eq!((head.index.len(), head.tombstones.len(), head.times), (1, 0, (10, 30)));
-    assert_eq!((head.report.samples, head.report.unknown_series), (3, 0));
+    assert_eq!((head.report.samples, head.report.unknown_series), (4, 0));
 }
 
 #[test]
@@ -489,6 +490,40 @@ fn snapshots_are_used_only_where_they_are_made_and_what_is_unfinished_goes() {
     // Where head chunks were put aside, only the log in front of the snapshot may have what they had.
     put(dir.path(), "chunks_head/000001", &chunk_file(1, &[(1, false, vec![(3, 1.0)])]).0[..40]);
     assert_eq!(found(&load_in(dir.path(), &options(), i64::MIN)), expected(&[("a", &[(10, 1.0)])]));
+    // So it is at the next start, if this one ends before the files are filled anew.
+    assert_eq!(found(&load_in(dir.path(), &options(), i64::MIN)), expected(&[("a", &[(10, 1.0)])]));
+}
+
+#[test]
+fn a_snapshot_hides_nothing_of_a_second_reference() {
+    let at = |from: i64, v: f64| -> Vec<(i64, f64)> { (from..from + 3).map(|t| (t, v)).collect() };
+    let (file, _) = chunk_file(1, &[(1, false, at(10, 1.0)), (2, false, at(20, 2.0))]);
+    let dir = log(
+        &[
+            series(&[(1, "a")]),
+            series(&[(2, "a"), (3, "b")]),
+            samples(&[(2, 22, 2.0), (2, 30, 5.0), (3, 30, 6.0)]),
+        ],
+        &[],
+    );
+    std::fs::remove_dir_all(dir.path().join("wbl")).unwrap();
+    put(dir.path(), "chunks_head/000001", &file);
+    let all = [at(10, 1.0), at(20, 2.0), vec![(30, 5.0)]].concat();
+    for (min_valid_time, snapshots, from) in [(i64::MIN, 0, 10), (10, 0, 10), (31, 1, i64::MAX)] {
+        for attempt in 0..2 {
+            let control = Control::default();
+            let (head, _) = Head::open(disk(), dir.path(), options(), min_valid_time, &control).unwrap();
+            head.close().unwrap();
+            drop(head);
+            let got = found(&load_in(dir.path(), &options(), min_valid_time));
+            let left: Vec<(i64, f64)> = all.iter().copied().filter(|s| s.0 >= from).collect();
+            let want: Samples =
+                if left.is_empty() { vec![] } else { expected(&[("a", &left), ("b", &[(30, 6.0)])]) };
+            assert_eq!(got, want, "{min_valid_time} {attempt}");
+            let there = names(dir.path(), "").iter().filter(|n| n.starts_with("chunk_snapshot.")).count();
+            assert_eq!(there, snapshots, "{min_valid_time} {attempt}");
+        }
+    }
 }
 
 #[test]
