@@ -48,6 +48,12 @@ impl Head {
         if stones.is_empty() {
             return Ok(0);
         }
+        // First the samples: were they lost and the ranges not, the ranges would hide samples that come instead of them.
+        let wbl = lock(&self.wbl).clone();
+        for log in [Some(self.wal.clone()), wbl].into_iter().flatten() {
+            let position = log.lock().append(&[]).map_err(storage_error)?;
+            log.wait(position).map_err(storage_error)?;
+        }
         let entries: Vec<TombstoneEntry> = stones.iter().map(|s| s.1).collect();
         let mut record = Vec::new();
         encode::tombstones(&mut record, &entries);

@@ -13,7 +13,7 @@ use tsdbctl_testkit::scratch_in_memory;
 use crate::check::{Check, Met};
 use crate::images::{copy_into, every, what_is_left};
 use crate::model::{Fault, Told};
-use crate::operations::{OPERATIONS, Operation};
+use crate::operations::Operation;
 use crate::world::World;
 
 /// How.
@@ -139,7 +139,7 @@ fn run(
     true
 }
 
-fn check_operation(operation: &Operation) {
+pub fn check_operation(operation: &Operation) {
     let template = scratch_in_memory();
     let mut world = World::new(template.path(), (operation.options)());
     (operation.before)(&mut world);
@@ -151,7 +151,7 @@ fn check_operation(operation: &Operation) {
     }
     let mut counts = Counts::default();
     for (kind, how, first, distance) in FAILURES {
-        let (first, distance) = if every().is_some() { (1, 1) } else { (first, distance) };
+        let (first, distance) = every().map_or((first, distance), |every| (1, every as u64));
         for nth in (first..).step_by(distance as usize) {
             let failure = Failure { kind, how, nth };
             if !run(operation, template.path(), (&told, t), failure, &mut counts) {
@@ -170,29 +170,4 @@ fn check_operation(operation: &Operation) {
     );
     assert!(counts.runs > 3, "{}", counts.runs);
     assert!(counts.faults.is_empty(), "{} faults: {}", counts.faults.len(), some.join("\n"));
-}
-
-/// Those in which as many calls fail as tests run beside each other.
-fn check_some(part: usize) {
-    OPERATIONS.iter().skip(part).step_by(4).for_each(check_operation);
-}
-
-#[test]
-fn failing_disks_lose_nothing_first_quarter() {
-    check_some(0);
-}
-
-#[test]
-fn failing_disks_lose_nothing_second_quarter() {
-    check_some(1);
-}
-
-#[test]
-fn failing_disks_lose_nothing_third_quarter() {
-    check_some(2);
-}
-
-#[test]
-fn failing_disks_lose_nothing_last_quarter() {
-    check_some(3);
 }

@@ -10,15 +10,17 @@ use tsdbctl_testkit::scratch_in_memory;
 
 use crate::check::{Check, same_in_promtool};
 use crate::model::{Fault, Told};
-use crate::operations::{OPERATIONS, Operation};
+use crate::operations::Operation;
 use crate::world::World;
 
 /// Images of an operation that are checked if no more are asked for, about.
-const FEW: usize = 40;
+const FEW: usize = 20;
+/// Series that make a scrape fill more than a sector.
+const WIDE: usize = 80;
 /// Random choices of what is there, at each moment.
 const SUBSETS: u64 = 200;
 /// Images of an operation that promtool reads too.
-const PEER_IMAGES: usize = 10;
+const PEER_IMAGES: usize = 5;
 
 /// `None`: a few.
 pub fn every() -> Option<usize> {
@@ -29,7 +31,7 @@ pub fn every() -> Option<usize> {
 }
 
 /// What was done in the recorded part, and what was told before it.
-fn record(operation: &Operation, root: &Path) -> (Recording, Told, usize) {
+fn record(operation: &Operation, root: &Path, wait_for: usize, width: usize) -> (Recording, Told, usize) {
     let mut world = World::new(root, (operation.options)());
     (operation.before)(&mut world);
     world.kill();
@@ -40,6 +42,7 @@ fn record(operation: &Operation, root: &Path) -> (Recording, Told, usize) {
     let recorder = Recorder::new(Arc::new(RealDisk), root).unwrap();
     world.disk = Arc::new(recorder.clone());
     world.recorder = Some(recorder.clone());
+    (world.wait_for, world.width) = (wait_for, width);
     (operation.act)(&mut world);
     // What a thread still does for the head is no part of it.
     let recording = recorder.recording();
@@ -92,9 +95,20 @@ struct Counts {
     other: usize,
 }
 
-fn check_operation(operation: &Operation) {
+/// With each commit waiting for its answer, with several together, so that more is pending, and with writes of several
+/// sectors.
+pub fn check_operation(operation: &Operation) {
+    check_recording(operation, 1, 0);
+    check_recording(operation, 6, 0);
+    if every().is_some() {
+        check_recording(operation, usize::MAX, 0);
+        check_recording(operation, 6, WIDE);
+    }
+}
+
+fn check_recording(operation: &Operation, wait_for: usize, width: usize) {
     let scratch = scratch_in_memory();
-    let (recording, told, base) = record(operation, scratch.path());
+    let (recording, told, base) = record(operation, scratch.path(), wait_for, width);
     let promtool = std::env::var("TSDBCTL_PEER_PROMTOOL").ok();
     let subsets = if every().is_some() { SUBSETS } else { 4 };
     let images = || {
@@ -155,7 +169,11 @@ fn check_operation(operation: &Operation) {
         }
         std::fs::remove_dir_all(&dir).unwrap();
     }
-    eprintln!("{}: {} calls, {counts:?}", operation.name, recording.ops.len());
+    eprintln!(
+        "{}, waiting for {wait_for}, {width} series more: {} calls, {counts:?}",
+        operation.name,
+        recording.ops.len()
+    );
     assert!(counts.checked > FEW / 4, "{counts:?}");
     let some = &faults[..faults.len().min(5)];
     assert!(
@@ -165,45 +183,4 @@ fn check_operation(operation: &Operation) {
         counts.checked,
         recording.text()
     );
-}
-
-fn check_named(name: &str) {
-    let operation = OPERATIONS.iter().find(|o| o.name == name);
-    check_operation(operation.unwrap_or_else(|| panic!("{name}")));
-}
-
-macro_rules! operations {
-    ($($test:ident: $name:literal,)*) => {
-        $(#[test]
-        fn $test() {
-            check_named($name);
-        })*
-
-        #[test]
-        fn all_operations_are_tested() {
-            assert_eq!(OPERATIONS.iter().map(|o| o.name).collect::<Vec<_>>(), [$($name),*]);
-        }
-    };
-}
-
-operations! {
-    first_start: "first start",
-    append: "append",
-    append_synced_always: "append, synced always",
-    series_of_two_appenders: "series of two appenders",
-    out_of_order: "out of order",
-    histograms_exemplars_metadata: "histograms, exemplars, metadata",
-    segment_cut: "segment cut",
-    long_batches_and_segment_cuts: "long batches and segment cuts",
-    chunk_file_cut: "chunk file cut",
-    delete: "delete",
-    truncate: "truncate",
-    truncate_the_out_of_order_log: "truncate the out-of-order log",
-    snapshot: "snapshot",
-    snapshot_after_a_kill: "snapshot after a kill",
-    close: "close",
-    start_after_kills: "start after kills",
-    start_after_a_crash: "start after a crash",
-    start_after_half_a_snapshot: "start after half a snapshot",
-    start_after_damage: "start after damage",
 }

@@ -13,3 +13,54 @@ mod images;
 mod model;
 mod operations;
 mod world;
+
+use operations::{OPERATIONS, Operation};
+
+fn named(name: &str) -> &'static Operation {
+    OPERATIONS.iter().find(|o| o.name == name).unwrap_or_else(|| panic!("{name}"))
+}
+
+macro_rules! operations {
+    ($($test:ident: $name:literal,)*) => {
+        mod crashes {
+            $(#[test]
+            fn $test() {
+                crate::images::check_operation(crate::named($name));
+            })*
+        }
+
+        mod failing_disks {
+            $(#[test]
+            fn $test() {
+                crate::failing::check_operation(crate::named($name));
+            })*
+        }
+
+        #[test]
+        fn all_operations_are_tested() {
+            assert_eq!(OPERATIONS.iter().map(|o| o.name).collect::<Vec<_>>(), [$($name),*]);
+        }
+    };
+}
+
+operations! {
+    first_start: "first start",
+    append: "append",
+    append_synced_always: "append, synced always",
+    series_of_two_appenders: "series of two appenders",
+    out_of_order: "out of order",
+    histograms_exemplars_metadata: "histograms, exemplars, metadata",
+    segment_cut: "segment cut",
+    long_batches_and_segment_cuts: "long batches and segment cuts",
+    chunk_file_cut: "chunk file cut",
+    delete: "delete",
+    truncate: "truncate",
+    truncate_the_out_of_order_log: "truncate the out-of-order log",
+    snapshot: "snapshot",
+    snapshot_after_a_kill: "snapshot after a kill",
+    close: "close",
+    start_after_kills: "start after kills",
+    start_after_a_crash: "start after a crash",
+    start_after_half_a_snapshot: "start after half a snapshot",
+    start_after_damage: "start after damage",
+}

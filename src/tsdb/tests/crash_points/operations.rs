@@ -191,7 +191,9 @@ fn long(world: &mut World) {
     world.scrape(&["a", "old"]);
     segments(world, 6);
     world.delete("b", world.t - 5 * STEP, world.t - 4 * STEP);
-    segments(world, 8);
+    segments(world, 3);
+    world.delete("c", world.t - 2 * STEP, world.t - STEP);
+    segments(world, 5);
     world.late(&["a", "c"], &[500, 1500, 2500, 3500]);
     world.close();
 }
@@ -390,9 +392,9 @@ pub const OPERATIONS: &[Operation] = &[
         act: |world| {
             world.start();
             segments(world, 2);
-            truncate(world, world.t - 30 * STEP);
+            truncate(world, world.t - 40 * STEP);
             segments(world, 3);
-            truncate(world, world.t - 20 * STEP);
+            truncate(world, world.t - 30 * STEP);
             scrapes(world, 1);
         },
         damaged: false,

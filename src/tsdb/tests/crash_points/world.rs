@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tsdbctl_head::live::{Appender, LiveOptions, SeriesId};
+use tsdbctl_head::live::{Appender, Committed, LiveOptions, SeriesId};
 use tsdbctl_model::sample::{Exemplar, MetricType};
 use tsdbctl_model::{Labels, Matcher};
 use tsdbctl_platform::disk::{Access, Disk, create_dir_all, write_all_at};
@@ -51,6 +51,11 @@ pub struct World {
     pub t: i64,
     /// How often a batch is sent at most.
     pub tries: usize,
+    /// So many series more are scraped.
+    pub width: usize,
+    /// So many commits wait for their answers together.
+    pub wait_for: usize,
+    waiting: Vec<(Batch, Committed)>,
     /// The disk does not fail.
     pub well: bool,
 }
@@ -66,6 +71,9 @@ impl World {
             told: Told::default(),
             t: START,
             tries: 2,
+            width: 0,
+            wait_for: 1,
+            waiting: Vec::new(),
             well: true,
         }
     }
@@ -88,6 +96,7 @@ impl World {
 
     /// Closes it.
     pub fn close(&mut self) {
+        self.wait();
         if let Some(db) = self.db.take() {
             let closed = db.close();
             self.expect(closed, "close");
@@ -96,6 +105,7 @@ impl World {
 
     /// As if its process was killed: what the system has stays.
     pub fn kill(&mut self) {
+        self.waiting.clear();
         self.db = None;
     }
 
@@ -138,14 +148,29 @@ impl World {
     /// Commits a batch, waits for the answer and notes it.
     pub fn commit(&mut self, appender: &mut Appender, batch: Batch) -> bool {
         let sent = appender.len() as u64;
-        let done = appender.commit().and_then(|done| appender.wait(&done).map(|()| done));
+        let done = appender.commit();
         let Some(done) = self.expect(done, "commit") else { return false };
         let all = done.stored + done.same == sent;
         assert!(all || !self.well, "{done:?} of {sent}");
-        if all {
-            self.tell(Event::Acknowledged(batch));
+        if !all {
+            return false;
         }
-        all
+        self.waiting.push((batch, done));
+        self.waiting.len() < self.wait_for || self.wait()
+    }
+
+    /// Waits for the answers and notes them; whether all were good.
+    fn wait(&mut self) -> bool {
+        let mut good = true;
+        for (batch, done) in std::mem::take(&mut self.waiting) {
+            let Some(db) = &self.db else { return false };
+            let answer = db.head().wait(&done);
+            match self.expect(answer, "wait") {
+                Some(()) => self.tell(Event::Acknowledged(batch)),
+                None => good = false,
+            }
+        }
+        good
     }
 
     /// Sends a batch; once more if it fails and nothing else is wanted.
@@ -191,8 +216,9 @@ impl World {
     /// A scrape of these series: floats, one step behind the last.
     pub fn scrape(&mut self, names: &[&str]) -> bool {
         self.t += STEP;
-        let offers: Vec<Offer> =
+        let mut offers: Vec<Offer> =
             (0u32..).zip(names).map(|(i, name)| float(name, self.t, f64::from(i))).collect();
+        offers.extend((0..self.width).map(|i| float(&format!("x{i}"), self.t, i as f64)));
         self.send(&offers)
     }
 
