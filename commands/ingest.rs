@@ -268,7 +268,12 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
     drop(run.progress);
     let (counts, finished) = run.sink.finish();
     let closed = patience.insist(|| "the last samples".to_owned(), || database.head().close());
-    let ended = match (ended.and(finished), &closed) {
+    // Who stops reading is told if what was read before could not be stored.
+    let ended = match (ended, finished) {
+        (Err(Stop::Asked | Stop::Unreadable), Err(stop)) => Err(stop),
+        (ended, finished) => ended.and(finished),
+    };
+    let ended = match (ended, &closed) {
         // A sync failed, but what it should have covered is safe by now.
         (Err(Stop::Disk { asked: true, .. }), Ok(())) if counts.not_stored == 0 => Err(Stop::Asked),
         (ended, _) => ended,
