@@ -709,6 +709,11 @@ impl LogWriter {
             _ => Path::new("."),
         };
         // After a failed sync of its directory a name is made anew, for a second sync may only say that it is durable.
+        // That may have been an earlier start, which could not even remove it: then it is empty.
+        if tsdbctl_platform::file::is_dir(dir) && disk.read_dir(dir)?.is_empty() {
+            // One that cannot be removed, a mount point perhaps, stays.
+            let _ = disk.remove_dir(dir);
+        }
         create_dir_all(&*disk, dir).and_then(|()| disk.sync_dir(parent)).inspect_err(|_| {
             let _ = disk.remove_dir(dir);
         })?;
@@ -722,7 +727,10 @@ impl LogWriter {
             settle(&*disk.open(&last.path, Access::Write)?)?;
         }
         let (segment, access) = match segments.last() {
-            Some(s) if s.size == 0 && s.index >= behind => (s.index, Access::Truncate),
+            Some(s) if s.size == 0 && s.index >= behind => {
+                disk.remove_file(&s.path)?;
+                (s.index, Access::CreateNew)
+            }
             Some(s) => (behind.max(s.index.saturating_add(1)), Access::CreateNew),
             None => (behind, Access::CreateNew),
         };
@@ -1164,7 +1172,8 @@ mod tests {
                     assert!(synced < find(&format!("write {next}")), "{n}");
                 }
             }
-            let removals: Vec<_> = calls.iter().skip_while(|c| !c.starts_with("remove")).take(4).collect();
+            let removals: Vec<_> =
+                calls.iter().skip_while(|c| !c.starts_with("remove_file")).take(4).collect();
             let synced = format!("sync_dir {dir_name}");
             assert_eq!(removals, ["remove_file 00000000", &synced, "remove_file 00000001", &synced]);
         }
