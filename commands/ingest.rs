@@ -125,8 +125,8 @@ pub struct Args {
     /// Convert classic histograms to native ones with custom buckets (convert_classic_histograms_to_nhcb).
     #[arg(long)]
     pub convert_classic_histograms_to_nhcb: bool,
-    /// Switch on a feature, by Prometheus' name: exemplar-storage, memory-snapshot-on-shutdown, metadata-wal-records,
-    /// st-storage, xor2-encoding. Repeatable, or with commas between.
+    /// Switch on a feature, by Prometheus' name: exemplar-storage, histograms-st-encoding,
+    /// memory-snapshot-on-shutdown, metadata-wal-records, st-storage, xor2-encoding. Repeatable, or with commas between.
     #[arg(long = "enable-feature", value_name = "NAME", value_delimiter = ',')]
     pub features: Vec<String>,
     /// Most memory that the head and samples waiting to be in order may take, a quarter of it for these; 0 for no limit.
@@ -423,6 +423,7 @@ impl Args {
         for name in self.features.iter().map(|name| name.trim()) {
             match name {
                 "exemplar-storage" => live.max_exemplars = EXEMPLARS_MAX,
+                "histograms-st-encoding" => live.rules.histogram_start_timestamps = true,
                 "memory-snapshot-on-shutdown" => live.snapshot_on_close = true,
                 "metadata-wal-records" => live.metadata_records = true,
                 "st-storage" => live.rules.start_timestamps = true,

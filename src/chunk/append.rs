@@ -56,14 +56,22 @@ pub struct AppenderOptions {
     pub samples_per_chunk: usize,
     /// Floats in XOR2 instead of XOR.
     pub xor2: bool,
-    /// Start timestamps are stored, histograms in the encodings that have them.
+    /// Start timestamps of floats are stored, which XOR2 has a place for.
     pub st: bool,
+    /// Histograms are stored in the encodings that have start timestamps.
+    pub histograms_st: bool,
 }
 
 impl Default for AppenderOptions {
     /// A server's defaults: two hours, 120 samples, XOR.
     fn default() -> Self {
-        Self { chunk_range_ms: 7_200_000, samples_per_chunk: 120, xor2: false, st: false }
+        Self {
+            chunk_range_ms: 7_200_000,
+            samples_per_chunk: 120,
+            xor2: false,
+            st: false,
+            histograms_st: false,
+        }
     }
 }
 
@@ -187,7 +195,7 @@ impl SeriesAppender {
         if cut {
             self.begin(Encoder::new(encoding), t);
         }
-        let st = self.stored_start(st);
+        let st = if self.options.st { st } else { 0 };
         if let Some(open) = &mut self.open {
             match &mut open.encoder {
                 Encoder::Xor(e) => e.append(t, v)?,
@@ -202,10 +210,10 @@ impl SeriesAppender {
     /// Appends a histogram with integer counts; `st` is its start timestamp, 0 where unknown.
     pub fn append_histogram(&mut self, t: i64, h: &Histogram, st: i64) -> Result<(), ChunkError> {
         HistogramEncoder::check(h)?;
-        let encoding = if self.options.st { Encoding::HistogramSt } else { Encoding::Histogram };
+        let encoding = if self.options.histograms_st { Encoding::HistogramSt } else { Encoding::Histogram };
         let before = self.prepare_histogram(t, encoding)?;
-        let st = self.stored_start(st);
-        let with_st = self.options.st;
+        let with_st = self.options.histograms_st;
+        let st = if with_st { st } else { 0 };
         let mut cut = None;
         if let Some(Open { encoder: Encoder::Histogram(chunk), maxt, .. }) = &mut self.open {
             if chunk.samples() == 0 {
@@ -230,10 +238,11 @@ impl SeriesAppender {
     /// Appends a histogram with float counts; `st` is its start timestamp, 0 where unknown.
     pub fn append_float_histogram(&mut self, t: i64, h: &FloatHistogram, st: i64) -> Result<(), ChunkError> {
         FloatHistogramEncoder::check(h)?;
-        let encoding = if self.options.st { Encoding::FloatHistogramSt } else { Encoding::FloatHistogram };
+        let encoding =
+            if self.options.histograms_st { Encoding::FloatHistogramSt } else { Encoding::FloatHistogram };
         let before = self.prepare_histogram(t, encoding)?;
-        let st = self.stored_start(st);
-        let with_st = self.options.st;
+        let with_st = self.options.histograms_st;
+        let st = if with_st { st } else { 0 };
         let mut cut = None;
         if let Some(Open { encoder: Encoder::FloatHistogram(chunk), maxt, .. }) = &mut self.open {
             if chunk.samples() == 0 {
@@ -304,10 +313,6 @@ impl SeriesAppender {
             Some(last) if t <= last => Err(ChunkError::OutOfOrder { last, t }),
             _ => Ok(()),
         }
-    }
-
-    fn stored_start(&self, st: i64) -> i64 {
-        if self.options.st { st } else { 0 }
     }
 
     /// Time of the last sample.
@@ -404,4 +409,44 @@ pub fn chunk_end(start: i64, current: i64, max: i64, ratio_to_full: f64) -> i64 
         return max;
     }
     (start as f64 + max.wrapping_sub(start) as f64 / n.floor()) as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn start_timestamps_of_floats_and_histograms_are_stored_by_their_own_options() {
+        use Encoding::{Histogram as H, HistogramSt as Hst, Xor, Xor2};
+        for (xor2, st, histograms_st, want) in [
+            (false, false, false, [(Xor, 0), (H, 0)]),
+            (true, false, false, [(Xor2, 0), (H, 0)]),
+            (true, true, false, [(Xor2, 5), (H, 0)]),
+            (true, true, true, [(Xor2, 5), (Hst, 5)]),
+            (false, false, true, [(Xor, 0), (Hst, 5)]),
+        ] {
+            let mut series = SeriesAppender::new(AppenderOptions {
+                xor2,
+                st,
+                histograms_st,
+                ..AppenderOptions::default()
+            });
+            series.append_float(10, 1.5, 5).unwrap();
+            series.append_histogram(20, &Histogram::default(), 5).unwrap();
+            let got: Vec<(Encoding, i64)> = series
+                .chunks()
+                .map(|c| {
+                    let mut out = crate::SampleColumns::default();
+                    crate::decode(c.encoding, c.data, i64::MIN, i64::MAX, &mut out).unwrap();
+                    let start = if out.floats.is_empty() {
+                        out.histograms.start_timestamp(0)
+                    } else {
+                        out.floats.start_timestamp(0)
+                    };
+                    (c.encoding, start)
+                })
+                .collect();
+            assert_eq!(got, want, "{xor2} {st} {histograms_st}");
+        }
+    }
 }

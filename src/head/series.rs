@@ -109,6 +109,7 @@ impl OutOfOrderHead {
             samples_per_chunk: 1 << 14,
             xor2: st,
             st,
+            histograms_st: st,
         });
         for (t, st, value) in &self.samples {
             append(&mut appender, *t, *st, value)?;
@@ -317,7 +318,7 @@ impl Series {
 
     fn in_order(&mut self, v2: bool) -> &mut InOrder {
         if let Some(old) = self.in_order.take_if(|i| v2 && !i.v2) {
-            let options = AppenderOptions { xor2: true, st: true, ..options(false) };
+            let options = options(true);
             let fresh = InOrder { appender: SeriesAppender::new(options), v2: true, ..*old };
             self.made.extend(old.appender.into_chunks());
             self.in_order = Some(Box::new(fresh));
@@ -343,7 +344,13 @@ impl Series {
 }
 
 fn options(v2: bool) -> AppenderOptions {
-    AppenderOptions { chunk_range_ms: CHUNK_RANGE_MS, samples_per_chunk: 120, xor2: v2, st: v2 }
+    AppenderOptions {
+        chunk_range_ms: CHUNK_RANGE_MS,
+        samples_per_chunk: 120,
+        xor2: v2,
+        st: v2,
+        histograms_st: v2,
+    }
 }
 
 /// Where a slot lies: its shard, and its place there. Neighbours share a shard.

@@ -82,8 +82,13 @@ fn run(seed: u64) -> SeriesAppender {
     let samples_per_chunk = [120, 60][r.below(2) as usize];
     let xor2 = r.below(2) == 1;
     let store = r.below(2) == 1;
-    let mut series =
-        SeriesAppender::new(AppenderOptions { chunk_range_ms, samples_per_chunk, xor2, st: store });
+    let mut series = SeriesAppender::new(AppenderOptions {
+        chunk_range_ms,
+        samples_per_chunk,
+        xor2,
+        st: store,
+        histograms_st: store,
+    });
     let st_mode = r.below(4);
     let mut t = 1_700_000_000_000 + r.below(7_200_000) as i64;
     let mut kind = r.below(3);

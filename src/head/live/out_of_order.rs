@@ -54,12 +54,13 @@ impl OutOfOrder {
     }
 
     /// The buffer as chunks.
-    pub fn encode(&self, xor2: bool, st: bool) -> Vec<Chunk> {
+    fn encode(&self, xor2: bool, st: bool, histograms_st: bool) -> Vec<Chunk> {
         let options = AppenderOptions {
             chunk_range_ms: i64::MAX,
             samples_per_chunk: usize::MAX / 4,
             xor2: xor2 || st,
             st,
+            histograms_st,
         };
         let mut appender = SeriesAppender::new(options).without_limits();
         for sample in &self.samples {
@@ -73,10 +74,14 @@ impl OutOfOrder {
         appender.into_chunks()
     }
 
+    fn encode_to_store(&self, rules: &ChunkRules) -> Vec<Chunk> {
+        self.encode(rules.xor2, rules.start_timestamps, rules.histogram_start_timestamps)
+    }
+
     /// The buffer as chunks for a reader.
     pub fn encode_to_read(&self) -> Vec<Chunk> {
         let st = self.samples.iter().any(|s| s.st != 0);
-        self.encode(st, st)
+        self.encode(st, st, st)
     }
 
     /// Writes the buffer as chunks, as many as the kinds and buckets of the samples make, and gives their places. What
@@ -84,11 +89,11 @@ impl OutOfOrder {
     pub fn map(
         &mut self,
         series_ref: u64,
-        (xor2, st): (bool, bool),
+        rules: &ChunkRules,
         files: &ChunkFiles,
     ) -> (Vec<ChunkPlace>, bool) {
         let mut places = Vec::new();
-        for chunk in self.encode(xor2, st) {
+        for chunk in self.encode_to_store(rules) {
             let times = (chunk.mint, chunk.maxt);
             match files.write(series_ref, times, chunk.encoding, true, &chunk.data) {
                 Ok(place) => {
@@ -118,7 +123,7 @@ impl OutOfOrder {
                     && files.read(c.place).is_ok_and(|s| s.encoding == chunk.encoding && s.data == chunk.data)
             })
         };
-        if self.encode(rules.xor2, rules.start_timestamps).iter().all(is_mapped) {
+        if self.encode_to_store(rules).iter().all(is_mapped) {
             self.samples.clear();
         }
     }

@@ -28,8 +28,10 @@ pub struct ChunkRules {
     pub seal_bytes: u32,
     /// Floats in XOR2 (upstream's `xor2-encoding`; needed for start timestamps).
     pub xor2: bool,
-    /// Start timestamps are stored (upstream's `st-storage`).
+    /// Start timestamps are logged, and stored with floats (upstream's `st-storage`).
     pub start_timestamps: bool,
+    /// Histograms are stored in the encodings that have start timestamps (upstream's `histograms-st-encoding`).
+    pub histogram_start_timestamps: bool,
     /// Samples an out-of-order chunk takes (upstream: 32).
     pub out_of_order_cap: usize,
 }

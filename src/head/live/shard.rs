@@ -414,6 +414,7 @@ impl Shard {
             samples_per_chunk: rules.samples_per_chunk as usize,
             xor2: rules.xor2,
             st: rules.start_timestamps,
+            histograms_st: rules.histogram_start_timestamps,
         };
         let before = record.last_t();
         let (result, full) = store.sides.change(&mut record.side, |side| {
@@ -511,7 +512,7 @@ impl Shard {
         let series_ref = record.series_ref;
         let (places, complete) =
             self.store.sides.change(&mut record.side, |side| match &mut side.out_of_order {
-                Some(late) => late.map(series_ref, (rules.xor2, rules.start_timestamps), files),
+                Some(late) => late.map(series_ref, rules, files),
                 None => (Vec::new(), true),
             });
         self.store.write_failures += u64::from(!complete);

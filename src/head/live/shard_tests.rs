@@ -24,6 +24,7 @@ const RULES: ChunkRules = ChunkRules {
     seal_bytes: 256,
     xor2: false,
     start_timestamps: false,
+    histogram_start_timestamps: false,
     out_of_order_cap: 32,
 };
 
@@ -172,7 +173,8 @@ fn random_work_agrees_with_vectors() {
     {
         let dir = tempfile::tempdir().unwrap();
         let files = files(dir.path());
-        let rules = ChunkRules { xor2, start_timestamps: seed == 5, ..RULES };
+        let rules =
+            ChunkRules { xor2, start_timestamps: seed == 5, histogram_start_timestamps: seed == 5, ..RULES };
         let mut random = Random(seed);
         let mut shard = Shard::new(0, 1);
         let ids: Vec<SeriesId> = (0..20).map(|i| SeriesId(i * 40)).collect();

@@ -1116,6 +1116,7 @@ fn start_timestamps_are_logged_where_they_are_stored_and_left_out_elsewhere() {
         let dir = tempfile::tempdir().unwrap();
         let mut options = window(HOUR);
         options.rules.start_timestamps = stored;
+        options.rules.histogram_start_timestamps = stored;
         options.rules.xor2 = stored;
         let head = open(dir.path(), options);
         let mut appender = Appender::new(Arc::clone(&head));

@@ -30,7 +30,12 @@ impl Default for MemoryEngine {
 }
 
 fn empty() -> MemoryStore {
-    MemoryStore::new(AppenderOptions { xor2: true, st: true, ..AppenderOptions::default() })
+    MemoryStore::new(AppenderOptions {
+        xor2: true,
+        st: true,
+        histograms_st: true,
+        ..AppenderOptions::default()
+    })
 }
 
 impl ScriptEngine for MemoryEngine {

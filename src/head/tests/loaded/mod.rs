@@ -22,6 +22,7 @@ pub fn options() -> LiveOptions {
     let mut options = LiveOptions { max_exemplars: 100, snapshot_on_close: true, ..LiveOptions::default() };
     options.rules.xor2 = true;
     options.rules.start_timestamps = true;
+    options.rules.histogram_start_timestamps = true;
     options
 }
 

@@ -245,9 +245,12 @@ pub fn make(seed: u64) -> Data {
     let mut r = Random::new(seed);
     let start = r.pick(&[0, 0, -400_000, -1_000_000, 1_700_000_000_000, 7_190_000]);
     let samples = r.between(8, 45);
+    let samples_per_chunk = r.pick(&[120, 120, 10, 4]);
+    let st = r.one_in(2);
     let options = AppenderOptions {
-        samples_per_chunk: r.pick(&[120, 120, 10, 4]),
-        st: r.one_in(2),
+        samples_per_chunk,
+        st,
+        histograms_st: st,
         xor2: r.one_in(3),
         ..AppenderOptions::default()
     };

@@ -84,6 +84,7 @@ impl Machine {
             ..LiveOptions::default()
         };
         options.rules.start_timestamps = self.number("st") > 0;
+        options.rules.histogram_start_timestamps = self.number("st") > 0;
         options.rules.xor2 = self.number("xor2") > 0 || self.number("st") > 0;
         options.log.sync = SyncPolicy::Os;
         options.log.compression = match self.options.get("comp").map(|s| &**s) {
