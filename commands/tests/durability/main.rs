@@ -5,6 +5,7 @@
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::disallowed_methods, reason = "tests make and read their own files")]
+#![allow(clippy::print_stdout, reason = "what was tried, and what was skipped, is worth saying")]
 
 mod feed;
 mod full_disks;
