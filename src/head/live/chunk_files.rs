@@ -92,6 +92,8 @@ struct Writer {
     begun: u32,
     /// A sync of a file failed: what it had may be lost although it can be read.
     unsound: Option<PathBuf>,
+    /// The current file is to be written again before a sync of it means something.
+    is_unwritten: bool,
 }
 
 impl Writer {
@@ -111,8 +113,15 @@ impl ChunkFiles {
         if last > 0 {
             settle(&*disk.open(&dir.join(file_name(last)), Access::Write)?)?;
         }
-        let writer =
-            Writer { file: None, number: last, written: 0, buffer: Vec::new(), begun: 0, unsound: None };
+        let writer = Writer {
+            file: None,
+            number: last,
+            written: 0,
+            buffer: Vec::new(),
+            begun: 0,
+            unsound: None,
+            is_unwritten: false,
+        };
         Ok(Self {
             disk,
             dir: dir.to_owned(),
@@ -214,12 +223,15 @@ impl ChunkFiles {
     fn sync_locked(&self, writer: &mut Writer) -> Result<(), StorageError> {
         self.flush_locked(writer)?;
         let Some(file) = &writer.file else { return Ok(()) };
-        if writer.unsound.as_deref() == Some(file.path()) {
+        if writer.is_unwritten {
             // This sync would say that all is well.
             rewrite(&**file)?;
+            writer.is_unwritten = false;
         }
         if let Err(e) = file.sync_data() {
             writer.unsound = Some(file.path().to_owned());
+            // Now, for there may be no later here: the next start's sync would say so too.
+            writer.is_unwritten = rewrite(&**file).is_err();
             return Err(e.into());
         }
         Ok(())
@@ -583,7 +595,11 @@ mod tests {
             (6..last).map(removal).collect::<Vec<_>>().join(",")
         );
         moody.no_sync.store(true, Ordering::Relaxed);
+        moody.calls.lock().unwrap().clear();
         assert!(files.sync().is_err());
+        // The last write is of the whole file again, so that the next start's sync has something to do.
+        let calls = moody.calls.lock().unwrap().join(",");
+        assert_eq!(calls, format!("write {last:06},sync {last:06},write {last:06}"));
         moody.no_sync.store(false, Ordering::Relaxed);
         assert!(files.sync().is_err());
         assert!(write(&files, 12).is_ok());
