@@ -210,6 +210,14 @@ impl State {
     }
 }
 
+/// Removes a file that a failed attempt may have left.
+fn remove_if_there(disk: &dyn Disk, path: &Path) -> Result<(), FileError> {
+    match disk.remove_file(path) {
+        Err(e) if !e.is_not_found() => Err(e),
+        _ => Ok(()),
+    }
+}
+
 impl Shared {
     fn last_error(&self, state: &State) -> FileError {
         match &state.error {
@@ -302,11 +310,13 @@ impl Shared {
             return Ok(());
         }
         check_number(segment + 1, &self.dir)?;
-        // What a failed attempt left was never written to.
-        let access = if next.tried { Access::Truncate } else { Access::CreateNew };
-        next.tried = true;
         let path = self.path(segment + 1);
-        let file = self.disk.open(&path, access)?;
+        if next.tried {
+            // What a failed attempt could not remove was never written to, and its name may not be durable.
+            remove_if_there(&*self.disk, &path)?;
+        }
+        let file = self.disk.open(&path, Access::CreateNew)?;
+        next.tried = true;
         self.disk.sync_dir(&self.dir).inspect_err(|_| {
             // A second sync would say yes without having made the name durable: it is made anew.
             let _ = self.disk.remove_file(&path);
@@ -381,7 +391,13 @@ impl Shared {
         let (file, durable_end, segment, written) = (s.file.clone(), s.durable_end, s.segment, s.written);
         drop(state);
         let done = self.write_again(&*file, durable_end, segment, &fragments);
+        // Whoever prepares a segment must not see that there is none while the number is still the old one: he would take
+        // the one that was just written for what a failed attempt left.
+        let mut next = done.is_ok().then(|| lock(&self.next));
         state = self.state();
+        if let Some(next) = &mut next {
+            **next = NextSegment::default();
+        }
         state.busy = false;
         let result = match done {
             Ok((file, end)) => {
@@ -407,6 +423,7 @@ impl Shared {
                 Err(WalError::Refusing(error))
             }
         };
+        drop(next);
         self.answered.notify_all();
         (state, result)
     }
@@ -424,8 +441,7 @@ impl Shared {
         file.sync_data()?;
         let frames = lay_out_again(fragments, durable_end, file.path())?;
         self.prepare_next(segment)?;
-        let mut next = lock(&self.next);
-        let Some(new) = next.file.clone() else {
+        let Some(new) = lock(&self.next).file.clone() else {
             return Err(
                 FileError::new("open", &self.path(segment + 1), io::ErrorKind::NotFound.into()).into()
             );
@@ -433,7 +449,6 @@ impl Shared {
         new.set_len(0)?;
         write_all_at(&*new, &frames, 0)?;
         new.sync_data()?;
-        *next = NextSegment::default();
         Ok((new, frames.len() as u64))
     }
 
@@ -861,11 +876,6 @@ impl LogGuard<'_> {
     /// If it could not be written. The next batch may succeed.
     pub fn append(&mut self, batch: &[PackedRecord]) -> Result<Position, WalError> {
         self.log.shared.append(&mut self.writing, batch)
-    }
-
-    /// Number of the segment that the last batch lies in.
-    pub fn segment(&self) -> u64 {
-        self.log.segment()
     }
 
     /// Ends the segment (padded, durable) and begins the next, whose number is returned.
