@@ -93,7 +93,6 @@ impl Exemplars {
     }
 
     /// All exemplars of wanted series with the series' slots, in the order of their arrival.
-    #[allow(dead_code, reason = "for snapshots")]
     pub fn by_arrival(&self) -> impl Iterator<Item = (u32, &Stored)> {
         self.arrivals.iter().filter_map(|(owner, number)| {
             let Owner::Slot(slot) = *owner else { return None };

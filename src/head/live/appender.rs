@@ -31,7 +31,8 @@ pub struct Committed {
     pub stored: u64,
     /// Of these, out of order.
     pub out_of_order: u64,
-    /// Samples that were there already with the same value.
+    /// Samples that were there already with the same value, or are taken to have it because the chunk they are in cannot be
+    /// read.
     pub same: u64,
     /// Exemplars stored.
     pub exemplars: u64,
@@ -52,8 +53,8 @@ pub struct Appender {
     /// The head's times, taken with the first sample.
     bounds: Option<Bounds>,
     pub(super) batches: Batches,
-    /// Series made for the batch; each has a mark that keeps it.
-    pub(super) created: Vec<SeriesId>,
+    /// Series that the batch made, or has exemplars or metadata of; each has a mark that keeps it.
+    pub(super) held: Vec<SeriesId>,
     /// Series that were not in the log when they were met.
     pub(super) unlogged: Vec<SeriesId>,
     pub(super) buffers: Buffers,
@@ -91,7 +92,7 @@ impl Appender {
             open: false,
             bounds: None,
             batches: Batches::default(),
-            created: Vec::new(),
+            held: Vec::new(),
             unlogged: Vec::new(),
             buffers,
             done: Committed::default(),
@@ -131,7 +132,7 @@ impl Appender {
     /// Empties the batch, whose marks are taken back already.
     pub(super) fn empty(&mut self) {
         self.batches.clear();
-        self.created.clear();
+        self.held.clear();
         self.unlogged.clear();
         self.bounds = None;
     }
@@ -154,10 +155,15 @@ impl Appender {
         let (id, new) = self.head.series(labels)?;
         if new {
             self.begin();
-            self.created.push(id);
+            self.held.push(id);
             self.unlogged.push(id);
         }
         Ok(id)
+    }
+
+    /// The series of a label set, as [`Appender::series`] takes it, if there is one.
+    pub fn find<'a>(&self, labels: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Option<SeriesId> {
+        read(&self.head.index).look_up(labels.filter(|(_, value)| !value.is_empty())).ok()
     }
 
     /// Adds a float. `st` is its start timestamp, 0 for none; where those are not stored it is left out.
@@ -326,6 +332,20 @@ impl Appender {
         Ok(())
     }
 
+    /// Keeps a series, which is about to get something else than samples, until the batch ends. Its reference.
+    fn hold(&mut self, id: SeriesId) -> Result<u64, Refusal> {
+        let again = self.held.last() == Some(&id);
+        let (series, logged) = mark(&mut lock(self.head.shard_of(id)), id, again)?;
+        self.begin();
+        if !again {
+            self.held.push(id);
+        }
+        if !logged {
+            self.unlogged.push(id);
+        }
+        Ok(series)
+    }
+
     /// Adds an exemplar; one that is there already is no error, nor is any where exemplars are switched off.
     ///
     /// # Errors
@@ -336,20 +356,15 @@ impl Appender {
             return Ok(());
         }
         let head = Arc::clone(&self.head);
-        let (series, logged) = {
-            let shard = lock(head.shard_of(id));
-            let record = shard.record(id).ok_or(Refusal::UnknownSeries)?;
-            (record.series_ref, record.flags & flags::LOGGED != 0)
-        };
+        if lock(head.shard_of(id)).record(id).is_none() {
+            return Err(Refusal::UnknownSeries);
+        }
         crate::live::exemplars::check_labels(&exemplar.labels)?;
         let (t, value) = (exemplar.timestamp_ms, exemplar.value);
         if !head.judge_exemplar(id, t, value, &exemplar.labels)? {
             return Ok(());
         }
-        self.begin();
-        if !logged {
-            self.unlogged.push(id);
-        }
+        let series = self.hold(id)?;
         let value = (value, exemplar.labels.clone());
         let entry = SampleEntry { series, start_timestamp_ms: 0, timestamp_ms: t, value };
         self.batches.last().exemplars.push(id, entry);
@@ -365,15 +380,7 @@ impl Appender {
         if is_known {
             return;
         }
-        let (series, logged) = {
-            let shard = lock(head.shard_of(id));
-            let Some(record) = shard.record(id) else { return };
-            (record.series_ref, record.flags & flags::LOGGED != 0)
-        };
-        self.begin();
-        if !logged {
-            self.unlogged.push(id);
-        }
+        let Ok(series) = self.hold(id) else { return };
         let metadata = Metadata { kind: metric_type, unit: unit.into(), help: help.into() };
         self.batches.last().metadata.push((id, series, metadata));
     }
@@ -398,8 +405,7 @@ impl Appender {
         if self.half {
             self.apply_late()?;
         }
-        let bounds = self.bounds();
-        self.log_and_apply(&bounds)?;
+        self.log_and_apply()?;
         self.end();
         Ok(std::mem::take(&mut self.done))
     }
@@ -428,10 +434,10 @@ impl Appender {
             self.forget_late();
         }
         (self.done, self.late_done) = (Committed::default(), Committed::default());
-        self.forget_marks();
-        self.batches.clear();
+        // Series that are not kept by a mark may be gone while they are logged.
         let _ = self.log_series_alone();
-        self.forget_created();
+        self.forget_marks();
+        self.forget_held();
         self.end();
     }
 
@@ -449,9 +455,9 @@ impl Appender {
         }
     }
 
-    /// Takes the marks of series that were made back.
-    pub(super) fn forget_created(&mut self) {
-        for id in self.created.drain(..) {
+    /// Takes the marks of series that are held back.
+    pub(super) fn forget_held(&mut self) {
+        for id in self.held.drain(..) {
             unmark(&mut lock(self.head.shard_of(id)), id);
         }
     }

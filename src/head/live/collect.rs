@@ -115,8 +115,8 @@ pub struct Truncation {
 
 impl Head {
     /// Takes out what is before `mint`: of the memory, then of the log, then the files that only had what went. A
-    /// block with all in-order samples before `mint` must be there for readers already, and durable. Who holds a reader
-    /// must not call this: it waits for them.
+    /// block with all in-order samples before `mint` must be there for readers already, and durable, made after
+    /// [`Head::end_in_order`]. Who holds a reader must not call this: it waits for them.
     ///
     /// # Errors
     /// If a file cannot be read or written. What was done stays done; the next call goes on.
@@ -142,9 +142,9 @@ impl Head {
         if self.min_time.load(Ordering::Acquire) >= mint {
             return None;
         }
+        self.end_in_order(mint);
         self.wait_for_readers();
         self.min_time.store(mint, Ordering::Release);
-        self.min_valid_time.fetch_max(mint, Ordering::AcqRel);
         self.max_time.fetch_max(mint, Ordering::AcqRel);
         // What is really there may begin later. But what appenders may still bring must lie behind the head's start: those
         // that open from now on bring nothing before this, those that are open something that nobody knows.
@@ -205,8 +205,18 @@ impl Head {
         }
     }
 
-    /// Drops chunks before `mint`, out-of-order ones up to `late`, and frees what is left empty. Time of the first sample that is left, `mint` without
-    /// any.
+    /// Ends the head's range of in-order samples before `mint`: to be called before a block of them is made. From then on
+    /// all that is before is there for readers, and nothing is added: batches that began when it could still be are
+    /// judged anew at their commit, and those that were judged already are waited for.
+    pub fn end_in_order(&self, mint: i64) {
+        self.min_valid_time.fetch_max(mint, Ordering::AcqRel);
+        let number = self.isolation.begin_commit();
+        self.isolation.wait_until_next(number);
+        self.isolation.finish_commit(number);
+    }
+
+    /// Drops chunks before `mint`, out-of-order ones up to `late`, and frees what is left empty. Time of the first
+    /// sample that is left, `mint` without any.
     fn collect(&self, mint: i64, late: Option<ChunkPlace>) -> (Collected, i64) {
         // Asked first: what goes into files while series are looked at may be of series that were.
         let (mut first_t, mut first_file) = (i64::MAX, self.files.current());
@@ -227,8 +237,6 @@ impl Head {
                         first_t = first_t.min(first);
                     } else if let Some(record) = shard.record_mut(id)
                         && record.pending == 0
-                        // One that is not in the log yet has an appender that made it and will log it.
-                        && record.flags & flags::LOGGED != 0
                     {
                         record.flags |= flags::CANDIDATE;
                         candidates.push(id);
@@ -254,9 +262,14 @@ impl Head {
                 if record.flags & flags::CANDIDATE == 0 || !is_idle || shard.times(*id).is_some() {
                     continue;
                 }
-                // Asked now that nothing more can be logged: all records of it are in this segment or before.
-                let last_segment = self.wal.segment();
-                self.collection.retire(series_ref, Retired { last_segment, last_t: mint.saturating_sub(1) });
+                // A log knows nothing of a series whose appender gave up while it could not be written.
+                if record.flags & flags::LOGGED != 0 {
+                    // Asked now that nothing more can be logged: all records of it are in this segment or before, or in
+                    // the next if they have to be written again.
+                    let last_segment = self.wal.segment().saturating_add(1);
+                    let last_t = mint.saturating_sub(1);
+                    self.collection.retire(series_ref, Retired { last_segment, last_t });
+                }
                 shard.remove(*id);
                 freed.push(*id);
             }

@@ -9,6 +9,7 @@
 //! only once that write is done: a failed one leaves nothing to take back.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use hashbrown::HashSet;
 use tsdbctl_model::sample::is_stale;
@@ -280,7 +281,7 @@ impl Appender {
 
     /// The commit of the batch, added to what is done. If it cannot be logged, the batch is as before. Once it is, it is
     /// stored and emptied but for what is out of order.
-    pub(super) fn log_and_apply(&mut self, bounds: &Bounds) -> Result<(), StorageError> {
+    pub(super) fn log_and_apply(&mut self) -> Result<(), StorageError> {
         let head = Arc::clone(&self.head);
         let (v2, metadata) = (head.options.rules.start_timestamps, head.options.metadata_records);
         for batch in self.batches.iter() {
@@ -294,14 +295,18 @@ impl Appender {
             // Without records there are neither samples nor exemplars; metadata may be for memory only.
             self.apply_metadata();
             self.forget_marks();
-            self.forget_created();
+            self.forget_held();
             self.empty();
             return Ok(());
         };
         let numbered = Numbered { isolation: &head.isolation, number };
+        // What is in blocks by now takes no more samples, whatever was so when the batch began. Asked behind the number:
+        // see `Head::end_in_order`.
+        let mut bounds = self.bounds();
+        bounds.min_valid_ms = bounds.min_valid_ms.max(head.min_valid_time.load(Ordering::Acquire));
         let mut apply = Apply {
             head: &head,
-            bounds,
+            bounds: &bounds,
             number,
             is_next: head.isolation.is_next(number),
             oldest_view: head.isolation.oldest_view(),
@@ -315,7 +320,7 @@ impl Appender {
         head.extend_times((times.0, times.1), (i64::MAX, i64::MIN));
         drop(numbered);
         self.apply_metadata();
-        self.forget_created();
+        self.forget_held();
         head.note_samples(done.stored - self.done.stored);
         self.done = done;
         self.empty();
@@ -385,7 +390,7 @@ impl Appender {
 }
 
 /// Writes what the out-of-order log should have already.
-fn pay_debt(head: &Head, guard: &mut LogGuard<'_>) -> Result<(), StorageError> {
+pub(super) fn pay_debt(head: &Head, guard: &mut LogGuard<'_>) -> Result<(), StorageError> {
     let mut debt = lock(&head.wbl_debt);
     if !debt.is_empty() {
         guard.append(&debt).map_err(storage_error)?;

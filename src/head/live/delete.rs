@@ -7,6 +7,7 @@ use tsdbctl_storage::{Control, StorageError};
 use tsdbctl_wal::RecordPacker;
 use tsdbctl_wal::record::{TombstoneEntry, encode};
 
+use crate::live::commit::pay_debt;
 use crate::live::head::{Head, lock, read, write};
 use crate::live::index::SeriesId;
 use crate::loss::storage_error;
@@ -49,9 +50,14 @@ impl Head {
             return Ok(0);
         }
         // First the samples: were they lost and the ranges not, the ranges would hide samples that come instead of them.
+        let position = self.wal.lock().append(&[]).map_err(storage_error)?;
+        self.wal.wait(position).map_err(storage_error)?;
         let wbl = lock(&self.wbl).clone();
-        for log in [Some(self.wal.clone()), wbl].into_iter().flatten() {
-            let position = log.lock().append(&[]).map_err(storage_error)?;
+        if let Some(log) = wbl {
+            let mut guard = log.lock();
+            pay_debt(self, &mut guard)?;
+            let position = guard.append(&[]).map_err(storage_error)?;
+            drop(guard);
             log.wait(position).map_err(storage_error)?;
         }
         let entries: Vec<TombstoneEntry> = stones.iter().map(|s| s.1).collect();

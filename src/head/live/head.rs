@@ -149,6 +149,8 @@ pub struct LoadReport {
     pub samples: u64,
     /// Samples of series that are not known.
     pub unknown_series: u64,
+    /// Chunks in files whose series is not known.
+    pub unclaimed_chunks: u64,
     /// What was done to the logs so that they can be appended to.
     pub mended: Vec<Mended>,
 }
@@ -382,7 +384,7 @@ impl Head {
             let mut shard = lock(&self.shards[number]);
             let ids: Vec<SeriesId> = shard.ids().collect();
             for id in ids {
-                shard.seal(id, &self.options.rules, &self.files);
+                shard.seal(id, &self.files);
             }
         }
     }

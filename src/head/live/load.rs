@@ -72,8 +72,6 @@ pub struct Loaded {
     pub last_segment: Option<u64>,
     /// Number of the last segment of `wbl/`, if there is one.
     pub last_wbl_segment: Option<u64>,
-    /// Chunks in files whose series is not known.
-    pub unclaimed_chunks: u64,
     /// What was met.
     pub report: LoadReport,
 }
@@ -171,11 +169,11 @@ pub fn load(
         wbl_damage,
         last_segment,
         last_wbl_segment,
-        unclaimed_chunks: router.found.unclaimed(),
         report: LoadReport {
             losses: losses.list,
             samples,
             unknown_series: router.unknown,
+            unclaimed_chunks: router.found.unclaimed(),
             ..LoadReport::default()
         },
     })

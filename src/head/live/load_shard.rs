@@ -181,7 +181,7 @@ impl<'a> Worker<'a> {
                 self.drain();
                 for shard in &mut self.shards.list {
                     let ids: Vec<SeriesId> = shard.ids().collect();
-                    ids.into_iter().for_each(|id| shard.seal(id, self.rules, self.files));
+                    ids.into_iter().for_each(|id| shard.seal(id, self.files));
                 }
                 self.measure();
             }
@@ -226,7 +226,7 @@ impl<'a> Worker<'a> {
             return;
         }
         if chunks.iter().any(|c| !c.out_of_order) {
-            shard.seal(id, self.rules, self.files);
+            shard.seal(id, self.files);
         }
         // What a second reference of the series has, and is not behind what the first one has, readers merge.
         shard.attach(id, chunks);
@@ -236,7 +236,7 @@ impl<'a> Worker<'a> {
         }
         let last = shard.last_t(id);
         // The chunk of a snapshot may have been completed and written after all.
-        let Some(open) = open.filter(|open| last.is_none_or(|last| last < open.mint)) else { return };
+        let Some(open) = open.filter(|open| last.is_none_or(|last| last < open.maxt)) else { return };
         match shard.restore_open(id, &open, self.rules, self.files) {
             Ok(()) => self.times.see(open.mint, open.maxt),
             Err(reason) => self.refused.push(reason),

@@ -1,9 +1,10 @@
 //! Samples of a series that came out of order: the newest ones sorted in memory, full chunks of them in files.
 
 use tsdbctl_chunk::{AppenderOptions, Chunk, SeriesAppender};
+use tsdbctl_storage::append::Refusal;
 
 use crate::live::chunk_files::{ChunkFiles, ChunkPlace};
-use crate::live::shard::{ChunkRules, SampleValue};
+use crate::live::shard::{Applied, ChunkRules, SampleValue};
 use crate::live::side::value_bytes;
 
 /// A sample in the buffer.
@@ -20,6 +21,9 @@ pub(super) struct LateChunk {
     pub place: ChunkPlace,
     pub mint: i64,
     pub maxt: i64,
+    /// Its samples came in order, but it does not lie behind the series' other chunks. A block of in-order samples has
+    /// to have them.
+    pub misplaced: bool,
 }
 
 /// What a series has out of order.
@@ -37,11 +41,12 @@ impl OutOfOrder {
         self.samples.is_empty() && self.mapped.is_empty()
     }
 
-    /// Puts a sample into the buffer; false if there is one of its time.
-    pub fn insert(&mut self, sample: LateSample) -> bool {
+    /// Puts a sample into the buffer, unless there is one of its time.
+    pub fn insert(&mut self, sample: LateSample) -> Applied {
         let at = match self.samples.last() {
             Some(last) if last.t >= sample.t => match self.samples.binary_search_by_key(&sample.t, |s| s.t) {
-                Ok(_) => return false,
+                Ok(at) if self.samples[at].value.is_same(&sample.value) => return Applied::Same,
+                Ok(_) => return Applied::Refused(Refusal::Duplicate),
                 Err(at) => at,
             },
             _ => self.samples.len(),
@@ -50,7 +55,7 @@ impl OutOfOrder {
             self.samples.reserve_exact(self.samples.len().max(4));
         }
         self.samples.insert(at, sample);
-        true
+        Applied::OutOfOrder
     }
 
     /// The buffer as chunks.
@@ -98,7 +103,8 @@ impl OutOfOrder {
             match files.write(series_ref, times, chunk.encoding, true, &chunk.data) {
                 Ok(place) => {
                     places.push(place);
-                    self.mapped.push(LateChunk { place, mint: chunk.mint, maxt: chunk.maxt });
+                    let (mint, maxt) = times;
+                    self.mapped.push(LateChunk { place, mint, maxt, misplaced: false });
                 }
                 Err(_) => {
                     self.samples.retain(|s| s.t >= chunk.mint);
@@ -126,6 +132,11 @@ impl OutOfOrder {
         if self.encode_to_store(rules).iter().all(is_mapped) {
             self.samples.clear();
         }
+    }
+
+    /// Forgets chunks of samples that came in order and end before `mint`.
+    pub fn drop_misplaced_before(&mut self, mint: i64) {
+        self.mapped.retain(|c| !c.misplaced || c.maxt >= mint);
     }
 
     /// Bytes held.

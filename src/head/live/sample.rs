@@ -17,6 +17,18 @@ pub enum SampleValue {
     FloatHistogram(Box<FloatHistogram>),
 }
 
+impl SampleValue {
+    /// Whether both are of one kind and equal; floats in all their bits.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Float(a), Self::Float(b)) => a.to_bits() == b.to_bits(),
+            (Self::Histogram(a), Self::Histogram(b)) => a.equals(b),
+            (Self::FloatHistogram(a), Self::FloatHistogram(b)) => a.equals(b),
+            _ => false,
+        }
+    }
+}
+
 /// What chunks are cut and stored as.
 #[derive(Clone, Copy, Debug)]
 pub struct ChunkRules {
@@ -63,16 +75,15 @@ pub enum Route {
 pub enum Applied {
     /// Stored in order.
     Stored,
-    /// Stored out of order. The place is of the chunk that was full and mapped for it, if one was (a marker goes in
-    /// front of the sample in the out-of-order log).
+    /// Stored out of order.
     OutOfOrder,
-    /// It was there already.
+    /// It was there already, with this value.
     Same,
     /// It became unacceptable since it was validated.
     Refused(Refusal),
 }
 
-/// The full chunk of a series as a reader needs it.
+/// A chunk of a series, full or open, as a reader needs it.
 #[derive(Clone, Debug)]
 pub enum Piece {
     /// In a file, where its exact times stand too.

@@ -89,7 +89,7 @@ impl Store {
     fn attach(&mut self, record: &mut Record, place: ChunkPlace, (mint, maxt): (i64, i64)) {
         if !mapped_places::push(&mut self.places, record, MappedPlace::new(place, mint)) {
             // Chunks that cannot be held in order are found all the same: these are kept with all they are.
-            self.attach_late(record, LateChunk { place, mint, maxt });
+            self.attach_late(record, LateChunk { place, mint, maxt, misplaced: true });
         }
     }
 
@@ -519,16 +519,15 @@ impl Shard {
         places.into_iter().map(ChunkPlace::reference).collect()
     }
 
-    /// Inserts an out-of-order sample. A float stale marker stays one: what the series was is decided by who logs it.
+    /// Inserts an out-of-order sample, unless the buffer has one of its time. A float stale marker stays one: what the series was is decided by who logs it.
     pub fn insert_out_of_order(&mut self, id: SeriesId, (t, st): (i64, i64), value: SampleValue) -> Applied {
         let Some(record) = self.records.get_mut(id) else {
             return Applied::Refused(Refusal::UnknownSeries);
         };
         record.set(flags::CANDIDATE, false);
-        let inserted = self.store.sides.change(&mut record.side, |side| {
+        self.store.sides.change(&mut record.side, |side| {
             side.out_of_order.get_or_insert_default().insert(LateSample { t, st, value })
-        });
-        if inserted { Applied::OutOfOrder } else { Applied::Same }
+        })
     }
 
     /// Empties the buffer of out-of-order samples: a marker says that they are in chunks that were attached.
@@ -584,7 +583,8 @@ impl Shard {
                 || self.store.side(record).is_some_and(|side| !side.waiting.is_empty());
             if late {
                 let AttachedChunk { place, mint, maxt, .. } = *chunk;
-                self.store.attach_late(record, LateChunk { place, mint, maxt });
+                let misplaced = !chunk.out_of_order;
+                self.store.attach_late(record, LateChunk { place, mint, maxt, misplaced });
                 continue;
             }
             self.store.attach(record, chunk.place, (chunk.mint, chunk.maxt));
@@ -596,8 +596,8 @@ impl Shard {
         }
     }
 
-    /// Puts a chunk that a snapshot had back as the open chunk; what follows begins a new one, as upstream has it. One
-    /// that was completed and written after all, so that its end is no news, is left out.
+    /// Puts a chunk that a snapshot had back as the open chunk; what follows begins a new one, as upstream has it. If it
+    /// was written after all, or some of it, only what lies behind that is appended.
     ///
     /// # Errors
     /// If it does not decode.
@@ -611,10 +611,13 @@ impl Shard {
         let last = last_value(chunk.encoding, &chunk.data)
             .ok_or_else(|| "the open chunk of a series does not decode".to_owned())?;
         let Some(record) = self.records.get_mut(id) else { return Ok(()) };
-        if record.last_t().is_some_and(|last| chunk.maxt <= last) {
+        if let Some(written) = record.last_t().filter(|last| chunk.mint <= *last) {
+            if written < chunk.maxt {
+                self.append_behind(id, written, chunk, rules, files);
+            }
             return Ok(());
         }
-        self.seal(id, rules, files);
+        self.seal(id, files);
         let Some(record) = self.records.get_mut(id) else { return Ok(()) };
         let span = u32::try_from(chunk.maxt.saturating_sub(chunk.mint)).unwrap_or(u32::MAX);
         let is_plain = chunk.encoding == Encoding::Xor
@@ -637,6 +640,45 @@ impl Shard {
         record.set(flags::HAS_LAST, true);
         remember_last(&mut self.store, record, last);
         Ok(())
+    }
+
+    /// Appends what a chunk, which decodes, has behind a time.
+    #[cold]
+    fn append_behind(
+        &mut self,
+        id: SeriesId,
+        last: i64,
+        chunk: &Chunk,
+        rules: &ChunkRules,
+        files: &ChunkFiles,
+    ) {
+        let (encoding, data) = (chunk.encoding, &chunk.data);
+        let samples: Vec<(i64, i64, SampleValue)> = match encoding {
+            Encoding::Xor | Encoding::Xor2 => {
+                let mut out = Floats::default();
+                let _ = decode_floats_fast(encoding, data, i64::MIN, i64::MAX, &mut out);
+                let starts = out.st.iter().copied().chain(std::iter::repeat(0));
+                out.t
+                    .iter()
+                    .zip(starts)
+                    .zip(&out.v)
+                    .map(|((t, st), v)| (*t, st, SampleValue::Float(*v)))
+                    .collect()
+            }
+            Encoding::Histogram | Encoding::HistogramSt => {
+                let all = decode_histograms(encoding, data).unwrap_or_default();
+                all.into_iter().map(|(t, st, h)| (t, st, SampleValue::Histogram(Box::new(h)))).collect()
+            }
+            Encoding::FloatHistogram | Encoding::FloatHistogramSt => {
+                let all = decode_float_histograms(encoding, data).unwrap_or_default();
+                all.into_iter().map(|(t, st, h)| (t, st, SampleValue::FloatHistogram(Box::new(h)))).collect()
+            }
+        };
+        for (t, st, value) in samples {
+            if t > last {
+                self.append(id, (t, st), value, 0, rules, files);
+            }
+        }
     }
 
     /// Copies of the series' chunks, in-order ones in order of time, then the out-of-order ones, oldest first, that may
@@ -734,8 +776,7 @@ impl Shard {
     }
 
     /// Seals the open chunk (a sample is needed to begin the next), and writes what waits for it.
-    pub fn seal(&mut self, id: SeriesId, rules: &ChunkRules, files: &ChunkFiles) {
-        let _ = rules;
+    pub fn seal(&mut self, id: SeriesId, files: &ChunkFiles) {
         let Some(record) = self.records.get_mut(id) else { return };
         if record.samples > 0 {
             self.store.seal_plain(id, record, files);
@@ -753,7 +794,7 @@ impl Shard {
 
     /// Forgets in-order chunks, full or open, that end before `mint`; the lowest file number that is still needed. A
     /// full chunk goes when the one behind it begins at `mint` or before. Those out of order are in no block of this
-    /// range: they go by [`Shard::drop_out_of_order_up_to`].
+    /// range: they go by [`Shard::drop_out_of_order_up_to`]. In-order ones that are kept beside them go here.
     pub fn drop_chunks_before(&mut self, id: SeriesId, mint: i64) -> Option<u32> {
         let record = self.records.get_mut(id)?;
         let store = &mut self.store;
@@ -785,6 +826,7 @@ impl Shard {
                 store.sides.change(&mut record.side, |side| side.waiting.retain(|c| c.maxt >= mint));
             }
         }
+        self.change_out_of_order(id, |late| late.drop_misplaced_before(mint));
         self.first_file(id)
     }
 
@@ -795,12 +837,6 @@ impl Shard {
         let in_order = mapped_places::list(&self.store.places, record).first().map(|m| m.place.file);
         let late = late.into_iter().flat_map(|o| o.mapped.iter().map(|c| c.place.file));
         in_order.into_iter().chain(late).min()
-    }
-
-    /// Whether the series has samples out of order, in memory or in files.
-    pub fn has_out_of_order(&self, id: SeriesId) -> bool {
-        let side = self.records.get(id).and_then(|record| self.store.side(record));
-        side.is_some_and(|s| s.out_of_order.is_some())
     }
 
     /// Frees all that a series has.

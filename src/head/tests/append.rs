@@ -646,8 +646,13 @@ fn a_full_disk_fails_the_commit_which_can_be_given_up() {
     assert_eq!(visible_now(&head, a), []);
     let b = series(&mut appender, "b");
     appender.append_float(b, 1, 1.0, 0).unwrap();
+    // Nobody may ever append to this one: it goes, and the log does not know it.
+    let c = series(&mut appender, "c");
     appender.rollback();
+    assert_eq!(head.collect_garbage().series, 3);
+    assert_eq!((visible_now(&head, c), head.collection.retired_count()), (vec![], 0));
     disk.set(false);
+    let (a, b) = (series(&mut appender, "a"), series(&mut appender, "b"));
     appender.append_float(b, 2, 2.0, 0).unwrap();
     appender.append_float(a, 3, 3.0, 0).unwrap();
     let done = appender.commit().unwrap();
@@ -655,7 +660,7 @@ fn a_full_disk_fails_the_commit_which_can_be_given_up() {
     head.close().unwrap();
     assert_eq!(
         records(&dir.path().join("wal")),
-        ["series 1 a", "series 2 b", "float 2 2 2", "float 1 3 3"],
+        ["series 4 a", "series 5 b", "float 5 2 2", "float 4 3 3"],
         "each series once, in front of its first sample"
     );
     assert_eq!(replayed(dir.path())["a"], [(3, 3.0)]);
@@ -707,6 +712,55 @@ fn late_samples_are_in_both_logs_with_markers_in_front() {
     assert_eq!(found["a"][..5], floats(&[5, 8, 10, 15, 20]));
     assert_eq!(found["b"][..2], floats(&[7, 9]));
     assert_eq!(visible_now(&head, a)[..5], floats(&[5, 8, 10, 15, 20]));
+}
+
+#[test]
+fn of_two_late_values_of_a_time_the_first_stays_and_the_second_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = open(dir.path(), window(HOUR));
+    let mut appender = Appender::new(Arc::clone(&head));
+    let (a, b) = (series(&mut appender, "a"), series(&mut appender, "b"));
+    appender.append_float(a, 1000, 0.0, 0).unwrap();
+    appender.append_float(b, 1000, 0.0, 0).unwrap();
+    appender.append_float(a, 10, 0.0, 0).unwrap();
+    appender.append_histogram(b, 10, &histogram(9), 0).unwrap();
+    assert_eq!(appender.commit().unwrap().out_of_order, 2);
+    let mut offer = |add: &dyn Fn(&mut Appender)| {
+        add(&mut appender);
+        let done = appender.commit().unwrap();
+        (done.stored, done.same, done.refused.get(Refusal::Duplicate))
+    };
+    assert_eq!(offer(&|to| to.append_float(a, 10, 0.0, 0).unwrap()), (0, 1, 0));
+    assert_eq!(offer(&|to| to.append_float(a, 10, -0.0, 0).unwrap()), (0, 0, 1));
+    assert_eq!(offer(&|to| to.append_histogram(b, 10, &histogram(9), 0).unwrap()), (0, 1, 0));
+    assert_eq!(offer(&|to| to.append_histogram(b, 10, &histogram(8), 0).unwrap()), (0, 0, 1));
+    assert_eq!(offer(&|to| to.append_float(b, 10, 9.0, 0).unwrap()), (0, 0, 1));
+    head.close().unwrap();
+    assert_eq!(
+        records(&dir.path().join("wbl")),
+        ["marker 1 false", "marker 2 false", "float 1 10 0", "histogram 2 10 9"]
+    );
+}
+
+#[test]
+fn a_range_is_deleted_behind_what_the_late_log_still_owes() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FullDisk::of("wbl");
+    let head = open_on(Arc::new(disk.clone()), dir.path(), window(HOUR));
+    let mut appender = Appender::new(Arc::clone(&head));
+    let a = series(&mut appender, "a");
+    appender.append_float(a, 1000, 0.0, 0).unwrap();
+    appender.append_float(a, 10, 1.0, 0).unwrap();
+    appender.commit().unwrap();
+    appender.append_float(a, 20, 2.0, 0).unwrap();
+    disk.set(true);
+    assert!(is_full(&appender.commit().unwrap_err()));
+    let delete = || head.delete(15, 25, &[Matcher::equal("job", "test")], &Control::default());
+    assert!(is_full(&delete().unwrap_err()));
+    assert!(head.tombstones.read().unwrap().is_empty());
+    disk.set(false);
+    assert_eq!(delete().unwrap(), 1);
+    assert_eq!(records(&dir.path().join("wbl")), ["marker 1 false", "float 1 10 1", "float 1 20 2"]);
 }
 
 #[test]
@@ -1011,7 +1065,7 @@ fn random_run(run: Run) {
             0 => {
                 let done = appenders[which].commit().unwrap();
                 let mut want = Committed::default();
-                let mut in_order = i64::MIN;
+                let (mut in_order, mut late) = (i64::MIN, 0);
                 for (i, t, v) in batches[which].drain(..) {
                     let model = &mut models[i];
                     match model.judge(t, v, bounds[which].unwrap()) {
@@ -1023,13 +1077,18 @@ fn random_run(run: Run) {
                         }
                         Ok(Fate::Same) => want.same += 1,
                         Ok(Fate::Late) => {
-                            // Whether it is known as the same depends on chunks; both count here.
+                            // Whether it is known as the same or another depends on chunks.
                             want.stored += 1;
+                            late += 1;
                             model.samples.entry(t).or_insert(v);
                         }
                         Err(refusal) => want.refused.add(refusal),
                     }
                 }
+                let clashes = |d: &Committed| d.refused.get(Refusal::Duplicate);
+                let clashed = clashes(&done).saturating_sub(clashes(&want)).min(late);
+                want.stored -= clashed;
+                (0..clashed).for_each(|_| want.refused.add(Refusal::Duplicate));
                 assert_eq!((done.stored + done.same, done.refused), (want.stored + want.same, want.refused));
                 newest = newest.map(|n| n.max(in_order));
                 bounds[which] = None;

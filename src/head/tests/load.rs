@@ -161,9 +161,9 @@ fn the_next_reference_is_higher_than_any_that_was_met() {
     let dir = log(&[series(&[(7, "a")]), samples(&[(7, 10, 1.0)])], &[]);
     put(dir.path(), "chunks_head/000001", &chunk_file(1, &[(high, false, vec![(3, 1.0)])]).0);
     let head = load_in(dir.path(), &options(), 5);
-    assert_eq!((head.next_ref, head.unclaimed_chunks), (high + 1, 0), "a chunk, which is in a block");
+    assert_eq!((head.next_ref, head.report.unclaimed_chunks), (high + 1, 0), "a chunk, which is in a block");
     let head = load_in(dir.path(), &options(), 2);
-    assert_eq!((head.next_ref, head.unclaimed_chunks), (high + 1, 1));
+    assert_eq!((head.next_ref, head.report.unclaimed_chunks), (high + 1, 1));
     // What can be no reference is none.
     let dir = log(&[series(&[(7, "a")]), samples(&[(1 << 40, 10, 1.0), (u64::MAX, 10, 1.0)])], &[]);
     let head = load_in(dir.path(), &options(), 5);
@@ -225,7 +225,7 @@ fn chunks_of_a_second_reference_follow_those_of_the_first() {
         let got = found(&head);
         let times = |s: &Samples| s[0].1.iter().map(|(t, _)| *t).collect::<Vec<_>>();
         assert_eq!(times(&got), times(&expected(&[("a", &all)])), "{attempt}");
-        assert_eq!((head.unclaimed_chunks, head.report.losses.len()), (1, 0));
+        assert_eq!((head.report.unclaimed_chunks, head.report.losses.len()), (1, 0));
         head.files.flush().unwrap();
     }
 }
@@ -328,7 +328,7 @@ fn what_lies_behind_a_damaged_chunk_is_put_aside_and_comes_from_the_log() {
         // New files follow what is left, and then nothing is wrong any more.
         for attempt in 0..2 {
             let id = SeriesId(0);
-            head.shards[0].lock().unwrap().seal(id, &options().rules, &head.files);
+            head.shards[0].lock().unwrap().seal(id, &head.files);
             head.files.flush().unwrap();
             let again = load_in(dir.path(), &options(), i64::MIN);
             assert_eq!(found(&again), expected(&[("a", &all)]), "{what}, {attempt}");
@@ -462,18 +462,13 @@ fn chunk_files_are_read_in_parts() {
     }
 }
 
-#[test]
-fn snapshots_are_used_only_where_they_are_made_and_what_is_unfinished_goes() {
-    let dir = log(&[series(&[(1, "a")]), samples(&[(1, 10, 1.0)])], &[]);
-    for name in ["chunk_snapshot.000000.0000000000.tmp", "wal/checkpoint.00000003.tmp"] {
-        put(dir.path(), &format!("{name}/00000000"), b"half");
-    }
-    // It has another value than the log.
+/// A snapshot of series 1, "a", with this open chunk.
+fn put_snapshot(dir: &Path, place: &str, samples: &[(i64, f64)]) {
     let mut record = vec![1];
     record.extend_from_slice(&1u64.to_be_bytes());
     encode::labels(&mut record, &labels("a"));
     let mut appender = SeriesAppender::new(AppenderOptions::default());
-    appender.append_float(10, 7.0, 0).unwrap();
+    samples.iter().for_each(|(t, v)| appender.append_float(*t, *v, 0).unwrap());
     let chunk = appender.into_chunks().remove(0);
     record.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 1]);
     record.extend_from_slice(&chunk.mint.to_be_bytes());
@@ -481,7 +476,55 @@ fn snapshots_are_used_only_where_they_are_made_and_what_is_unfinished_goes() {
     record.push(chunk.encoding as u8);
     tsdbctl_wal::cursor::put_string(&mut record, &chunk.data);
     record.resize(record.len() + 64, 0);
-    put(dir.path(), "chunk_snapshot.000000.0000000000/00000000", &segment(&[record, vec![2, 1, 1]]));
+    put(dir, &format!("chunk_snapshot.{place}/00000000"), &segment(&[record, vec![2, 1, 1]]));
+}
+
+#[test]
+fn of_the_open_chunk_of_a_snapshot_what_is_not_in_files_is_kept() {
+    let open = [(10, 1.0), (11, 2.0), (12, 3.0), (13, 4.0)];
+    // What a file has, and what there is then.
+    let cases: &[(&[(i64, f64)], &[(i64, f64)])] = &[
+        (&[(9, 0.0)], &[(9, 0.0), (10, 1.0), (11, 2.0), (12, 3.0), (13, 4.0)]),
+        (&[(10, 1.0), (11, 2.0)], &open),
+        (&open, &open),
+        (
+            &[(10, 1.0), (11, 2.0), (12, 3.0), (13, 4.0), (14, 5.0)],
+            &[(10, 1.0), (11, 2.0), (12, 3.0), (13, 4.0), (14, 5.0)],
+        ),
+    ];
+    for (written, all) in cases {
+        let dir = log(&[series(&[(1, "a")])], &[]);
+        put_snapshot(dir.path(), "000000.0000000000", &open);
+        put(dir.path(), "chunks_head/000001", &chunk_file(1, &[(1, false, written.to_vec())]).0);
+        let head = load_in(dir.path(), &options(), i64::MIN);
+        assert_eq!(found(&head), expected(&[("a", all)]), "{written:?}");
+        assert_eq!(head.times, (all[0].0, all[all.len() - 1].0));
+    }
+}
+
+#[test]
+fn chunks_that_came_in_order_but_lie_elsewhere_go_with_the_others() {
+    let (file, _) =
+        chunk_file(1, &[(1, false, vec![(100, 1.0), (110, 1.0)]), (2, false, vec![(20, 2.0), (30, 2.0)])]);
+    let dir = log(&[series(&[(1, "a"), (2, "a")])], &[]);
+    put(dir.path(), "chunks_head/000001", &file);
+    let (head, _) = Head::open(disk(), dir.path(), options(), i64::MIN, &Control::default()).unwrap();
+    let times = || head.shard_of(SeriesId(0)).lock().unwrap().times(SeriesId(0));
+    assert_eq!(times(), Some((20, 110)));
+    head.truncate_memory(30).unwrap();
+    assert_eq!(times(), Some((20, 110)));
+    head.truncate_memory(31).unwrap();
+    assert_eq!(times(), Some((100, 110)));
+}
+
+#[test]
+fn snapshots_are_used_only_where_they_are_made_and_what_is_unfinished_goes() {
+    let dir = log(&[series(&[(1, "a")]), samples(&[(1, 10, 1.0)])], &[]);
+    for name in ["chunk_snapshot.000000.0000000000.tmp", "wal/checkpoint.00000003.tmp"] {
+        put(dir.path(), &format!("{name}/00000000"), b"half");
+    }
+    // It has another value than the log.
+    put_snapshot(dir.path(), "000000.0000000000", &[(10, 7.0)]);
     let with = load_in(dir.path(), &options(), i64::MIN);
     assert_eq!(found(&with), expected(&[("a", &[(10, 7.0)])]));
     let without = LiveOptions { snapshot_on_close: false, ..options() };

@@ -18,6 +18,7 @@ use tsdbctl_head::{HeadOptions, ReadHead};
 use tsdbctl_model::sample::{Exemplar, MetricType};
 use tsdbctl_model::{Labels, Matcher, SymbolTable};
 use tsdbctl_platform::real::RealDisk;
+use tsdbctl_storage::append::Refusal;
 use tsdbctl_storage::{Control, Querier, ReadStats, SelectHints, TimeFilter};
 use tsdbctl_wal::segment::{list_checkpoints, list_segments};
 
@@ -266,7 +267,7 @@ fn a_freed_series_begins_anew_under_another_reference() {
     assert_eq!(head.truncate(mint).unwrap().memory.unwrap().series, 1);
     // Who kept its number is told.
     let refused = cached.append_float(id, START + 3 * HOUR, 1.0, 0).unwrap_err();
-    assert_eq!(refused, tsdbctl_storage::append::Refusal::UnknownSeries);
+    assert_eq!(refused, Refusal::UnknownSeries);
     head.close().unwrap();
     drop((cached, head));
     // It was the highest reference; the log still has it.
@@ -375,6 +376,55 @@ fn deletions_metadata_and_exemplars_are_in_the_checkpoint() {
     if let Some(dumped) = dump(dir.path(), mint) {
         assert_same(&dumped, &found);
     }
+}
+
+#[test]
+fn a_series_with_an_exemplar_or_metadata_on_the_way_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = open(dir.path(), i64::MIN);
+    for name in ["a", "b", "c"] {
+        add(&head, name, START, 1.0);
+    }
+    add(&head, "z", START + 2 * HOUR, 1.0);
+    let mut appender = Appender::new(Arc::clone(&head));
+    let (a, b) = (series(&mut appender, "a"), series(&mut appender, "b"));
+    let labels = Labels::from_pairs([("trace_id", "x")]);
+    for t in [START, START + 1] {
+        appender
+            .append_exemplar(a, &Exemplar { timestamp_ms: t, value: 1.0, labels: labels.clone() })
+            .unwrap();
+    }
+    appender.set_metadata(b, MetricType::Counter, "bytes", "Help.");
+    let segment = head.wal.segment();
+    assert_eq!(head.truncate_memory(START + HOUR).unwrap().series, 1);
+    // Records that are written again after a failed sync go into the next segment.
+    assert_eq!(head.collection.retired(3).map(|r| r.last_segment), Some(segment + 1));
+    assert_eq!(appender.commit().unwrap().exemplars, 2);
+    assert_eq!((head.collect_garbage().series, head.collect_garbage().series), (2, 0));
+    appender.set_metadata(b, MetricType::Gauge, "bytes", "Help.");
+    assert_eq!(
+        appender.append_exemplar(a, &Exemplar { timestamp_ms: START, value: 1.0, labels }),
+        Err(Refusal::UnknownSeries)
+    );
+}
+
+#[test]
+fn a_batch_that_began_before_a_block_adds_nothing_that_the_block_should_have() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = open(dir.path(), i64::MIN);
+    add(&head, "a", START, 1.0);
+    let mut before = Appender::new(Arc::clone(&head));
+    let (a, b) = (series(&mut before, "a"), series(&mut before, "b"));
+    before.append_float(a, START + STEP, 2.0, 0).unwrap();
+    before.append_float(b, START + 2 * HOUR, 3.0, 0).unwrap();
+    add(&head, "z", START + 3 * HOUR, 1.0);
+    head.end_in_order(START + HOUR);
+    let done = before.commit().unwrap();
+    assert_eq!((done.stored, done.refused.get(Refusal::OutOfBounds)), (1, 1));
+    // A new batch too.
+    assert_eq!(before.append_float(a, START + STEP, 2.0, 0), Err(Refusal::OutOfBounds));
+    before.rollback();
+    assert_eq!(head.truncate_memory(START + HOUR).unwrap().series, 1);
 }
 
 #[test]
