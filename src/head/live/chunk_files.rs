@@ -187,9 +187,14 @@ impl ChunkFiles {
         self.sync_locked(writer)?;
         let number = writer.number + 1;
         let path = self.dir.join(file_name(number));
-        // One that an attempt before this left behind is taken over; another's is not.
-        let access = if writer.begun == number { Access::Truncate } else { Access::CreateNew };
-        let file = self.disk.open(&path, access)?;
+        if writer.begun == number {
+            // An attempt before this left it behind, perhaps with a name that no sync makes durable any more.
+            match self.disk.remove_file(&path) {
+                Err(e) if !e.is_not_found() => return Err(e.into()),
+                _ => {}
+            }
+        }
+        let file = self.disk.open(&path, Access::CreateNew)?;
         writer.begun = number;
         let mut header = Vec::with_capacity(FILE_HEADER);
         write_file_header(&mut header);
