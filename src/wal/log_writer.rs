@@ -891,6 +891,8 @@ impl LogGuard<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+
     use tsdbctl_platform::real::RealDisk;
 
     use super::*;
@@ -1187,6 +1189,32 @@ mod tests {
             let synced = format!("sync_dir {dir_name}");
             assert_eq!(removals, ["remove_file 00000000", &synced, "remove_file 00000001", &synced]);
         }
+    }
+
+    #[test]
+    fn a_segment_whose_name_could_not_be_synced_nor_removed_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let is_bad = Arc::new(AtomicBool::new(false));
+        let asked = is_bad.clone();
+        let disk = FaultyDisk::new(move |call, _, _| {
+            let fails = asked.load(Ordering::Relaxed) && ["sync_dir", "remove_file"].contains(&call);
+            if fails { Fault::Error(BROKEN) } else { Fault::No }
+        });
+        let log = open_faulty(dir.path(), SyncPolicy::Always, &disk);
+        log.lock().append(&[raw(1)]).unwrap();
+        let before = disk.calls().len();
+        is_bad.store(true, Ordering::Relaxed);
+        assert!(log.next_segment().is_err());
+        is_bad.store(false, Ordering::Relaxed);
+        assert_eq!(log.next_segment().unwrap(), 1);
+        let calls = disk.calls().split_off(before);
+        let names: Vec<&str> = calls.iter().map(String::as_str).filter(|c| !c.contains("00000000")).collect();
+        let synced = format!("sync_dir {}", dir.path().file_name().unwrap().to_string_lossy());
+        let (made, removed) = ("create 00000001", "remove_file 00000001");
+        assert_eq!(names, [made, &synced, removed, removed, made, &synced]);
+        log.lock().append(&[raw(2)]).unwrap();
+        log.close().unwrap();
+        assert_eq!(numbers(dir.path()), [1, 2]);
     }
 
     #[test]

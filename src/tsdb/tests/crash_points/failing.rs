@@ -53,17 +53,17 @@ impl Counts {
 
 /// Kinds and how they fail; of a few the first and the distance to the next.
 const FAILURES: [(Kind, How, u64, u64); 11] = [
-    (Kind::Any, How::Once, 2, 11),
-    (Kind::Any, How::ForGood, 5, 29),
-    (Kind::Sync, How::Once, 2, 19),
-    (Kind::Sync, How::ForGood, 3, 19),
-    (Kind::SyncDir, How::ForGood, 2, 17),
-    (Kind::Write, How::Short, 1, 3),
-    (Kind::Write, How::ForGood, 2, 31),
-    (Kind::Open, How::ForGood, 1, 23),
-    (Kind::Rename, How::ForGood, 1, 9),
-    (Kind::Remove, How::ForGood, 1, 9),
-    (Kind::SetLen, How::ForGood, 1, 9),
+    (Kind::Any, How::Once, 2, 17),
+    (Kind::Any, How::ForGood, 5, 41),
+    (Kind::Sync, How::Once, 2, 23),
+    (Kind::Sync, How::ForGood, 3, 29),
+    (Kind::SyncDir, How::ForGood, 2, 23),
+    (Kind::Write, How::Short, 1, 5),
+    (Kind::Write, How::ForGood, 2, 43),
+    (Kind::Open, How::ForGood, 1, 31),
+    (Kind::Rename, How::ForGood, 1, 13),
+    (Kind::Remove, How::ForGood, 1, 13),
+    (Kind::SetLen, How::ForGood, 1, 13),
 ];
 
 /// Does the operation while calls fail; whether any did.
