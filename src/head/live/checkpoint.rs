@@ -193,7 +193,10 @@ impl Writing<'_> {
         self.out.append(record).map_err(storage_error)
     }
 
-    /// Series records of the references in `needed`, as the old files have them.
+    /// Series records of the references in `needed`, as the old files have them. After a start from a snapshot these are
+    /// those that the log behind it has: of one that only the log in front of it has, and that is no live series' (a
+    /// snapshot that Prometheus made may be so), samples are kept without a series record. All before the snapshot's place
+    /// is in the snapshot or in blocks, so that only who reads the log without the snapshot misses them.
     fn retired_series(
         &mut self,
         head: &Head,

@@ -470,7 +470,7 @@ mod tests {
         let stay = index.len();
         let mut most_early = 0;
         let mut most_late = 0;
-        for round in 0..50 {
+        for round in 0..20 {
             let made: Vec<SeriesId> = (0..3000)
                 .map(|i| {
                     let s = set(&format!(
