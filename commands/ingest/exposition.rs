@@ -114,6 +114,8 @@ enum Outcome {
         line_start: usize,
         offset: usize,
         message: String,
+        /// A histogram before it is lost with it.
+        lost: bool,
     },
 }
 
@@ -194,11 +196,12 @@ pub fn read_lines(input: &mut Input, reading: Reading, run: &mut Run<'_>) -> Res
                 limit = (limit * 2).min(PIECE);
                 cut
             }
-            Outcome::Wrong { line_start, offset, message } => {
+            Outcome::Wrong { line_start, offset, message, lost } => {
                 // A quoted value may hold a newline: what ends in the piece's last line may go on behind it.
                 let in_last_line = memchr::memchr(b'\n', &window[offset.min(cut)..cut])
                     .is_none_or(|p| offset + p + 1 == cut);
                 if in_last_line && !is_last && end.is_none() && line_start > 0 {
+                    run.unreadable += u64::from(lost);
                     line_start
                 } else if in_last_line
                     && !is_last
@@ -210,6 +213,7 @@ pub fn read_lines(input: &mut Input, reading: Reading, run: &mut Run<'_>) -> Res
                     limit = PIECE;
                     0
                 } else {
+                    run.unreadable += u64::from(lost);
                     let bytes = &window[..cut];
                     let line = line_at(bytes, offset, lines_before + 1);
                     let place = format!("{}:{}:{}", input.name, line.number, line.column + 1);
@@ -329,7 +333,8 @@ fn read_piece(
             Ok(Some(Entry::Comment(_))) => {}
             Err(e) => {
                 let line_start = parser.line_start();
-                return Ok(Outcome::Wrong { line_start, offset: e.offset, message: e.message });
+                let lost = parser.is_histogram_cut_off();
+                return Ok(Outcome::Wrong { line_start, offset: e.offset, message: e.message, lost });
             }
         }
     }

@@ -94,10 +94,16 @@ pub(crate) struct NhcbParser<'b> {
     state: State,
     /// What ended the histogram.
     pending: Option<Kind>,
+    /// The line that ended the histogram cannot be read.
+    failed: Option<ParseError>,
+    /// A line that cannot be read ended a histogram before it was complete.
+    is_cut_off: bool,
     family: &'b str,
     metric_type: MetricType,
     labels: Labels,
     collected: TempHistogram,
+    /// What of it came: count, sum, the bucket of all.
+    parts: [bool; 3],
     collected_base: Labels,
     collected_name: String,
     collected_start_ms: Option<i64>,
@@ -117,10 +123,13 @@ impl<'b> NhcbParser<'b> {
             keep_classic,
             state: State::Start,
             pending: None,
+            failed: None,
+            is_cut_off: false,
             family: "",
             metric_type: MetricType::Unknown,
             labels: Labels::empty(),
             collected: TempHistogram::new(),
+            parts: [false; 3],
             collected_base: Labels::empty(),
             collected_name: String::new(),
             collected_start_ms: None,
@@ -137,12 +146,18 @@ impl<'b> NhcbParser<'b> {
         loop {
             if self.state == State::Emitting {
                 self.state = State::Start;
+                if let Some(error) = self.failed.take() {
+                    return Err(error);
+                }
                 if self.pending == Some(Kind::Series) && self.collect() && !self.keep_classic {
                     continue;
                 }
                 return Ok(self.pending);
             }
-            self.pending = self.base.advance()?;
+            self.pending = match self.base.advance() {
+                Ok(kind) => kind,
+                Err(error) => return self.fail(error),
+            };
             match self.pending {
                 None => return Ok(if self.convert() { Some(Kind::Histogram) } else { None }),
                 Some(Kind::Series) => {
@@ -169,6 +184,23 @@ impl<'b> NhcbParser<'b> {
             }
             return Ok(self.pending);
         }
+    }
+
+    /// Ends the histogram being collected at a line that cannot be read. A complete one is handed out first: nothing
+    /// is wrong with it, and who goes on behind the line does not meet it again.
+    fn fail(&mut self, error: ParseError) -> Result<Option<Kind>, ParseError> {
+        let collecting = self.state == State::Collecting;
+        if collecting && self.parts == [true; 3] && self.convert() {
+            self.failed = Some(error);
+            return Ok(Some(Kind::Histogram));
+        }
+        self.is_cut_off = collecting && !self.keep_classic;
+        Err(error)
+    }
+
+    /// Whether a histogram was lost to the line that could not be read.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.is_cut_off
     }
 
     fn base_of(labels: &Labels, name: &str) -> Labels {
@@ -213,6 +245,11 @@ impl<'b> NhcbParser<'b> {
         }
         self.collected_exemplars.take_from(&mut self.base.lines_mut().exemplars);
         let value = self.base.lines().value;
+        match suffix {
+            ClassicSuffix::Count => self.parts[0] = true,
+            ClassicSuffix::Sum => self.parts[1] = true,
+            _ => self.parts[2] |= le == f64::INFINITY,
+        }
         // A wrong sample spoils the histogram: `convert` then says so.
         let _ = match suffix {
             ClassicSuffix::Bucket => self.collected.set_bucket_count(le, value),
@@ -250,6 +287,7 @@ impl<'b> NhcbParser<'b> {
             self.state = State::Start;
         }
         self.collected.reset();
+        self.parts = [false; 3];
         self.collected_start_ms = None;
         done
     }

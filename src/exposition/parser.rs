@@ -97,6 +97,15 @@ impl<'b> Parser<'b> {
         }
     }
 
+    /// Whether the line that could not be read ended a classic histogram, to be converted, before it was complete: what
+    /// was read of it came out in no entry.
+    pub fn is_histogram_cut_off(&self) -> bool {
+        match &*self.format {
+            Inner::Converting(nhcb) => nhcb.is_cut_off(),
+            Inner::Lines(_) | Inner::Protobuf(_) => false,
+        }
+    }
+
     /// In Prometheus text: the next line, if it is a series that `lookup` knows by its bytes (as [`SeriesLabels::raw`]
     /// gave them under the same metric type) with a plain number and perhaps a time: what is known, value and time. Its
     /// labels are not read again. `None` with nothing read if it is anything else: [`Parser::next`] tells.
