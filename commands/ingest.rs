@@ -50,7 +50,8 @@ use times::TimeUnit;
 ///
 /// They go through the write-ahead log into the head, as a server's would, and Prometheus can take the directory over
 /// at any time. Input may be compressed by gzip or zstd. What is stored, what was there already and what is refused is
-/// counted at the end, on stderr and with -o json on stdout.
+/// counted at the end, on stderr and with -o json on stdout: samples, and exemplars apart from them; each that was read
+/// is in one of the counts.
 ///
 /// Exit status: 0 all was stored or there already, 4 some of it was refused or could not be read, 1 the work failed or an
 /// unreadable line ended it, 2 wrong usage, or a directory that cannot be used.
@@ -91,7 +92,7 @@ pub struct Args {
     /// series by series or jumps back further than is taken.
     #[arg(long, value_enum, default_value = "auto")]
     pub sort: Sort,
-    /// Refuse samples further in the future than this, as a server does (10m there). Default: no limit.
+    /// Refuse samples and exemplars further in the future than this, as a server does (10m there). Default: no limit.
     #[arg(long, value_name = "DURATION")]
     pub max_future: Option<String>,
     /// Refuse further series once the input has brought this many; 0 for no limit.
@@ -129,7 +130,8 @@ pub struct Args {
     /// memory-snapshot-on-shutdown, metadata-wal-records, st-storage, xor2-encoding. Repeatable, or with commas between.
     #[arg(long = "enable-feature", value_name = "NAME", value_delimiter = ',')]
     pub features: Vec<String>,
-    /// Most memory that the head and samples waiting to be in order may take, a quarter of it for these; 0 for no limit.
+    /// Most memory that the head, samples waiting to be in order (a quarter of it) and what is remembered of series met
+    /// (an eighth) may take; 0 for no limit.
     #[arg(long, value_name = "BYTES", default_value = "2GiB")]
     pub memory_limit: String,
     /// How the counts are shown.
@@ -419,7 +421,8 @@ impl Args {
             limit => limit,
         };
         let buffer_bytes = usize::try_from(limit / 4).unwrap_or(usize::MAX);
-        live.memory_limit = if limit == u64::MAX { limit } else { limit - limit / 4 };
+        let series_bytes = if limit == u64::MAX { usize::MAX } else { (limit / 8) as usize };
+        live.memory_limit = if limit == u64::MAX { limit } else { limit - limit / 4 - limit / 8 };
         for name in self.features.iter().map(|name| name.trim()) {
             match name {
                 "exemplar-storage" => live.max_exemplars = EXEMPLARS_MAX,
@@ -468,6 +471,7 @@ impl Args {
                 newest_ms,
                 sort: self.sort,
                 buffer_bytes,
+                series_bytes,
                 behind_ms: BEHIND_MS.max(live.out_of_order_window_ms),
                 series_max: self.max_series,
                 exemplars: live.max_exemplars > 0,

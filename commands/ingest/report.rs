@@ -1,7 +1,7 @@
 //! What came, what is stored, what is refused and what to do about it.
 
 use serde_json::json;
-use tsdbctl_storage::Refusal;
+use tsdbctl_storage::{Refusal, RefusalCounts};
 
 use super::sink::Counts;
 use super::{Args, Output};
@@ -54,9 +54,10 @@ fn duration(ms: i64) -> String {
 impl Report {
     /// How the run ends, if nothing else went wrong.
     pub fn status(&self) -> ExitStatus {
-        if self.counts.not_stored > 0 {
+        let c = &self.counts;
+        if c.not_stored + c.exemplars_not_stored > 0 {
             ExitStatus::Failure
-        } else if self.counts.refused.total() == 0 && self.unreadable == 0 {
+        } else if c.refused.total() + c.exemplars_refused.total() + self.unreadable == 0 {
             ExitStatus::Success
         } else {
             ExitStatus::Partial
@@ -71,11 +72,10 @@ impl Report {
         let c = &self.counts;
         let mut shown = Ok(());
         if args.output == Output::Json {
-            let refused: serde_json::Map<String, serde_json::Value> = Refusal::ALL
-                .iter()
-                .filter(|r| c.refused.get(**r) > 0)
-                .map(|r| (key(*r).to_owned(), c.refused.get(*r).into()))
-                .collect();
+            let classes = |refused: &RefusalCounts| -> serde_json::Map<String, serde_json::Value> {
+                let present = Refusal::ALL.iter().filter(|r| refused.get(**r) > 0);
+                present.map(|r| (key(*r).to_owned(), refused.get(*r).into())).collect()
+            };
             let line = json!({
                 "read": {
                     "samples": c.read(),
@@ -92,7 +92,13 @@ impl Report {
                 "stored_out_of_order": c.out_of_order,
                 "stored_exemplars": c.exemplars_stored,
                 "already_there": c.same,
-                "refused": refused,
+                "refused": classes(&c.refused),
+                "exemplars": {
+                    "unmatched": c.exemplars_unmatched,
+                    "already_there": c.exemplars_same,
+                    "refused": classes(&c.exemplars_refused),
+                    "not_stored": c.exemplars_not_stored,
+                },
                 "not_stored": c.not_stored,
                 "loaded": self.loaded,
             });
@@ -118,19 +124,25 @@ impl Report {
             stored += &format!(", {} exemplars", count(c.exemplars_stored));
         }
         ui.say(stored);
-        if c.not_stored > 0 {
-            ui.say(format!("lost      {} that were read and not stored", count(c.not_stored)));
+        let both = [(c.not_stored, ""), (c.exemplars_not_stored, " exemplars")];
+        for (n, what) in both.iter().filter(|b| b.0 > 0) {
+            ui.say(format!("lost      {}{what} that were read and not stored", count(*n)));
         }
-        if c.same > 0 {
-            ui.say(format!("there     {} already", count(c.same)));
+        for (n, what) in [(c.same, ""), (c.exemplars_same, " exemplars")].iter().filter(|b| b.0 > 0) {
+            ui.say(format!("there     {}{what} already", count(*n)));
         }
-        if c.unmatched > 0 {
-            ui.say(format!("left out  {} that no selector matches", count(c.unmatched)));
+        for (n, what) in [(c.unmatched, ""), (c.exemplars_unmatched, " exemplars")].iter().filter(|b| b.0 > 0)
+        {
+            ui.say(format!("left out  {}{what} that no selector matches", count(*n)));
         }
-        for refusal in Refusal::ALL.iter().filter(|r| c.refused.get(**r) > 0) {
-            let example = c.examples.iter().find(|e| e.0 == *refusal).map_or("", |e| e.1.as_str());
-            let example = if example.is_empty() { String::new() } else { format!(", first {example}") };
-            ui.say(format!("refused   {} {refusal}{example}", count(c.refused.get(*refusal))));
+        let both =
+            [(&c.refused, &c.examples, ""), (&c.exemplars_refused, &c.exemplar_examples, " exemplars:")];
+        for (refused, examples, what) in both {
+            for refusal in Refusal::ALL.iter().filter(|r| refused.get(**r) > 0) {
+                let example = examples.iter().find(|e| e.0 == *refusal).map_or("", |e| e.1.as_str());
+                let example = if example.is_empty() { String::new() } else { format!(", first {example}") };
+                ui.say(format!("refused   {}{what} {refusal}{example}", count(refused.get(*refusal))));
+            }
         }
         if self.unreadable > 0 {
             ui.say(format!("unread    {} that could not be read", count(self.unreadable)));

@@ -29,8 +29,10 @@ struct Entry {
 }
 
 const NONE: u32 = u32::MAX;
-/// Series remembered; when there are more, all are forgotten and looked up anew.
+/// Series remembered at most, whatever the memory.
 const ENTRIES_MAX: usize = 1 << 24;
+/// What one takes, with room to grow and the table.
+const ENTRY_BYTES: usize = 64;
 
 /// The table wants its lowest and its highest bits to differ.
 #[inline]
@@ -46,18 +48,26 @@ pub struct SeriesCache {
     /// Half of the keys' low halves, and the numbers of the entries: growing asks nothing of the entries.
     table: HashTable<(u32, u32)>,
     entries: Vec<Entry>,
+    /// When there are more, all are forgotten and looked up anew.
+    entries_max: usize,
     last: u32,
 }
 
 impl Default for SeriesCache {
     fn default() -> Self {
-        // Chosen anew in each process: nobody can prepare series that collide.
-        let seed = RandomState::new().hash_one(0u64);
-        Self { seed, table: HashTable::new(), entries: Vec::new(), last: NONE }
+        Self::with_bytes(usize::MAX)
     }
 }
 
 impl SeriesCache {
+    /// One that takes about `bytes` of memory at most.
+    pub fn with_bytes(bytes: usize) -> Self {
+        // Chosen anew in each process: nobody can prepare series that collide.
+        let seed = RandomState::new().hash_one(0u64);
+        let entries_max = (bytes / ENTRY_BYTES).clamp(1, ENTRIES_MAX);
+        Self { seed, table: HashTable::new(), entries: Vec::new(), entries_max, last: NONE }
+    }
+
     /// The key of a series' bytes; equal bytes of another `class` have another key.
     #[inline]
     pub fn key(&self, class: u64, bytes: &[u8]) -> u128 {
@@ -89,8 +99,12 @@ impl SeriesCache {
 
     /// Remembers what [`SeriesCache::get`] did not know.
     pub fn insert(&mut self, key: u128, known: Known) {
-        if self.entries.len() >= ENTRIES_MAX {
+        if self.entries.len() >= self.entries_max {
             self.clear();
+        }
+        if self.entries.len() == self.entries.capacity() {
+            let more = self.entries.len().max(64).min(self.entries_max - self.entries.len());
+            self.entries.reserve_exact(more);
         }
         let new = self.entries.len() as u32;
         self.entries.push(Entry { key, known, next: NONE });
@@ -261,5 +275,18 @@ mod tests {
         assert_ne!(cache.key(0, b"a"), cache.key(1, b"a"));
         cache.clear();
         assert_eq!(cache.get(keys[0]), None);
+    }
+
+    #[test]
+    fn the_cache_takes_no_more_than_it_may() {
+        let bytes = 100 << 10;
+        let mut cache = SeriesCache::with_bytes(bytes);
+        for i in 0..10_000u32 {
+            let key = cache.key(0, &i.to_le_bytes());
+            cache.insert(key, Known::Id(SeriesId(i)));
+            assert_eq!(cache.get(key), Some(Known::Id(SeriesId(i))));
+            let taken = cache.entries.capacity() * size_of::<Entry>() + cache.table.allocation_size();
+            assert!(taken <= bytes, "{taken}");
+        }
     }
 }

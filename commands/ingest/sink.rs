@@ -23,6 +23,8 @@ pub const COMMIT_SAMPLES: usize = 5_000;
 const ACKS_AHEAD: usize = 256;
 /// After so many commits full chunks go to their files.
 const MAINTAIN_COMMITS: u64 = 64;
+/// What the note of what was said about a series takes, with room to grow.
+const TOLD_BYTES: usize = 64;
 /// A pipe that is silent for this long is waiting and not working.
 const SILENCE: Duration = Duration::from_secs(2);
 
@@ -53,6 +55,8 @@ pub struct Settings {
     pub buffer_bytes: usize,
     /// How far a sample may lie behind the newest one without being refused, ms.
     pub behind_ms: i64,
+    /// Bytes that what is remembered of series may take.
+    pub series_bytes: usize,
     /// Series that the input may bring; 0 for any number.
     pub series_max: usize,
     /// Whether exemplars are stored.
@@ -76,7 +80,7 @@ pub struct Counts {
     pub exemplars: u64,
     /// Samples that no selector matched.
     pub unmatched: u64,
-    /// Samples and exemplars that were refused.
+    /// Samples that were refused.
     pub refused: RefusalCounts,
     /// Samples that were there already.
     pub same: u64,
@@ -86,12 +90,22 @@ pub struct Counts {
     pub out_of_order: u64,
     /// Exemplars stored.
     pub exemplars_stored: u64,
+    /// Exemplars that were there already.
+    pub exemplars_same: u64,
+    /// Exemplars of series that no selector matched.
+    pub exemplars_unmatched: u64,
+    /// Exemplars that were refused, or their series was.
+    pub exemplars_refused: RefusalCounts,
+    /// Exemplars that were read and not stored, as samples are.
+    pub exemplars_not_stored: u64,
     /// Samples that were read and not stored: the disk did not take them until the end, or they were in no order.
     pub not_stored: u64,
-    /// Series that samples were stored or refused for.
+    /// Series that the input brought and that were neither unmatched nor refused, each once.
     pub series: u64,
     /// The first sample refused in each class, for the message.
     pub examples: Vec<(Refusal, String)>,
+    /// The first exemplar refused in each class.
+    pub exemplar_examples: Vec<(Refusal, String)>,
     /// How far the oldest sample that was refused for its age lay behind the newest one, ms.
     pub behind_ms: i64,
 }
@@ -143,8 +157,14 @@ pub struct Sink {
     pub cache: SeriesCache,
     /// A label set in the making.
     pub scratch: LabelScratch,
-    /// What was said last about a series.
+    /// Which series were counted, a bit each: the head numbers them densely.
+    counted: Vec<u64>,
+    /// What was said last about a series; forgotten when it is too much, the head knows it too.
     told: HashMap<SeriesId, u64>,
+    /// Metadata that waits for a commit.
+    said: usize,
+    /// Exemplars that the next commit takes.
+    exemplars: u64,
     batch: Batch,
     /// The part of the batch whose order is known.
     seen: (usize, usize),
@@ -167,13 +187,17 @@ impl Sink {
     /// A sink into `appender`.
     pub fn new(appender: Appender, settings: Settings, patience: Arc<Patience>) -> Self {
         let acks = settings.ack.then(|| Acks::start(appender.head(), Arc::clone(&patience)));
+        let cache = SeriesCache::with_bytes(settings.series_bytes / 4 * 3);
         Self {
             appender,
             settings,
             patience,
-            cache: SeriesCache::default(),
+            cache,
             scratch: LabelScratch::default(),
+            counted: Vec::new(),
             told: HashMap::new(),
+            said: 0,
+            exemplars: 0,
             batch: Batch::default(),
             seen: (0, 0),
             look_at: COMMIT_SAMPLES,
@@ -208,16 +232,8 @@ impl Sink {
         let known = match self.scratch.finish(&self.settings.added) {
             Err(refusal) => Known::Refused(refusal),
             Ok(()) if !self.scratch.matches(&self.settings.selectors) => Known::Unmatched,
-            Ok(())
-                if self.settings.series_max > 0 && self.counts.series >= self.settings.series_max as u64 =>
-            {
-                Known::Refused(Refusal::Limit)
-            }
-            Ok(()) => match self.appender.series(self.scratch.iter()) {
-                Ok(id) => {
-                    self.counts.series += 1;
-                    Known::Id(id)
-                }
+            Ok(()) => match self.series() {
+                Ok(id) => Known::Id(id),
                 Err(refusal) => Known::Refused(refusal),
             },
         };
@@ -231,8 +247,40 @@ impl Sink {
             );
             self.example(refusal, text);
         }
-        self.cache.insert(key, known);
+        // The head may have room for it later; --max-series never has.
+        if known != Known::Refused(Refusal::Limit) || self.has_all_series() {
+            self.cache.insert(key, known);
+        }
         known
+    }
+
+    /// The series whose labels lie in the scratch, fit to be stored.
+    fn series(&mut self) -> Result<SeriesId, Refusal> {
+        let id = if self.has_all_series() {
+            // One that came before may come again, spelled otherwise.
+            let found = self.appender.find(self.scratch.iter()).filter(|id| self.is_counted(*id));
+            found.ok_or(Refusal::Limit)?
+        } else {
+            self.appender.series(self.scratch.iter())?
+        };
+        if !self.is_counted(id) {
+            let word = id.0 as usize / 64;
+            if word >= self.counted.len() {
+                self.counted.resize(word + 1, 0);
+            }
+            self.counted[word] |= 1 << (id.0 % 64);
+            self.counts.series += 1;
+        }
+        Ok(id)
+    }
+
+    /// Whether the input has brought as many series as it may.
+    fn has_all_series(&self) -> bool {
+        self.settings.series_max > 0 && self.counts.series >= self.settings.series_max as u64
+    }
+
+    fn is_counted(&self, id: SeriesId) -> bool {
+        self.counted.get(id.0 as usize / 64).is_some_and(|word| word >> (id.0 % 64) & 1 == 1)
     }
 
     /// The series whose labels lie in the scratch.
@@ -307,8 +355,14 @@ impl Sink {
     /// An exemplar of a series.
     pub fn exemplar(&mut self, known: Known, exemplar: Exemplar) {
         self.counts.exemplars += 1;
-        if let Known::Id(id) = known {
-            self.batch.exemplar(id, exemplar);
+        let t = exemplar.timestamp_ms;
+        match known {
+            Known::Id(id) if self.settings.newest_ms.is_some_and(|newest| t > newest) => {
+                self.refuse_exemplar(id, t, Refusal::TooFarAhead);
+            }
+            Known::Id(id) => self.batch.exemplar(id, exemplar),
+            Known::Unmatched => self.counts.exemplars_unmatched += 1,
+            Known::Refused(refusal) => self.counts.exemplars_refused.add(refusal),
         }
     }
 
@@ -316,8 +370,20 @@ impl Sink {
     pub fn metadata(&mut self, known: Known, metric_type: MetricType, unit: &str, help: &str) {
         let Known::Id(id) = known else { return };
         let said = self.cache.key(u64::MAX, format!("{metric_type:?}\n{unit}\n{help}").as_bytes()) as u64;
+        if self.told.len() >= self.settings.series_bytes / 4 / TOLD_BYTES {
+            self.told = HashMap::new();
+        }
         if self.told.insert(id, said) != Some(said) {
             self.appender.set_metadata(id, metric_type, unit, help);
+            self.said += 1;
+        }
+    }
+
+    fn refuse_exemplar(&mut self, id: SeriesId, t: i64, refusal: Refusal) {
+        self.counts.exemplars_refused.add(refusal);
+        if !self.counts.exemplar_examples.iter().any(|e| e.0 == refusal) {
+            let text = format!("{} at {t}", self.appender.labels(id));
+            self.counts.exemplar_examples.push((refusal, text));
         }
     }
 
@@ -339,10 +405,13 @@ impl Sink {
     /// If it cannot, or the samples are in no order.
     #[inline]
     pub fn check(&mut self) -> Result<(), Stop> {
-        if self.batch.len() < self.look_at && self.batch.exemplars.len() < self.look_at {
-            Ok(())
-        } else {
+        if self.batch.len() >= self.look_at || self.batch.exemplars.len() >= self.look_at {
             self.look()
+        } else if self.said >= COMMIT_SAMPLES {
+            // It has no order: samples may go on waiting for theirs.
+            self.commit()
+        } else {
+            Ok(())
         }
     }
 
@@ -358,6 +427,7 @@ impl Sink {
         if self.back_ms > self.settings.behind_ms {
             let held = self.batch.len();
             self.counts.not_stored += held as u64;
+            self.counts.exemplars_not_stored += self.batch.exemplars.len() as u64;
             self.batch.clear();
             return Err(Stop::Unordered { held, back_ms: self.back_ms });
         }
@@ -385,7 +455,7 @@ impl Sink {
     /// If what has come cannot be committed.
     pub fn idle(&mut self, silent: Duration) -> Result<(), Stop> {
         if self.batch.is_empty() {
-            return Ok(());
+            return if self.said > 0 { self.commit() } else { Ok(()) };
         }
         self.judge();
         let waits = self.settings.sort != Sort::Always && self.back_ms <= self.settings.behind_ms;
@@ -437,12 +507,14 @@ impl Sink {
             if f < floats.len() || o < others.len() {
                 self.commit().inspect_err(|_| {
                     self.counts.not_stored += (floats.len() - f + others.len() - o) as u64;
+                    self.counts.exemplars_not_stored += batch.exemplars.len() as u64;
                 })?;
             }
         }
         for (id, exemplar) in &batch.exemplars {
-            if let Err(refusal) = self.appender.append_exemplar(*id, exemplar) {
-                self.refuse(*id, exemplar.timestamp_ms, refusal);
+            match self.appender.append_exemplar(*id, exemplar) {
+                Ok(()) => self.exemplars += 1,
+                Err(refusal) => self.refuse_exemplar(*id, exemplar.timestamp_ms, refusal),
             }
         }
         self.commit()
@@ -461,6 +533,8 @@ impl Sink {
                         self.counts.not_stored += kept;
                         let partly = self.appender.partly();
                         self.count(&partly);
+                        self.counts.exemplars_not_stored += std::mem::take(&mut self.exemplars);
+                        self.said = 0;
                         self.appender.rollback();
                         return Err(stop);
                     }
@@ -469,6 +543,9 @@ impl Sink {
         };
         drop(wait);
         self.count(&committed);
+        // What the head took and neither stored nor refused it had.
+        self.counts.exemplars_same += std::mem::take(&mut self.exemplars);
+        self.said = 0;
         self.commits += 1;
         if self.commits.is_multiple_of(MAINTAIN_COMMITS)
             && let Err(e) = self.appender.head().files.flush()
@@ -489,7 +566,11 @@ impl Sink {
         counts.out_of_order += committed.out_of_order;
         counts.same += committed.same;
         counts.exemplars_stored += committed.exemplars;
-        counts.refused.merge(&committed.refused);
+        let mut refused = committed.refused;
+        let exemplars = refused.take(Refusal::OutOfOrderExemplar);
+        counts.refused.merge(&refused);
+        (0..exemplars).for_each(|_| counts.exemplars_refused.add(Refusal::OutOfOrderExemplar));
+        self.exemplars = self.exemplars.saturating_sub(committed.exemplars + exemplars);
         self.last_commit.wal = self.last_commit.wal.max(committed.wal);
         self.last_commit.wbl = self.last_commit.wbl.max(committed.wbl);
     }
@@ -500,7 +581,7 @@ impl Sink {
     /// # Errors
     /// If it cannot.
     pub fn finish(mut self) -> (Counts, Result<(), Stop>) {
-        let mut result = if self.batch.is_empty() { Ok(()) } else { self.flush() };
+        let mut result = if self.batch.is_empty() && self.said == 0 { Ok(()) } else { self.flush() };
         if result.is_ok() {
             let kept = || samples(self.counts.stored + self.counts.same);
             result = self.patience.insist(kept, || self.appender.wait(&self.last_commit));

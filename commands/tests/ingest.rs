@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use assert_cmd::cargo::CommandCargoExt;
 use tsdbctl_model::Labels;
+use tsdbctl_model::sample::MetricType;
 use tsdbctl_testkit::{TempDir, scratch};
 use tsdbctl_wire::{Metadata, Sample, WriteRequestWriter, WriteV2Writer, snappy};
 
@@ -163,6 +164,28 @@ fn protobuf_and_its_histograms_are_read() {
     );
     let both = stored("in", &body, &["--scrape-native-histograms", "--always-scrape-classic-histograms"]);
     assert_eq!(both.lines().count(), 6, "{both}");
+}
+
+#[test]
+fn a_converted_histogram_before_a_line_that_cannot_be_read_is_stored_or_counted() {
+    let bucket = format!("# TYPE h histogram\nh_bucket{{le=\"1\"}} 1 {T}\n");
+    let rest = format!("h_bucket{{le=\"+Inf\"}} 2 {T}\nh_sum 3 {T}\nh_count 2 {T}\n");
+    let want = format!("{{__name__=\"h\"}} {{count:2, sum:3, [-Inf,1]:1, (1,+Inf]:1}} {T}\n");
+    for (on_error, code) in [("stop", 1), ("skip", 4)] {
+        let args = ["--convert-classic-histograms-to-nhcb", "--on-error", on_error, "-o", "json"];
+        for (body, dump, unreadable) in [
+            (format!("{bucket}{rest}!\n"), &*want, 1),
+            // Without the rest it is no histogram: it counts too.
+            (format!("{bucket}!\n"), "", 2),
+        ] {
+            let place = Place::new();
+            let ran = place.ingest(&[&[&*place.file("in.txt", &body)], &args[..]].concat());
+            assert_eq!(ran.code, code, "{}", ran.err);
+            assert_eq!(place.dump(), dump, "{on_error} {body}");
+            let counts: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+            assert_eq!(counts["read"]["unreadable"], unreadable, "{on_error} {body}");
+        }
+    }
 }
 
 #[test]
@@ -413,4 +436,72 @@ fn what_cannot_be_read_at_all_says_what_to_do() {
     assert_eq!(ran.code, 0, "{}", ran.err);
     let ran = tsdbctl(&["ingest", &file, "-d", &place.path("other"), "--memory-limit", "10"]);
     assert!(ran.err.contains("--memory-limit 10"), "{}", ran.err);
+}
+
+fn json(ran: &Ran) -> serde_json::Value {
+    serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{e}: {} {}", ran.out, ran.err))
+}
+
+#[test]
+fn a_body_of_nothing_but_metadata_is_stored() {
+    let mut w = WriteV2Writer::default();
+    let labels = Labels::from_pairs([("__name__", "a_total")]);
+    let said =
+        Metadata { family: "", metric_type: MetricType::Counter, unit: "", help: "said once and for all" };
+    w.series(&labels, &[], &[], &[], &said);
+    let place = Place::new();
+    let file = place.file("in", w.finish());
+    let ran = place.ingest(&[&file, "--enable-feature", "metadata-wal-records", "--wal-compression", "none"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let wal = std::fs::read_dir(place.path("db/wal")).unwrap();
+    let logged: Vec<u8> = wal.flat_map(|f| std::fs::read(f.unwrap().path()).unwrap_or_default()).collect();
+    assert!(logged.windows(said.help.len()).any(|w| w == said.help.as_bytes()));
+}
+
+#[test]
+fn exemplars_are_all_counted() {
+    let body = "# TYPE a counter\n\
+        a_total{x=\"1\"} 1 1700000000 # {id=\"1\"} 1 1700000000\n\
+        a_total{x=\"1\"} 2 1700000001 # {id=\"1\"} 1 1700000000\n\
+        a_total{x=\"1\"} 3 1700000002 # {id=\"2\"} 1 1600000000\n\
+        a_total{x=\"1\"} 4 1700000003 # {id=\"3\"} 1 9999999999\n\
+        # TYPE b counter\n\
+        b_total 1 1700000000 # {id=\"4\"} 1 1700000000\n\
+        # TYPE c counter\n\
+        c_total{x=\"1\"} 1 1700000000 # {id=\"5\"} 1 1700000000\n\
+        # EOF\n";
+    let place = Place::new();
+    let file = place.file("in.om", body);
+    let args = ["--format", "openmetrics", "--enable-feature", "exemplar-storage", "--max-future", "10m"];
+    let more = ["--match", "{x=\"1\"}", "--max-series", "1", "-o", "json"];
+    let ran = place.ingest(&[&[&*file], &args[..], &more[..]].concat());
+    assert_eq!(ran.code, 4, "{}", ran.err);
+    let counts = json(&ran);
+    assert_eq!(counts["read"]["exemplars"], 6);
+    assert_eq!(counts["stored_exemplars"], 1);
+    assert_eq!(
+        counts["exemplars"],
+        serde_json::json!({
+            "unmatched": 1,
+            "already_there": 1,
+            "refused": {"out_of_order_exemplar": 1, "too_far_ahead": 1, "limit": 1},
+            "not_stored": 0,
+        })
+    );
+    // Those of samples are apart.
+    assert_eq!(counts["refused"], serde_json::json!({"limit": 1}));
+    assert!(ran.err.contains("1 exemplars: out of order exemplar"), "{}", ran.err);
+}
+
+#[test]
+fn a_series_counts_once_however_it_is_spelled() {
+    let place = Place::new();
+    let file =
+        place.file("in.txt", format!("a{{x=\"1\",y=\"2\"}} 1 {T}\na{{y=\"2\",x=\"1\"}} 2 {}\n", T + 1));
+    let ran = place.ingest(&[&file, "--max-series", "1", "-o", "json"]);
+    assert_eq!((ran.code, json(&ran)["series"].as_u64()), (0, Some(1)), "{}", ran.err);
+    let more = format!("a{{x=\"1\"}} 1 {T}\nb 1 {T}\na{{ x=\"1\" }} 2 {}\n", T + 1);
+    let ran = place.ingest(&[&place.file("more.txt", more), "--max-series", "1", "-o", "json"]);
+    assert_eq!(json(&ran)["refused"], serde_json::json!({"limit": 1}), "{}", ran.err);
+    assert_eq!(json(&ran)["stored"], 2);
 }

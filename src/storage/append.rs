@@ -65,6 +65,11 @@ impl RefusalCounts {
         self.0[refusal as usize] += 1;
     }
 
+    /// Takes a class out: how many there were.
+    pub fn take(&mut self, refusal: Refusal) -> u64 {
+        std::mem::take(&mut self.0[refusal as usize])
+    }
+
     /// Adds another count.
     pub fn merge(&mut self, other: &Self) {
         for (a, b) in self.0.iter_mut().zip(other.0) {

@@ -129,6 +129,7 @@ impl<'a> Scraper<'a> {
         let settings = Settings {
             sort: Sort::Never,
             buffer_bytes: 1 << 30,
+            series_bytes: usize::MAX,
             behind_ms: 3_600_000,
             ..Settings::default()
         };
