@@ -146,7 +146,7 @@ complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l out-of-order-
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l sort -d 'Whether samples are put in order of time, in memory, before they are stored. auto does so where the input runs series by series or jumps back further than is taken' -r -f -a "auto\t'Where the input turns out to be in no order that the head takes, such as series by series'
 always\t'All of the input, within the memory limit'
 never\t'Nothing: samples go in as they come'"
-complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l max-future -d 'Refuse samples further in the future than this, as a server does (10m there). Default: no limit' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l max-future -d 'Refuse samples and exemplars further in the future than this, as a server does (10m there). Default: no limit' -r
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l max-series -d 'Refuse further series once the input has brought this many; 0 for no limit' -r
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l on-error -d 'What to do about a line, row, family or series that cannot be read: it is named, then reading stops or goes on behind it. What came before is stored' -r -f -a "stop\t'Name it, store what came before it, end'
 skip\t'Name it and go on behind it'"
@@ -156,8 +156,8 @@ none\t'None'"
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l wal-sync -d 'When the write-ahead log is synced: group (at most every 10 ms; what is acknowledged is on disk), always (each batch), interval[=DURATION] (5s), os (when a segment is full, as Prometheus; a power cut may take what is newer)' -r
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l on-disk-error -d 'What to do when the disk is full, read-only or fails. wait: what was read is kept and tried again each second, nothing more is read meanwhile, and it goes on by itself; a signal ends the wait. Nothing is acknowledged before it is on disk again after a sync that failed' -r -f -a "wait\t'Keep what could not be stored, read no more, and try again each second until it is stored or a signal comes'
 stop\t'End; what was read and could not be stored is counted'"
-complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l enable-feature -d 'Switch on a feature, by Prometheus\' name: exemplar-storage, memory-snapshot-on-shutdown, metadata-wal-records, st-storage, xor2-encoding. Repeatable, or with commas between' -r
-complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l memory-limit -d 'Most memory that the head and samples waiting to be in order may take, a quarter of it for these; 0 for no limit' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l enable-feature -d 'Switch on a feature, by Prometheus\' name: exemplar-storage, histograms-st-encoding, memory-snapshot-on-shutdown, metadata-wal-records, st-storage, xor2-encoding. Repeatable, or with commas between' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l memory-limit -d 'Most memory that the head, samples waiting to be in order (a quarter of it) and what is remembered of series met (an eighth) may take; 0 for no limit' -r
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -s o -l output -d 'How the counts are shown' -r -f -a "text\t'On stderr'
 json\t'On stdout as one line of JSON, and on stderr'"
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l ack -d 'Print on stdout, after each sync, how many samples are safe in all'
