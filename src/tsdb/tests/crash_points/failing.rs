@@ -53,12 +53,12 @@ impl Counts {
 
 /// Kinds and how they fail; of a few the first and the distance to the next.
 const FAILURES: [(Kind, How, u64, u64); 11] = [
-    (Kind::Any, How::Once, 2, 17),
+    (Kind::Any, How::Once, 2, 19),
     (Kind::Any, How::ForGood, 5, 41),
     (Kind::Sync, How::Once, 2, 23),
     (Kind::Sync, How::ForGood, 3, 29),
     (Kind::SyncDir, How::ForGood, 2, 23),
-    (Kind::Write, How::Short, 1, 5),
+    (Kind::Write, How::Short, 1, 8),
     (Kind::Write, How::ForGood, 2, 43),
     (Kind::Open, How::ForGood, 1, 31),
     (Kind::Rename, How::ForGood, 1, 13),
@@ -102,8 +102,8 @@ fn run(
     for i in 0..=moments {
         let moment = CrashImages::new(&recording).at(last - last * i / (moments + 1));
         let all: Vec<_> = moment.variants(nth, 2).chain(moment.killed(2)).collect();
-        let step = all.len() / if every().is_some() { 4 } else { 2 } + 1;
-        for image in all.iter().skip(nth as usize % step).step_by(step) {
+        let step = all.len() / if every().is_some() { 4 } else { 1 } + 1;
+        for image in all.iter().skip(nth as usize * 7 % step).step_by(step) {
             let at = scratch_in_memory();
             image.write_to(at.path()).unwrap();
             let check = Check {
@@ -130,7 +130,8 @@ fn run(
         close: nth % 2 == 0,
     };
     let recording = recorder.recording();
-    for image in CrashImages::new(&recording).at(recording.ops.len()).variants(nth, 1).take(2) {
+    let some = if every().is_some() { 2 } else { 1 };
+    for image in CrashImages::new(&recording).at(recording.ops.len()).variants(nth, 1).take(some) {
         let at = scratch_in_memory();
         image.write_to(at.path()).unwrap();
         counts.note(check.run(&at.path().join("data")), || what(&format!("well again: {image}")));

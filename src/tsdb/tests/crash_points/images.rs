@@ -14,7 +14,7 @@ use crate::operations::Operation;
 use crate::world::World;
 
 /// Images of an operation that are checked if no more are asked for, about.
-const FEW: usize = 20;
+const FEW: usize = 15;
 /// Series that make a scrape fill more than a sector.
 const WIDE: usize = 80;
 /// Random choices of what is there, at each moment.
