@@ -85,7 +85,7 @@ fn make(dir: &Path, series: u64, samples: i64) {
     for k in 0..samples {
         for target in 0..series / TARGET {
             entries.clear();
-            let jitter = i64::from((k as u64 * 31 + target * 17) % 33 == 0) * 3;
+            let jitter = i64::from((k as u64 * 31 + target * 17).is_multiple_of(33)) * 3;
             entries.extend((0..TARGET).map(|i| {
                 let noise =
                     (k as u64 * 7919 + i * 104_729 + target * 1_299_709).wrapping_mul(0x9e37_79b9_7f4a_7c15);

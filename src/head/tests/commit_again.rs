@@ -1,6 +1,10 @@
 //! Commits that fail and are tried again until they succeed, and what a reader that outlives them sees.
 
-#![allow(clippy::disallowed_methods, reason = "tests make and read their own files")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "tests make and read their own files, and say what they met"
+)]
 
 use std::collections::BTreeMap;
 use std::path::Path;

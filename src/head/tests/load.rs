@@ -1,6 +1,10 @@
 //! Loading into a live head: what else it finds than samples, what it puts aside, what it holds on to.
 
-#![allow(clippy::disallowed_methods, reason = "tests make and read their own files")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::type_complexity,
+    reason = "tests make and read their own files, listed in tuples"
+)]
 
 mod loaded;
 
@@ -481,12 +485,13 @@ fn put_snapshot(dir: &Path, place: &str, samples: &[(i64, f64)]) {
 
 #[test]
 fn of_the_open_chunk_of_a_snapshot_what_is_not_in_files_is_kept() {
-    let open = [(10, 1.0), (11, 2.0), (12, 3.0), (13, 4.0)];
+    type Chunk = &'static [(i64, f64)];
+    let open: Chunk = &[(10, 1.0), (11, 2.0), (12, 3.0), (13, 4.0)];
     // What a file has, and what there is then.
-    let cases: &[(&[(i64, f64)], &[(i64, f64)])] = &[
+    let cases: &[(Chunk, Chunk)] = &[
         (&[(9, 0.0)], &[(9, 0.0), (10, 1.0), (11, 2.0), (12, 3.0), (13, 4.0)]),
-        (&[(10, 1.0), (11, 2.0)], &open),
-        (&open, &open),
+        (&[(10, 1.0), (11, 2.0)], open),
+        (open, open),
         (
             &[(10, 1.0), (11, 2.0), (12, 3.0), (13, 4.0), (14, 5.0)],
             &[(10, 1.0), (11, 2.0), (12, 3.0), (13, 4.0), (14, 5.0)],
@@ -494,7 +499,7 @@ fn of_the_open_chunk_of_a_snapshot_what_is_not_in_files_is_kept() {
     ];
     for (written, all) in cases {
         let dir = log(&[series(&[(1, "a")])], &[]);
-        put_snapshot(dir.path(), "000000.0000000000", &open);
+        put_snapshot(dir.path(), "000000.0000000000", open);
         put(dir.path(), "chunks_head/000001", &chunk_file(1, &[(1, false, written.to_vec())]).0);
         let head = load_in(dir.path(), &options(), i64::MIN);
         assert_eq!(found(&head), expected(&[("a", all)]), "{written:?}");
