@@ -34,7 +34,8 @@ impl FileError {
         use io::ErrorKind::*;
         let kind = self.cause.kind();
         let is_full = matches!(kind, StorageFull | QuotaExceeded | WriteZero | OutOfMemory);
-        let is_away = matches!(kind, ReadOnlyFilesystem | TimedOut | StaleNetworkFileHandle | HostUnreachable);
+        let is_away =
+            matches!(kind, ReadOnlyFilesystem | TimedOut | StaleNetworkFileHandle | HostUnreachable);
         is_full || is_away || is_system_trouble(&self.cause)
     }
 }

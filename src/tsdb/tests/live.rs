@@ -1,6 +1,10 @@
 //! Data directories open for writing: those of real servers go on, and are read by all afterwards.
 
-#![allow(clippy::disallowed_methods, clippy::print_stderr, reason = "tests make files and say what they skip")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "tests make files and say what they skip"
+)]
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
