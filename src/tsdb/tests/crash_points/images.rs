@@ -174,7 +174,7 @@ fn check_recording(operation: &Operation, wait_for: usize, width: usize) {
         operation.name,
         recording.ops.len()
     );
-    assert!(counts.checked > FEW / 4, "{counts:?}");
+    assert!(counts.checked > FEW / 4 || every().is_some(), "{counts:?}");
     let some = &faults[..faults.len().min(5)];
     assert!(
         faults.is_empty(),
