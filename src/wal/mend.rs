@@ -416,7 +416,8 @@ mod tests {
     use super::*;
     use crate::compression::Compression;
     use crate::faulty::{BROKEN, Fault, FaultyDisk};
-    use crate::log_writer::{LogOptions, LogWriter, RecordPacker};
+    use crate::log_writer::{LogOptions, LogWriter};
+    use crate::packed::RecordPacker;
     use crate::writer::PageWriter;
 
     /// A sound one that syncs at once.
