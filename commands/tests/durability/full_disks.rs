@@ -1,4 +1,4 @@
-//! Full disks: tmpfs that is too small or has no more inodes, ext4 filled up by another file.
+//! Full disks: tmpfs of random sizes, file systems without inodes, ext4 filled up; what fills is waited for.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! SIGKILL.
+//! SIGKILL at random times, several runs in one directory.
 
 use std::fs;
 use std::time::Duration;
