@@ -259,7 +259,8 @@ mod tests {
     #[test]
     fn lines_of_known_series_are_read_without_their_labels() {
         let known: [&[u8]; 3] = [b"a{b=\"c\"}", b"a", b"a{b=\"}\"}"];
-        let cases: [(&[u8], Option<(usize, f64, Option<i64>)>); 16] = [
+        type Read = Option<(usize, f64, Option<i64>)>;
+        let cases: [(&[u8], Read); 16] = [
             (b"a{b=\"c\"} 1\n", Some((0, 1.0, None))),
             (b"a{b=\"c\"} -2.5 17\n", Some((0, -2.5, Some(17)))),
             (b"a 3\n", Some((1, 3.0, None))),

@@ -676,7 +676,7 @@ impl Shared {
 
 impl LogWriter {
     /// Opens `dir` (made if it does not exist) for appending. What is there must have been mended
-    /// ([`crate::mend`]); a new segment behind the last one is begun (the last one itself if it is empty), its name
+    /// ([`mod@crate::mend`]); a new segment behind the last one is begun (the last one itself if it is empty), its name
     /// durable before the first append.
     ///
     /// # Errors

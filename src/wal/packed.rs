@@ -11,7 +11,7 @@ pub struct PackedRecord {
     pub bytes: Vec<u8>,
 }
 
-/// Packs records for [`LogGuard::append`], outside of its lock. One per thread.
+/// Packs records for [`LogGuard::append`](crate::LogGuard::append), outside of its lock. One per thread.
 #[derive(Debug)]
 pub struct RecordPacker {
     compression: Compression,

@@ -79,7 +79,7 @@ impl<'a> Iterator for LabelIter<'a> {
     }
 }
 
-/// Pair numbers of a label set that was looked up, [`NONE`] for pairs that were not there.
+/// Pair numbers of a label set that was looked up, `NONE` for pairs that were not there.
 #[derive(Debug, Default)]
 pub struct LookedUp {
     pairs: SmallVec<[u32; 24]>,

@@ -1,4 +1,4 @@
-//! Writing chunk snapshots (their format: [`crate::snapshot`]): what is in memory when the head is closed, so that the
+//! Writing chunk snapshots (their format: `crate::snapshot`): what is in memory when the head is closed, so that the
 //! log need not be replayed.
 //!
 //! Order: full chunks durable → `chunk_snapshot.N.M.tmp` with its segments written and synced → its directory synced →
