@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use hashbrown::HashMap;
 use tsdbctl_platform::disk::{Disk, create_dir_all};
+use tsdbctl_platform::file::is_dir;
 use tsdbctl_storage::append::Refusal;
 use tsdbctl_storage::{Control, Loss, StorageError};
 use tsdbctl_wal::page::PAGE_BYTES;
@@ -202,11 +203,11 @@ impl Head {
         create_dir_all(&*disk, &wal_dir)?;
         let state_file = StateFile::find(&*disk, &wal_dir)?;
         let wal = LogWriter::open(Arc::clone(&disk), &wal_dir, options.log).map_err(storage_error)?;
-        let wbl = match loaded.last_wbl_segment {
-            None => None,
-            Some(_) => {
-                Some(LogWriter::open(Arc::clone(&disk), &wbl_dir, options.log).map_err(storage_error)?)
-            }
+        // A crash may have left the directory without a segment, which Prometheus' tools do not read.
+        let wbl = if loaded.last_wbl_segment.is_some() || is_dir(&wbl_dir) {
+            Some(LogWriter::open(Arc::clone(&disk), &wbl_dir, options.log).map_err(storage_error)?)
+        } else {
+            None
         };
         let collection = Collection::default();
         for (series_ref, until) in loaded.retired {

@@ -1309,3 +1309,12 @@ fn over_the_memory_limit_open_chunks_go_to_files() {
     assert!(!spilled);
     assert!(run(bytes / 10 * 8).0);
 }
+
+#[test]
+fn an_out_of_order_log_without_segments_gets_one() {
+    let dir = tempfile::tempdir().unwrap();
+    // As a crash leaves it between the making of the directory and of the segment.
+    std::fs::create_dir(dir.path().join("wbl")).unwrap();
+    open(dir.path(), window(HOUR)).close().unwrap();
+    assert!(dir.path().join("wbl/00000000").exists());
+}
