@@ -72,6 +72,8 @@ struct State {
     struck: u64,
     /// Bytes that may still be written.
     room: Option<u64>,
+    /// Name of the directory whose files are met; all are without one.
+    only_in: Option<String>,
 }
 
 /// A disk over another one that fails as it is told to.
@@ -96,8 +98,17 @@ fn refuse(code: i32, path: &Path) -> FileError {
 }
 
 impl State {
+    /// Whether faults meet calls on this path.
+    fn meets(&self, path: &Path) -> bool {
+        let directory = || path.parent().and_then(Path::file_name).and_then(|name| name.to_str());
+        self.only_in.as_deref().is_none_or(|only| directory() == Some(only))
+    }
+
     /// Counts a call and says how it ends: refused, or short by some bytes.
     fn call(&mut self, kind: Kind, path: &Path) -> Result<usize, FileError> {
+        if !self.meets(path) {
+            return Ok(0);
+        }
         if kind != Kind::Read {
             self.calls += 1;
         }
@@ -135,6 +146,12 @@ impl Faulty {
     /// A disk that does as the inner one until faults are set.
     pub fn new(inner: Arc<dyn Disk>) -> Self {
         Self { inner, state: Arc::default() }
+    }
+
+    /// Only calls on what lies right in directories of this name are counted and fail; only there the disk fills up.
+    pub fn only_in(self, directory: &str) -> Self {
+        lock(&self.state).only_in = Some(directory.to_owned());
+        self
     }
 
     fn add(&self, kind: Kind, nth: u64, effect: Effect, code: i32) {
@@ -255,14 +272,17 @@ impl DiskFile for FaultyFile {
                 .err()
                 .unwrap_or_else(|| refuse(libc::EIO, self.path())));
         }
-        if let Some(room) = state.room {
+        let room = state.room.filter(|_| state.meets(self.path()));
+        if let Some(room) = room {
             taken = taken.min(usize::try_from(room).unwrap_or(usize::MAX));
             if taken == 0 && !bytes.is_empty() {
                 return Err(refuse(libc::ENOSPC, self.path()));
             }
         }
         let written = self.inner.write_at(&bytes[..taken], offset)?;
-        state.room = state.room.map(|room| room.saturating_sub(written as u64));
+        if let Some(room) = room {
+            state.room = Some(room.saturating_sub(written as u64));
+        }
         Ok(written)
     }
 
@@ -367,5 +387,26 @@ mod tests {
             );
             assert_eq!(faulty.struck(), 0);
         });
+    }
+
+    #[test]
+    fn faults_in_one_directory_spare_the_others() {
+        let root = std::env::temp_dir().join(format!("tsdbctl-faulty-only-{}", std::process::id()));
+        std::fs::create_dir(&root).unwrap();
+        let disk = Faulty::new(Arc::new(RealDisk)).only_in("here");
+        let file = |name: &str| {
+            disk.create_dir(&root.join(name)).unwrap();
+            disk.open(&root.join(name).join("f"), Access::CreateNew).unwrap()
+        };
+        let (here, there) = (file("here"), file("there"));
+        disk.fill_after(3);
+        write_all_at(&*there, b"12345", 0).unwrap();
+        assert_eq!(write_all_at(&*here, b"12345", 0).unwrap_err().cause.kind(), io::ErrorKind::StorageFull);
+        disk.free();
+        disk.fail_from(Kind::Sync, 1);
+        there.sync_data().unwrap();
+        here.sync_data().unwrap_err();
+        assert_eq!((here.len().unwrap(), there.len().unwrap(), disk.struck()), (3, 5, 1));
+        std::fs::remove_dir_all(&root).unwrap();
     }
 }

@@ -133,8 +133,11 @@ fn is_at(_: &File, _: &Path) -> io::Result<bool> {
 fn holder(file: &File) -> Option<Holder> {
     use std::os::unix::fs::MetadataExt;
     let meta = file.metadata().ok()?;
-    let locks = std::fs::read("/proc/locks").ok()?;
-    let pid = holder_in(&String::from_utf8_lossy(&locks), meta.dev(), meta.ino())?;
+    // The list is read piece by piece, and a line may be missed while others lock and unlock.
+    let pid = (0..5).find_map(|_| {
+        let locks = std::fs::read("/proc/locks").ok()?;
+        holder_in(&String::from_utf8_lossy(&locks), meta.dev(), meta.ino())
+    })?;
     let name = std::fs::read(format!("/proc/{pid}/comm")).ok();
     let name = name.map(|name| String::from_utf8_lossy(&name).trim_end().to_owned());
     Some(Holder { pid, name })

@@ -272,13 +272,13 @@ impl Appender {
         let value = SampleValue::Histogram(Box::new(h));
         shard.check(id, t, &value, &bounds)?;
         let SampleValue::Histogram(h) = value else { return Ok(()) };
+        let start_timestamp_ms = self.start(st);
         let column = if h.uses_custom_buckets() {
             &mut self.batches.for_kind(id, Kind::CustomHistogram).custom_histograms
         } else {
             &mut self.batches.for_kind(id, Kind::Histogram).histograms
         };
         let (series, logged) = mark(&mut shard, id, column.ids.last() == Some(&id))?;
-        let start_timestamp_ms = if head.options.rules.start_timestamps { st } else { 0 };
         column.push(id, SampleEntry { series, start_timestamp_ms, timestamp_ms: t, value: *h });
         if !logged {
             self.unlogged.push(id);
@@ -318,13 +318,13 @@ impl Appender {
         let value = SampleValue::FloatHistogram(Box::new(h));
         shard.check(id, t, &value, &bounds)?;
         let SampleValue::FloatHistogram(h) = value else { return Ok(()) };
+        let start_timestamp_ms = self.start(st);
         let column = if h.uses_custom_buckets() {
             &mut self.batches.for_kind(id, Kind::CustomFloatHistogram).custom_float_histograms
         } else {
             &mut self.batches.for_kind(id, Kind::FloatHistogram).float_histograms
         };
         let (series, logged) = mark(&mut shard, id, column.ids.last() == Some(&id))?;
-        let start_timestamp_ms = if head.options.rules.start_timestamps { st } else { 0 };
         column.push(id, SampleEntry { series, start_timestamp_ms, timestamp_ms: t, value: *h });
         if !logged {
             self.unlogged.push(id);

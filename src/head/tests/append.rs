@@ -15,8 +15,8 @@ use tsdbctl_head::{HeadOptions, Metadata, ReadHead};
 use tsdbctl_model::histogram::BucketSpan;
 use tsdbctl_model::sample::{Exemplar, MetricType, stale_nan};
 use tsdbctl_model::{FloatHistogram, Histogram, Labels, Matcher, SymbolTable};
-use tsdbctl_platform::disk::{Access, Disk, DiskFile};
-use tsdbctl_platform::file::{Entry, FileError};
+use tsdbctl_platform::disk::Disk;
+use tsdbctl_platform::faulty::Faulty;
 use tsdbctl_platform::real::RealDisk;
 use tsdbctl_storage::append::Refusal;
 use tsdbctl_storage::{Control, Querier, ReadStats, SelectHints, StorageError, TimeFilter};
@@ -164,83 +164,6 @@ fn records(dir: &Path) -> Vec<String> {
         }
     }
     lines.0
-}
-
-/// A disk whose writes below a directory fail while it is told so.
-#[derive(Debug, Clone)]
-struct FullDisk {
-    directory: &'static str,
-    full: Arc<AtomicBool>,
-}
-
-#[derive(Debug)]
-struct FullFile(FullDisk, Arc<dyn DiskFile>);
-
-impl FullDisk {
-    fn of(directory: &'static str) -> Self {
-        Self { directory, full: Arc::default() }
-    }
-
-    fn set(&self, full: bool) {
-        self.full.store(full, Ordering::SeqCst);
-    }
-}
-
-impl Disk for FullDisk {
-    fn open(&self, path: &Path, access: Access) -> Result<Arc<dyn DiskFile>, FileError> {
-        Ok(Arc::new(FullFile(self.clone(), RealDisk.open(path, access)?)))
-    }
-    fn create_dir(&self, path: &Path) -> Result<(), FileError> {
-        RealDisk.create_dir(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> Result<(), FileError> {
-        RealDisk.rename(from, to)
-    }
-    fn link(&self, from: &Path, to: &Path) -> Result<(), FileError> {
-        RealDisk.link(from, to)
-    }
-    fn remove_file(&self, path: &Path) -> Result<(), FileError> {
-        RealDisk.remove_file(path)
-    }
-    fn remove_dir(&self, path: &Path) -> Result<(), FileError> {
-        RealDisk.remove_dir(path)
-    }
-    fn sync_dir(&self, path: &Path) -> Result<(), FileError> {
-        RealDisk.sync_dir(path)
-    }
-    fn read_dir(&self, path: &Path) -> Result<Vec<Entry>, FileError> {
-        RealDisk.read_dir(path)
-    }
-    fn free_space(&self, path: &Path) -> Result<u64, FileError> {
-        RealDisk.free_space(path)
-    }
-}
-
-impl DiskFile for FullFile {
-    fn path(&self) -> &Path {
-        self.1.path()
-    }
-    fn read_at(&self, bytes: &mut [u8], offset: u64) -> Result<usize, FileError> {
-        self.1.read_at(bytes, offset)
-    }
-    fn write_at(&self, bytes: &[u8], offset: u64) -> Result<usize, FileError> {
-        let directory = self.path().parent().and_then(Path::file_name).and_then(|n| n.to_str());
-        if self.0.full.load(Ordering::SeqCst) && directory == Some(self.0.directory) {
-            // A part is written, as a full disk does it.
-            let _ = self.1.write_at(&bytes[..bytes.len() / 2], offset)?;
-            return Err(FileError::new("write", self.path(), std::io::ErrorKind::StorageFull.into()));
-        }
-        self.1.write_at(bytes, offset)
-    }
-    fn sync_data(&self) -> Result<(), FileError> {
-        self.1.sync_data()
-    }
-    fn set_len(&self, bytes: u64) -> Result<(), FileError> {
-        self.1.set_len(bytes)
-    }
-    fn len(&self) -> Result<u64, FileError> {
-        self.1.len()
-    }
 }
 
 fn is_full(error: &StorageError) -> bool {
@@ -635,12 +558,12 @@ fn rollback_keeps_and_logs_series_and_stores_nothing() {
 #[test]
 fn a_full_disk_fails_the_commit_which_can_be_given_up() {
     let dir = tempfile::tempdir().unwrap();
-    let disk = FullDisk::of("wal");
+    let disk = Faulty::new(Arc::new(RealDisk)).only_in("wal");
     let head = open_on(Arc::new(disk.clone()), dir.path(), LiveOptions::default());
     let mut appender = Appender::new(Arc::clone(&head));
     let a = series(&mut appender, "a");
     appender.append_float(a, 1, 1.0, 0).unwrap();
-    disk.set(true);
+    disk.fill_after(10);
     assert!(is_full(&appender.commit().unwrap_err()));
     assert_eq!((appender.len(), appender.partly()), (1, Committed::default()));
     assert_eq!(visible_now(&head, a), []);
@@ -651,7 +574,7 @@ fn a_full_disk_fails_the_commit_which_can_be_given_up() {
     appender.rollback();
     assert_eq!(head.collect_garbage().series, 3);
     assert_eq!((visible_now(&head, c), head.collection.retired_count()), (vec![], 0));
-    disk.set(false);
+    disk.free();
     let (a, b) = (series(&mut appender, "a"), series(&mut appender, "b"));
     appender.append_float(b, 2, 2.0, 0).unwrap();
     appender.append_float(a, 3, 3.0, 0).unwrap();
@@ -745,7 +668,7 @@ fn of_two_late_values_of_a_time_the_first_stays_and_the_second_is_refused() {
 #[test]
 fn a_range_is_deleted_behind_what_the_late_log_still_owes() {
     let dir = tempfile::tempdir().unwrap();
-    let disk = FullDisk::of("wbl");
+    let disk = Faulty::new(Arc::new(RealDisk)).only_in("wbl");
     let head = open_on(Arc::new(disk.clone()), dir.path(), window(HOUR));
     let mut appender = Appender::new(Arc::clone(&head));
     let a = series(&mut appender, "a");
@@ -753,12 +676,12 @@ fn a_range_is_deleted_behind_what_the_late_log_still_owes() {
     appender.append_float(a, 10, 1.0, 0).unwrap();
     appender.commit().unwrap();
     appender.append_float(a, 20, 2.0, 0).unwrap();
-    disk.set(true);
+    disk.fill_after(10);
     assert!(is_full(&appender.commit().unwrap_err()));
     let delete = || head.delete(15, 25, &[Matcher::equal("job", "test")], &Control::default());
     assert!(is_full(&delete().unwrap_err()));
     assert!(head.tombstones.read().unwrap().is_empty());
-    disk.set(false);
+    disk.free();
     assert_eq!(delete().unwrap(), 1);
     assert_eq!(records(&dir.path().join("wbl")), ["marker 1 false", "float 1 10 1", "float 1 20 2"]);
 }
@@ -766,7 +689,7 @@ fn a_range_is_deleted_behind_what_the_late_log_still_owes() {
 #[test]
 fn what_the_late_log_could_not_take_is_not_answered_for_until_it_has_it() {
     let dir = tempfile::tempdir().unwrap();
-    let disk = FullDisk::of("wbl");
+    let disk = Faulty::new(Arc::new(RealDisk)).only_in("wbl");
     let head = open_on(Arc::new(disk.clone()), dir.path(), window(HOUR));
     let mut appender = Appender::new(Arc::clone(&head));
     let a = series(&mut appender, "a");
@@ -778,22 +701,22 @@ fn what_the_late_log_could_not_take_is_not_answered_for_until_it_has_it() {
         appender.append_float(a, 2000, 0.0, 0).unwrap();
         appender.commit()
     };
-    disk.set(true);
+    disk.fill_after(10);
     assert!(is_full(&offer(&mut appender, 20).unwrap_err()));
     assert_eq!((appender.len(), appender.partly().stored), (1, 1));
     // It is in memory already, and still not in the log; with it waits what comes now.
     assert!(is_full(&offer(&mut appender, 20).unwrap_err()));
     assert!(is_full(&offer(&mut appender, 30).unwrap_err()));
-    disk.set(false);
+    disk.free();
     let done = offer(&mut appender, 20).unwrap();
     assert_eq!((done.stored, done.out_of_order, done.same), (3, 2, 5));
     appender.wait(&done).unwrap();
     // Given up, the debt stays, for the close.
-    disk.set(true);
+    disk.fill_after(10);
     assert!(is_full(&offer(&mut appender, 40).unwrap_err()));
     appender.rollback();
     assert!(appender.is_empty());
-    disk.set(false);
+    disk.free();
     head.close().unwrap();
     assert_eq!(
         records(&dir.path().join("wbl")),

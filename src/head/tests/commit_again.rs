@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tsdbctl_chunk::SampleColumns;
@@ -19,9 +19,8 @@ use tsdbctl_model::SymbolTable;
 use tsdbctl_model::histogram::BucketSpan;
 use tsdbctl_model::sample::{is_stale, stale_nan};
 use tsdbctl_model::{FloatHistogram, Histogram};
-use tsdbctl_platform::disk::{Access, Disk, DiskFile};
+use tsdbctl_platform::disk::Disk;
 use tsdbctl_platform::faulty::{Faulty, Kind};
-use tsdbctl_platform::file::{Entry, FileError};
 use tsdbctl_platform::real::RealDisk;
 use tsdbctl_storage::{Control, Querier, ReadStats, SelectHints, StorageError, TimeFilter};
 use tsdbctl_wal::SyncPolicy;
@@ -237,76 +236,11 @@ fn a_head_is_closed_on_a_full_disk_without_a_snapshot_and_without_leftovers() {
     assert_eq!(all_of(&open(Arc::new(RealDisk), dir.path(), options).unwrap()), sent);
 }
 
-/// The real disk, whose files below one directory are not synced while it is told so.
-#[derive(Debug, Clone)]
-struct NoSync {
-    below: &'static str,
-    on: Arc<AtomicBool>,
-}
-
-#[derive(Debug)]
-struct NoSyncFile(NoSync, Arc<dyn DiskFile>);
-
-impl Disk for NoSync {
-    fn open(&self, path: &Path, access: Access) -> Result<Arc<dyn DiskFile>, FileError> {
-        Ok(Arc::new(NoSyncFile(self.clone(), RealDisk.open(path, access)?)))
-    }
-    fn create_dir(&self, path: &Path) -> Result<(), FileError> {
-        RealDisk.create_dir(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> Result<(), FileError> {
-        RealDisk.rename(from, to)
-    }
-    fn link(&self, from: &Path, to: &Path) -> Result<(), FileError> {
-        RealDisk.link(from, to)
-    }
-    fn remove_file(&self, path: &Path) -> Result<(), FileError> {
-        RealDisk.remove_file(path)
-    }
-    fn remove_dir(&self, path: &Path) -> Result<(), FileError> {
-        RealDisk.remove_dir(path)
-    }
-    fn sync_dir(&self, path: &Path) -> Result<(), FileError> {
-        RealDisk.sync_dir(path)
-    }
-    fn read_dir(&self, path: &Path) -> Result<Vec<Entry>, FileError> {
-        RealDisk.read_dir(path)
-    }
-    fn free_space(&self, path: &Path) -> Result<u64, FileError> {
-        RealDisk.free_space(path)
-    }
-}
-
-impl DiskFile for NoSyncFile {
-    fn path(&self) -> &Path {
-        self.1.path()
-    }
-    fn read_at(&self, bytes: &mut [u8], offset: u64) -> Result<usize, FileError> {
-        self.1.read_at(bytes, offset)
-    }
-    fn write_at(&self, bytes: &[u8], offset: u64) -> Result<usize, FileError> {
-        self.1.write_at(bytes, offset)
-    }
-    fn sync_data(&self) -> Result<(), FileError> {
-        let directory = self.path().parent().and_then(Path::file_name).and_then(|n| n.to_str());
-        if self.0.on.load(Ordering::SeqCst) && directory == Some(self.0.below) {
-            return Err(FileError::new("sync", self.path(), std::io::ErrorKind::TimedOut.into()));
-        }
-        self.1.sync_data()
-    }
-    fn set_len(&self, bytes: u64) -> Result<(), FileError> {
-        self.1.set_len(bytes)
-    }
-    fn len(&self) -> Result<u64, FileError> {
-        self.1.len()
-    }
-}
-
 #[test]
 fn late_samples_are_safe_only_when_their_own_log_is() {
     for (below, late, safe) in [("wbl", true, false), ("wbl", false, true), ("wal", false, false)] {
         let dir = tempfile::tempdir().unwrap();
-        let disk = NoSync { below, on: Arc::default() };
+        let disk = Faulty::new(Arc::new(RealDisk)).only_in(below);
         let head = open(Arc::new(disk.clone()), dir.path(), options()).unwrap();
         let mut appender = Appender::new(Arc::clone(&head));
         let a = appender.series([("__name__", "a")].into_iter()).unwrap();
@@ -315,11 +249,11 @@ fn late_samples_are_safe_only_when_their_own_log_is() {
         }
         let done = appender.commit().unwrap();
         appender.wait(&done).unwrap();
-        disk.on.store(true, Ordering::SeqCst);
+        disk.fail_from(Kind::Sync, 1);
         appender.append_float(a, if late { 600 } else { 3000 }, 2.0, 0).unwrap();
         let done = appender.commit().unwrap();
         assert_eq!(appender.wait(&done).is_ok(), safe, "{below}, late: {late}");
-        disk.on.store(false, Ordering::SeqCst);
+        disk.heal();
         let mut failures = 0;
         insist(&Faulty::new(Arc::new(RealDisk)), &mut failures, || appender.wait(&done));
         drop(appender);
