@@ -77,7 +77,7 @@ fn flags(block: &BlockEntry) -> Vec<String> {
     if meta.compaction.deletable {
         out.push("deletable".to_string());
     }
-    let resolution = meta.thanos.as_ref().and_then(|t| t.pointer("/downsample/resolution")?.as_i64());
+    let resolution = meta.thanos.as_ref().map(|t| t.downsample.resolution);
     if let Some(ms) = resolution.filter(|ms| *ms > 0) {
         out.push(format!("downsampled:{}", format_duration_ms(ms)));
     }

@@ -1,24 +1,31 @@
-//! Blocks on disk: index, postings, chunk files, tombstones, meta.json, and the querier over them.
+//! Blocks on disk: index, postings, chunk files, tombstones, meta.json, the querier over them, and how blocks are written, merged and made smaller.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make and read their own files"))]
 
 pub mod block;
+pub mod block_writer;
 mod checksum;
 mod cursor;
 pub mod index;
 mod matching;
+pub mod merge;
 pub mod meta;
 mod offset_table;
+pub mod plan;
 mod postings;
 pub mod querier;
 pub mod segment;
 mod series_set;
+pub mod source;
 mod symbols;
 pub mod tombstones;
 
 pub use block::Block;
+pub use block_writer::{BlockWriter, WriterOptions, write_block};
 pub use index::{ChunkMeta, Index, Toc};
+pub use merge::MergedSource;
 pub use meta::{BlockDescription, BlockMeta, BlockStats, Compaction};
 pub use querier::BlockQuerier;
 pub use segment::Segments;
+pub use source::BlockSource;
 pub use tombstones::{Interval, Tombstones};

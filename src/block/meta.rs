@@ -1,10 +1,16 @@
-//! `meta.json`: what a block says about itself. Unknown fields are tolerated.
+//! `meta.json`: what a block says about itself. Unknown fields are tolerated, and kept when it is written again. Written
+//! as upstream does: JSON, indented by tabs, fields without a value left out.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use tsdbctl_platform::file;
+use serde_json::{Map, Value};
+use tsdbctl_platform::disk::{Access, Disk, write_all_at};
+use tsdbctl_platform::file::{self, FileError};
+use tsdbctl_platform::world::World;
 use tsdbctl_storage::{Loss, StorageError};
+use ulid::Ulid;
 
 /// The file's name in a block's directory.
 pub const FILE_NAME: &str = "meta.json";
@@ -35,9 +41,74 @@ pub struct BlockMeta {
     /// 1; 2 was written by a release whose index files say 1 where they are of version 2.
     #[serde(default)]
     pub version: i64,
-    /// What Thanos adds: external labels, downsampling, source.
+    /// What Thanos adds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub thanos: Option<serde_json::Value>,
+    pub thanos: Option<Thanos>,
+    /// What is not known here.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// What Thanos adds (its `pkg/block/metadata`).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Thanos {
+    /// External labels, sorted by name.
+    #[serde(deserialize_with = "null_is_default")]
+    pub labels: BTreeMap<String, String>,
+    /// Resolution.
+    pub downsample: Downsample,
+    /// Who made the block: `sidecar`, `compactor`, `ruler`, `tsdbctl` …
+    pub source: String,
+    /// Names of the chunk files.
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
+    pub segment_files: Vec<String>,
+    /// Files and their sizes.
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<ThanosFile>,
+    /// Sizes that readers may count on.
+    pub index_stats: IndexStats,
+    /// What is not known here.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// How far a block's samples are downsampled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Downsample {
+    /// Length of a window, ms; 0 in raw blocks.
+    pub resolution: i64,
+}
+
+/// A file of a block.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ThanosFile {
+    /// Its path in the block, `/` between the parts.
+    pub rel_path: String,
+    /// Bytes; not said of `meta.json`.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub size_bytes: i64,
+    /// What is not known here.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// Largest sizes in a block, bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct IndexStats {
+    /// Of a series entry.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub series_max_size: i64,
+    /// Of a chunk.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub chunk_max_size: i64,
+}
+
+fn is_zero<T: Default + PartialEq>(v: &T) -> bool {
+    *v == T::default()
 }
 
 /// Counts of a block's content; 0 where unknown.
@@ -45,16 +116,22 @@ pub struct BlockMeta {
 #[serde(rename_all = "camelCase", default)]
 pub struct BlockStats {
     /// Samples of all kinds.
+    #[serde(skip_serializing_if = "is_zero")]
     pub num_samples: u64,
     /// Float samples.
+    #[serde(skip_serializing_if = "is_zero")]
     pub num_float_samples: u64,
     /// Native histogram samples.
+    #[serde(skip_serializing_if = "is_zero")]
     pub num_histogram_samples: u64,
     /// Series.
+    #[serde(skip_serializing_if = "is_zero")]
     pub num_series: u64,
     /// Chunks.
+    #[serde(skip_serializing_if = "is_zero")]
     pub num_chunks: u64,
     /// Deleted intervals.
+    #[serde(skip_serializing_if = "is_zero")]
     pub num_tombstones: u64,
 }
 
@@ -77,17 +154,19 @@ pub struct Compaction {
     /// Most compactions any source went through.
     pub level: i64,
     /// All blocks of level 1 that went into this one.
-    #[serde(deserialize_with = "null_is_default")]
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<String>,
     /// The block has no samples and is to be deleted.
+    #[serde(skip_serializing_if = "is_zero")]
     pub deletable: bool,
     /// The blocks this one was made of, and replaces.
-    #[serde(deserialize_with = "null_is_default")]
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub parents: Vec<BlockDescription>,
     /// Compacting this block failed.
+    #[serde(skip_serializing_if = "is_zero")]
     pub failed: bool,
     /// See the `HINT_` constants.
-    #[serde(deserialize_with = "null_is_default")]
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub hints: Vec<String>,
 }
 
@@ -123,6 +202,46 @@ impl BlockMeta {
         Ok(meta)
     }
 
+    /// A block that is not made of others, of level 1.
+    pub fn new(ulid: String, min_time: i64, max_time: i64) -> Self {
+        let compaction = Compaction { level: 1, sources: vec![ulid.clone()], ..Compaction::default() };
+        let (stats, version, thanos, other) = (BlockStats::default(), 1, None, Map::new());
+        Self { ulid, min_time, max_time, stats, compaction, version, thanos, other }
+    }
+
+    /// The content of the file.
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        let format = serde_json::ser::PrettyFormatter::with_indent(b"\t");
+        let mut to = serde_json::Serializer::with_formatter(&mut out, format);
+        // A map of strings in memory always can be written.
+        let _ = self.serialize(&mut to);
+        out
+    }
+
+    /// Writes the `meta.json` of a block that is being made, and makes its content durable; its name is the caller's.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn write_new(&self, disk: &dyn Disk, block_dir: &Path) -> Result<(), FileError> {
+        let file = disk.open(&block_dir.join(FILE_NAME), Access::Truncate)?;
+        write_all_at(&*file, &self.to_json(), 0)?;
+        file.sync_data()
+    }
+
+    /// Replaces the `meta.json` of a block: whatever crash comes, there is the old one or this.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn replace(&self, disk: &dyn Disk, block_dir: &Path) -> Result<(), FileError> {
+        file::replace(disk, &block_dir.join(FILE_NAME), &self.to_json())
+    }
+
+    /// Length of the windows its samples are aggregated over, ms; 0 if they are raw.
+    pub fn resolution_ms(&self) -> i64 {
+        self.thanos.as_ref().map_or(0, |t| t.downsample.resolution)
+    }
+
     /// Whether a sample in `mint..=maxt` can be in the block.
     pub fn overlaps(&self, mint: i64, maxt: i64) -> bool {
         self.min_time <= maxt && mint < self.max_time
@@ -141,6 +260,17 @@ impl BlockMeta {
 fn offset_of(bytes: &[u8], line: usize, column: usize) -> u64 {
     let before: usize = bytes.split(|b| *b == b'\n').take(line.saturating_sub(1)).map(|l| l.len() + 1).sum();
     (before + column.saturating_sub(1)) as u64
+}
+
+/// A new block identifier (ULID): the time, and random bits.
+///
+/// # Errors
+/// If there is no randomness.
+pub fn new_ulid(world: &World) -> Result<String, FileError> {
+    let mut random = [0; 16];
+    world.random.fill(&mut random[..10])?;
+    let now_ms = u64::try_from(world.clock.now_ms()).unwrap_or(0);
+    Ok(Ulid::from_parts(now_ms, u128::from_le_bytes(random)).to_string())
 }
 
 /// Whether `name` is a block identifier: 26 letters of Crockford's base 32, 128 bits.

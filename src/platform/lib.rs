@@ -16,3 +16,4 @@ pub mod random;
 pub mod real;
 pub mod recorder;
 pub mod signal;
+pub mod world;

@@ -3,6 +3,7 @@
 
 pub mod annotations;
 pub mod append;
+pub mod chunk_source;
 pub mod control;
 pub mod error;
 pub mod memory;
@@ -11,6 +12,7 @@ pub mod querier;
 
 pub use annotations::{Annotation, Annotations};
 pub use append::{Refusal, RefusalCounts};
+pub use chunk_source::{ChunkBatch, ChunkSource, EncodedChunk, LabelRef};
 pub use control::{Budget, Control, Interrupt};
 pub use error::{Loss, StorageError};
 pub use memory::{MemorySample, MemoryStore};
