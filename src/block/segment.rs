@@ -42,6 +42,15 @@ pub struct StoredChunk<'a> {
     pub data: &'a [u8],
 }
 
+/// A chunk in its file, its encoding not looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct RawChunk<'a> {
+    /// The encoding byte.
+    pub encoding: u8,
+    /// The encoded samples.
+    pub data: &'a [u8],
+}
+
 impl Segments {
     /// Opens the chunk files in the `chunks` directory of a block; nothing of them is read.
     ///
@@ -118,8 +127,20 @@ impl Segments {
     /// The chunk at a reference, its checksum verified.
     ///
     /// # Errors
-    /// If there is no such file, or no sound chunk at that place.
+    /// If there is no such file, or no sound chunk of a known encoding at that place.
     pub fn chunk(&self, reference: u64) -> Result<StoredChunk<'_>, StorageError> {
+        let RawChunk { encoding, data } = self.raw_chunk(reference)?;
+        match Encoding::from_byte(encoding) {
+            Some(encoding) => Ok(StoredChunk { encoding, data }),
+            None => Err(self.loss(reference, format!("unknown chunk encoding {encoding}")).into()),
+        }
+    }
+
+    /// The chunk at a reference, its checksum verified, whatever its encoding.
+    ///
+    /// # Errors
+    /// If there is no such file, or no sound chunk at that place.
+    pub fn raw_chunk(&self, reference: u64) -> Result<RawChunk<'_>, StorageError> {
         let map = self.map((reference >> 32) as usize)?;
         let bad = |reason: &str| Err(StorageError::Corrupt(self.loss(reference, reason)));
         let offset = (reference & 0xffff_ffff) as usize;
@@ -135,9 +156,6 @@ impl Segments {
             self.check_intact(reference)?;
             return bad("checksum of chunk does not match");
         }
-        let Some(encoding) = Encoding::from_byte(body[0]) else {
-            return Err(self.loss(reference, format!("unknown chunk encoding {}", body[0])).into());
-        };
-        Ok(StoredChunk { encoding, data: &body[1..] })
+        Ok(RawChunk { encoding: body[0], data: &body[1..] })
     }
 }
