@@ -68,6 +68,11 @@ pub trait Disk: Debug + Send + Sync {
     /// # Errors
     /// If the system refuses.
     fn free_space(&self, path: &Path) -> Result<u64, FileError>;
+    /// Bytes that the file system of `path` has in all, used ones included.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    fn total_space(&self, path: &Path) -> Result<u64, FileError>;
 }
 
 /// An open file. Positions are explicit, so that it can be shared.

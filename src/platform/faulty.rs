@@ -249,6 +249,10 @@ impl Disk for Faulty {
         let room = lock(&self.state).room;
         room.map_or_else(|| self.inner.free_space(path), Ok)
     }
+
+    fn total_space(&self, path: &Path) -> Result<u64, FileError> {
+        self.inner.total_space(path)
+    }
 }
 
 impl DiskFile for FaultyFile {

@@ -69,14 +69,27 @@ impl Disk for RealDisk {
     }
 
     fn free_space(&self, path: &Path) -> Result<u64, FileError> {
-        free_space(path).map_err(|e| FileError::new("ask for the free space of", path, e))
+        space(path).map(|s| s.free).map_err(|e| FileError::new("ask for the free space of", path, e))
+    }
+
+    fn total_space(&self, path: &Path) -> Result<u64, FileError> {
+        space(path)
+            .map(|s| s.total)
+            .map_err(|e| FileError::new("ask for the size of the file system of", path, e))
     }
 }
 
-/// Bytes that this user may still write; what is kept for the administrator is not counted.
+/// Bytes of a file system.
+struct Space {
+    /// What this user may still write; what is kept for the administrator is not counted.
+    free: u64,
+    total: u64,
+}
+
+/// Bytes of the file system of a path.
 #[allow(unsafe_code)]
 #[allow(clippy::useless_conversion, reason = "elsewhere the fields are narrower")]
-fn free_space(path: &Path) -> std::io::Result<u64> {
+fn space(path: &Path) -> std::io::Result<Space> {
     use std::os::unix::ffi::OsStrExt;
     let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
     let mut space = std::mem::MaybeUninit::<libc::statvfs>::zeroed();
@@ -87,7 +100,11 @@ fn free_space(path: &Path) -> std::io::Result<u64> {
             (status, space.assume_init())
         };
         let error = match status {
-            0 => return Ok(u64::from(space.f_bavail).saturating_mul(u64::from(space.f_frsize))),
+            0 => {
+                let bytes = |blocks: u64| blocks.saturating_mul(u64::from(space.f_frsize));
+                let (free, total) = (u64::from(space.f_bavail), u64::from(space.f_blocks));
+                return Ok(Space { free: bytes(free), total: bytes(total) });
+            }
             _ => std::io::Error::last_os_error(),
         };
         if error.kind() != std::io::ErrorKind::Interrupted {
@@ -186,6 +203,7 @@ mod tests {
         let here = std::env::temp_dir();
         let free = RealDisk.free_space(&here).unwrap();
         assert!((1..1 << 60).contains(&free), "{free}");
+        assert!(RealDisk.total_space(&here).unwrap() >= free);
         assert!(RealDisk.free_space(&here.join("no such place")).unwrap_err().is_not_found());
         let error = RealDisk.free_space(Path::new("a\0b")).unwrap_err();
         assert_eq!(error.cause.kind(), std::io::ErrorKind::InvalidInput);

@@ -456,6 +456,10 @@ impl Disk for Recorder {
     fn free_space(&self, path: &Path) -> Result<u64, FileError> {
         self.inner.free_space(path)
     }
+
+    fn total_space(&self, path: &Path) -> Result<u64, FileError> {
+        self.inner.total_space(path)
+    }
 }
 
 impl DiskFile for RecordedFile {

@@ -123,6 +123,10 @@ impl Disk for FaultyDisk {
     fn free_space(&self, path: &Path) -> Result<u64, FileError> {
         RealDisk.free_space(path)
     }
+
+    fn total_space(&self, path: &Path) -> Result<u64, FileError> {
+        RealDisk.total_space(path)
+    }
 }
 
 #[derive(Debug)]
