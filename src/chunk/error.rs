@@ -59,4 +59,12 @@ pub enum ChunkError {
         /// Buckets by the spans.
         spanned: u64,
     },
+    /// A part of an aggregate chunk is not there as announced.
+    #[error("aggregate chunk is damaged at its {aggregate}: {reason}")]
+    Aggregate {
+        /// The part's name.
+        aggregate: &'static str,
+        /// What is wrong.
+        reason: &'static str,
+    },
 }

@@ -1,5 +1,6 @@
 //! Chunk codecs: encoded bytes to columns of samples, and back.
 
+pub mod aggregate;
 pub mod append;
 pub mod bit_buffer;
 pub mod bit_reader;
@@ -17,6 +18,7 @@ mod start_timestamp;
 pub mod xor;
 pub mod xor2;
 
+pub use aggregate::{AGGREGATE_ENCODING, Aggregate, AggregateChunk};
 pub use append::{AppenderOptions, Chunk, ChunkRef, SeriesAppender};
 pub use columns::{Floats, Histograms, SampleColumns};
 pub use decode::{decode, decode_float_histograms, decode_floats_fast, decode_histograms, sample_count};
