@@ -9,6 +9,8 @@ pub mod error;
 pub mod memory;
 pub mod merge;
 pub mod querier;
+pub mod querier_source;
+pub mod series_table;
 
 pub use annotations::{Annotation, Annotations};
 pub use append::{Refusal, RefusalCounts};
@@ -18,3 +20,5 @@ pub use error::{Loss, StorageError};
 pub use memory::{MemorySample, MemoryStore};
 pub use merge::{MergedQuerier, Source};
 pub use querier::{LabelNeeds, Querier, Queryable, ReadStats, SelectHints, SeriesSet, TimeFilter};
+pub use querier_source::{QuerierSource, encode_samples};
+pub use series_table::SeriesTable;
