@@ -4,20 +4,31 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tsdbctl_platform::disk::Disk;
-use tsdbctl_storage::{ChunkBatch, ChunkSource, Control, LabelRef, StorageError};
+use tsdbctl_chunk::{Encoding, sample_count};
+use tsdbctl_platform::disk::{self, Disk};
+use tsdbctl_platform::file;
+use tsdbctl_storage::{ChunkBatch, ChunkSource, Control, EncodedChunk, LabelRef, StorageError};
 
-use crate::meta::BlockMeta;
+use crate::chunk_writer::{ChunkWriter, file_name};
+use crate::cursor::Cursor;
+use crate::index;
+use crate::index_writer::{IndexWriter, Limits};
+use crate::meta::{self, BlockMeta, BlockStats, IndexStats, Thanos, ThanosFile};
+use crate::tombstones::Tombstones;
 
 /// End of the name of a block's directory while it is being made.
 pub const TEMPORARY_SUFFIX: &str = ".tmp-for-creation";
+
+/// The encoding byte of aggregate chunks, which Thanos' downsampling makes.
+const AGGREGATES: u8 = 0xff;
 
 /// How blocks are written.
 #[derive(Clone, Copy, Debug)]
 pub struct WriterOptions {
     /// A chunk file ends before this length, bytes (upstream: 512 MiB).
     pub segment_bytes: u64,
-    /// Memory for buffers and postings, bytes; more postings are written in several passes.
+    /// Memory for buffers and postings, bytes; more postings are written in several passes. Beside it there are 24 bytes
+    /// for each label pair and 5 for each symbol; and the longest postings list must fit.
     pub memory_bytes: usize,
 }
 
@@ -30,13 +41,35 @@ impl Default for WriterOptions {
 /// Writes one block. If it is dropped before [`BlockWriter::finish`], what it wrote is removed as far as the disk lets it.
 #[derive(Debug)]
 pub struct BlockWriter {
+    /// First, so that files are closed before they are removed.
+    chunks: ChunkWriter,
+    index: IndexWriter,
+    memory_bytes: usize,
+    stats: BlockStats,
+    references: Vec<u64>,
+    dir: TemporaryDir,
+}
+
+/// The directory of a block in the making; removed when dropped.
+#[derive(Debug)]
+struct TemporaryDir {
     disk: Arc<dyn Disk>,
-    dir: PathBuf,
-    options: WriterOptions,
+    path: PathBuf,
+    keep: bool,
+}
+
+impl Drop for TemporaryDir {
+    fn drop(&mut self) {
+        if !self.keep {
+            // Whatever stays is no block by its name, and is removed at the next start.
+            let _ = disk::remove_all(&*self.disk, &self.path);
+        }
+    }
 }
 
 impl BlockWriter {
-    /// Begins a block in `parent`, in a directory named `ulid` with [`TEMPORARY_SUFFIX`] behind.
+    /// Begins a block in `parent`, in a directory named `ulid` with [`TEMPORARY_SUFFIX`] behind; one that is there is
+    /// removed.
     ///
     /// # Errors
     /// If the system refuses.
@@ -46,41 +79,156 @@ impl BlockWriter {
         ulid: &str,
         options: WriterOptions,
     ) -> Result<Self, StorageError> {
-        let dir = parent.join(format!("{ulid}{TEMPORARY_SUFFIX}"));
-        Ok(Self { disk, dir, options })
+        let path = parent.join(format!("{ulid}{TEMPORARY_SUFFIX}"));
+        disk::create_dir_all(&*disk, parent)?;
+        if file::exists(&path) {
+            disk::remove_all(&*disk, &path)?;
+        }
+        disk.create_dir(&path)?;
+        let dir = TemporaryDir { disk: Arc::clone(&disk), path, keep: false };
+        let buffer_bytes = (options.memory_bytes / 16).clamp(1 << 14, 1 << 20);
+        Ok(Self {
+            index: IndexWriter::create(&*disk, &dir.path, buffer_bytes, Limits::default())?,
+            chunks: ChunkWriter::create(disk, &dir.path, options.segment_bytes, buffer_bytes)?,
+            memory_bytes: options.memory_bytes.saturating_sub(2 * buffer_bytes),
+            stats: BlockStats::default(),
+            references: Vec::new(),
+            dir,
+        })
     }
 
     /// The next string, in bytewise order. All come before the first series.
     ///
     /// # Errors
-    /// If the system refuses, or a limit of the format is reached.
-    pub fn add_symbol(&mut self, _symbol: &str) -> Result<(), StorageError> {
-        Err(self.unfinished())
+    /// If the system refuses, a limit of the format is reached, or it is out of order.
+    pub fn add_symbol(&mut self, symbol: &str) -> Result<(), StorageError> {
+        self.index.add_symbol(symbol)
     }
 
     /// The next series, in label order; labels are places of symbols in the order they were added. One without chunks
     /// is left out.
     ///
     /// # Errors
-    /// If the system refuses, or a limit of the format is reached.
-    pub fn add_series(&mut self, _labels: &[LabelRef], _chunks: &ChunkBatch) -> Result<(), StorageError> {
-        Err(self.unfinished())
+    /// If the system refuses, a limit of the format is reached, or series or chunks are out of order or overlap.
+    pub fn add_series(&mut self, labels: &[LabelRef], chunks: &ChunkBatch) -> Result<(), StorageError> {
+        if chunks.is_empty() {
+            return Ok(());
+        }
+        self.index.check(labels, chunks)?;
+        for chunk in chunks.iter() {
+            count(&mut self.stats, chunk);
+        }
+        self.references.clear();
+        self.chunks.write(chunks, &mut self.references)?;
+        self.index.add_series(labels, chunks, &self.references)
     }
 
-    /// Ends the block: everything is made durable, then visible. Answers `meta` with the counts filled in; `None` if
-    /// the block had no samples, and is not there then.
+    /// What was written so far.
+    pub fn stats(&self) -> &BlockStats {
+        &self.stats
+    }
+
+    /// Ends the block: everything is made durable, then visible. Answers `meta` with the counts filled in, and with the
+    /// files and sizes if it has the extension of Thanos; `None` if the block had no samples, and is not there then.
     ///
     /// # Errors
-    /// If the system refuses. Nothing is visible then, or (only if the last step failed, which makes the name durable) the
-    /// whole block.
-    pub fn finish(self, _meta: BlockMeta) -> Result<Option<BlockMeta>, StorageError> {
-        Err(self.unfinished())
+    /// If the system refuses. Nothing is visible then, or (only if the last step failed, which makes the name durable, and
+    /// then taking it back failed too) the whole block.
+    pub fn finish(self, meta: BlockMeta) -> Result<Option<BlockMeta>, StorageError> {
+        self.finish_under(meta, &Control::default())
     }
 
-    fn unfinished(&self) -> StorageError {
-        let _ = (&self.disk, self.options);
-        StorageError::Unsupported { file: self.dir.clone(), reason: "not written yet".to_string() }
+    /// As [`BlockWriter::finish`], unless the work is to stop.
+    ///
+    /// # Errors
+    /// As [`BlockWriter::finish`], and if it was stopped.
+    pub fn finish_under(
+        mut self,
+        mut meta: BlockMeta,
+        control: &Control,
+    ) -> Result<Option<BlockMeta>, StorageError> {
+        if self.stats.num_samples == 0 {
+            return Ok(None);
+        }
+        self.chunks.finish()?;
+        let index_bytes = self.index.finish(self.memory_bytes, control)?;
+        let Self { chunks, index, stats, mut dir, .. } = self;
+        meta.stats = stats;
+        if let Some(thanos) = &mut meta.thanos {
+            describe_files(thanos, &chunks, &index, index_bytes);
+        }
+        drop((chunks, index));
+        let disk = Arc::clone(&dir.disk);
+        Tombstones::default().write_new(&*disk, &dir.path)?;
+        meta.write_new(&*disk, &dir.path)?;
+        disk.sync_dir(&dir.path)?;
+        control.check("writing a block")?;
+        let path = dir.path.with_file_name(&meta.ulid);
+        disk.rename(&dir.path, &path)?;
+        if let Err(e) = disk::sync_parent(&*disk, &path) {
+            // The disk may have either name now. The content goes only once it is sure to be the temporary one.
+            dir.keep = true;
+            if disk.rename(&path, &dir.path).is_ok() && disk::sync_parent(&*disk, &path).is_ok() {
+                dir.keep = false;
+            }
+            return Err(e.into());
+        }
+        dir.keep = true;
+        Ok(Some(meta))
     }
+}
+
+/// Adds a chunk to the counts.
+fn count(stats: &mut BlockStats, chunk: EncodedChunk<'_>) {
+    stats.num_chunks += 1;
+    match Encoding::from_byte(chunk.encoding) {
+        Some(encoding) => {
+            let samples = sample_count(encoding, chunk.data).unwrap_or(0) as u64;
+            stats.num_samples += samples;
+            let of_kind = if encoding.is_histogram() {
+                &mut stats.num_histogram_samples
+            } else {
+                &mut stats.num_float_samples
+            };
+            *of_kind += samples;
+        }
+        None if chunk.encoding == AGGREGATES => stats.num_samples += windows(chunk.data),
+        None => {}
+    }
+}
+
+/// Windows of an aggregate chunk, as Thanos counts them: samples of the first aggregate, which is their count. It begins
+/// with its length, 0 if it is absent, and its encoding.
+fn windows(data: &[u8]) -> u64 {
+    let mut c = Cursor::at(data, 0);
+    match (c.uvarint(), c.u8().and_then(Encoding::from_byte)) {
+        (Some(len), Some(encoding)) if len > 0 => {
+            c.take(len).and_then(|d| sample_count(encoding, d).ok()).unwrap_or(0) as u64
+        }
+        _ => 0,
+    }
+}
+
+/// What Thanos' `meta.json` says of the files.
+fn describe_files(thanos: &mut Thanos, chunks: &ChunkWriter, index: &IndexWriter, index_bytes: u64) {
+    let file = |rel_path: String, bytes: u64| ThanosFile {
+        rel_path,
+        size_bytes: bytes as i64,
+        ..ThanosFile::default()
+    };
+    thanos.segment_files = (0..chunks.files().len()).map(file_name).collect();
+    thanos.files = chunks
+        .files()
+        .iter()
+        .enumerate()
+        .map(|(n, bytes)| file(format!("chunks/{}", file_name(n)), *bytes))
+        .collect();
+    thanos.files.push(file(index::FILE_NAME.to_string(), index_bytes));
+    thanos.files.push(file(meta::FILE_NAME.to_string(), 0));
+    thanos.index_stats = IndexStats {
+        series_max_size: index.largest_entry() as i64,
+        chunk_max_size: chunks.largest_chunk() as i64,
+    };
 }
 
 /// Writes all of a source as one block in `parent`, named by `meta.ulid`.
@@ -104,5 +252,5 @@ pub fn write_block(
         source.chunks(&mut chunks)?;
         writer.add_series(source.labels(), &chunks)?;
     }
-    writer.finish(meta)
+    writer.finish_under(meta, control)
 }

@@ -43,6 +43,11 @@ impl Damage {
     pub(crate) fn at(offset: usize, reason: impl Into<String>) -> Self {
         Self { offset: offset as u64, reason: reason.into() }
     }
+
+    /// Offset and reason.
+    pub(crate) fn into_parts(self) -> (u64, String) {
+        (self.offset, self.reason)
+    }
 }
 
 /// Where the sections of an index are; 0 for those that are absent.

@@ -19,6 +19,9 @@ use crate::cursor::Cursor;
 
 const MAGIC: u32 = 0x85bd_40dd;
 
+/// What a file begins with.
+pub(crate) const HEADER: [u8; 8] = [0x85, 0xbd, 0x40, 0xdd, 1, 0, 0, 0];
+
 /// The chunk files of a block, mapped from the start: a running server may remove them while they are read.
 #[derive(Debug)]
 pub struct Segments {

@@ -8,11 +8,13 @@
 use std::path::Path;
 
 use hashbrown::HashMap;
-use tsdbctl_platform::file;
+use tsdbctl_platform::disk::{Access, Disk, write_all_at};
+use tsdbctl_platform::file::{self, FileError};
 use tsdbctl_storage::{Loss, StorageError};
 
 use crate::checksum::crc32c;
 use crate::cursor::Cursor;
+use crate::file_writer::{push_uvarint, push_varint};
 
 /// The file's name in a block's directory.
 pub const FILE_NAME: &str = "tombstones";
@@ -76,16 +78,60 @@ impl Tombstones {
             out.by_series.entry(series).or_default().push(Interval { mint, maxt });
         }
         for list in out.by_series.values_mut() {
-            list.sort_by_key(|i| i.mint);
-            list.dedup_by(|next, kept| {
-                let joins = next.mint <= kept.maxt.saturating_add(1);
-                if joins {
-                    kept.maxt = kept.maxt.max(next.maxt);
-                }
-                joins
-            });
+            join(list);
         }
         Ok(out)
+    }
+
+    /// Deletes an interval of a series; it is joined with those it touches. One that ends before it starts is none.
+    pub fn insert(&mut self, series: u64, interval: Interval) {
+        if interval.mint <= interval.maxt {
+            let list = self.by_series.entry(series).or_default();
+            let in_order = list.last().is_none_or(|last| last.maxt.saturating_add(1) < interval.mint);
+            list.push(interval);
+            if !in_order {
+                join(list);
+            }
+        }
+    }
+
+    /// All deletions, by series and time.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, Interval)> {
+        let mut series: Vec<(&u64, &Vec<Interval>)> = self.by_series.iter().collect();
+        series.sort_unstable_by_key(|(reference, _)| **reference);
+        series.into_iter().flat_map(|(reference, list)| list.iter().map(|i| (*reference, *i)))
+    }
+
+    /// The content of the file.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = MAGIC.to_be_bytes().to_vec();
+        bytes.push(1);
+        for (series, Interval { mint, maxt }) in self.iter() {
+            push_uvarint(&mut bytes, series);
+            push_varint(&mut bytes, mint);
+            push_varint(&mut bytes, maxt);
+        }
+        let sum = crc32c(&bytes[5..]);
+        bytes.extend_from_slice(&sum.to_be_bytes());
+        bytes
+    }
+
+    /// Writes the tombstones of a block that is being made, and makes their content durable; the name is the caller's.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn write_new(&self, disk: &dyn Disk, block_dir: &Path) -> Result<(), FileError> {
+        let file = disk.open(&block_dir.join(FILE_NAME), Access::Truncate)?;
+        write_all_at(&*file, &self.to_bytes(), 0)?;
+        file.sync_data()
+    }
+
+    /// Replaces the tombstones of a block: whatever crash comes, there are the old ones or these.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn replace(&self, disk: &dyn Disk, block_dir: &Path) -> Result<(), FileError> {
+        file::replace(disk, &block_dir.join(FILE_NAME), &self.to_bytes())
     }
 
     /// The deletions of one series, in order of time.
@@ -107,8 +153,22 @@ impl Tombstones {
     }
 }
 
+/// Sorts intervals and joins those that overlap or touch.
+fn join(list: &mut Vec<Interval>) {
+    list.sort_by_key(|i| i.mint);
+    list.dedup_by(|next, kept| {
+        let joins = next.mint <= kept.maxt.saturating_add(1);
+        if joins {
+            kept.maxt = kept.maxt.max(next.maxt);
+        }
+        joins
+    });
+}
+
 #[cfg(test)]
 mod tests {
+    use tsdbctl_platform::real::RealDisk;
+
     use super::*;
 
     fn file_of(body: &[u8]) -> Vec<u8> {
@@ -125,6 +185,37 @@ mod tests {
         let t = Tombstones::parse(&file_of(&[7, 20, 40, 7, 2, 18, 7, 60, 60])).unwrap();
         assert_eq!(t.of(7), [Interval { mint: 1, maxt: 20 }, Interval { mint: 30, maxt: 30 }]);
         assert!(t.of(8).is_empty());
+    }
+
+    #[test]
+    fn deletions_are_read_again_in_a_stable_order() {
+        let mut t = Tombstones::default();
+        for (series, mint, maxt) in [
+            (9, 5, 9),
+            (300, i64::MIN, -1),
+            (7, 10, 20),
+            (7, 1, 5),
+            (7, 6, 9),
+            (7, 30, 30),
+            (8, 3, 2),
+            (9, i64::MAX, i64::MAX),
+        ] {
+            t.insert(series, Interval { mint, maxt });
+        }
+        let want = [(7, 1, 20), (7, 30, 30), (9, 5, 9), (9, i64::MAX, i64::MAX), (300, i64::MIN, -1)]
+            .map(|(series, mint, maxt)| (series, Interval { mint, maxt }));
+        assert_eq!(t.iter().collect::<Vec<_>>(), want);
+        let dir = tempfile::tempdir().unwrap();
+        t.write_new(&RealDisk, dir.path()).unwrap();
+        let read = Tombstones::read(dir.path()).unwrap();
+        assert_eq!(read.iter().collect::<Vec<_>>(), want);
+        assert_eq!(read.to_bytes(), std::fs::read(dir.path().join(FILE_NAME)).unwrap());
+        assert_eq!((read.len(), read.of(7).len()), (5, 2));
+        let none = Tombstones::default();
+        none.replace(&RealDisk, dir.path()).unwrap();
+        // What upstream writes for a block without deletions.
+        assert_eq!(std::fs::read(dir.path().join(FILE_NAME)).unwrap(), [1, 0x30, 0xba, 0x30, 1, 0, 0, 0, 0]);
+        assert!(Tombstones::read(dir.path()).unwrap().is_empty());
     }
 
     #[test]

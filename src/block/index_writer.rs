@@ -1,0 +1,354 @@
+//! An index file in the making, version 2, laid out as [`crate::index`] tells, without label indices. Symbols and series
+//! are written as they come; postings by reading the series again, see [`crate::postings_writer`].
+
+use std::path::Path;
+
+use tsdbctl_platform::disk::Disk;
+use tsdbctl_platform::map::Map;
+use tsdbctl_storage::{ChunkBatch, Control, LabelRef, Loss, StorageError};
+
+use crate::checksum::{Crc32c, crc32c};
+use crate::cursor::Cursor;
+use crate::file_writer::{FileWriter, push_uvarint, push_varint};
+use crate::index::{self, Damage};
+use crate::pair_table::PairTable;
+use crate::postings_writer::{PostingsError, SeriesSection, list_bytes, write_lists};
+
+/// Magic number and version.
+const HEADER: [u8; 5] = [0xba, 0xaa, 0xd7, 0x00, 2];
+
+/// Series entries begin at multiples of this.
+const SERIES_ALIGN: u64 = 16;
+
+/// Every so many symbols a place is kept.
+const SYMBOL_STRIDE: usize = 8;
+
+/// What the format allows; lower in tests.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Offsets of series are kept in 32 bits, in units of 16 bytes.
+    pub(crate) index_bytes: u64,
+    /// Lengths of the symbol table and the postings offset table have 32 bits.
+    pub(crate) table_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { index_bytes: 16 * u32::MAX as u64, table_bytes: u32::MAX as u64 }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Symbols,
+    Series,
+}
+
+/// Writes one index.
+#[derive(Debug)]
+pub(crate) struct IndexWriter {
+    out: FileWriter,
+    limits: Limits,
+    stage: Stage,
+    symbols: u32,
+    /// Where each so manieth symbol begins.
+    symbol_places: Vec<u64>,
+    symbol_sum: Crc32c,
+    last_symbol: String,
+    /// End of the symbol table.
+    series_start: u64,
+    series: u32,
+    last_labels: Vec<LabelRef>,
+    pairs: PairTable,
+    /// An entry in the making.
+    entry: Vec<u8>,
+    largest_entry: u64,
+}
+
+impl IndexWriter {
+    /// Makes the index file of a block.
+    pub(crate) fn create(
+        disk: &dyn Disk,
+        block_dir: &Path,
+        buffer_bytes: usize,
+        limits: Limits,
+    ) -> Result<Self, StorageError> {
+        let mut out = FileWriter::create(disk, &block_dir.join(index::FILE_NAME), buffer_bytes, Vec::new())?;
+        // Length and number of the symbols are filled in later.
+        out.put(&HEADER)?;
+        out.put(&[0; 8])?;
+        Ok(Self {
+            out,
+            limits,
+            stage: Stage::Symbols,
+            symbols: 0,
+            symbol_places: Vec::new(),
+            symbol_sum: Crc32c::default(),
+            last_symbol: String::new(),
+            series_start: 0,
+            series: 0,
+            last_labels: Vec::new(),
+            pairs: PairTable::default(),
+            entry: Vec::new(),
+            largest_entry: 0,
+        })
+    }
+
+    fn refuse(&self, reason: String) -> StorageError {
+        StorageError::Unsupported { file: self.out.path().to_owned(), reason }
+    }
+
+    /// The next symbol, in order.
+    pub(crate) fn add_symbol(&mut self, symbol: &str) -> Result<(), StorageError> {
+        if self.stage != Stage::Symbols {
+            return Err(self.refuse(format!("symbol {symbol:?} comes after the first series")));
+        }
+        if self.symbols > 0 && symbol <= self.last_symbol.as_str() {
+            let reason = format!("symbols are out of order: {symbol:?} comes after {:?}", self.last_symbol);
+            return Err(self.refuse(reason));
+        }
+        let start = self.out.position();
+        if (self.symbols as usize).is_multiple_of(SYMBOL_STRIDE) {
+            self.symbol_places.push(start);
+        }
+        let out = self.out.end();
+        let at = out.len();
+        push_uvarint(out, symbol.len() as u64);
+        out.extend_from_slice(symbol.as_bytes());
+        self.symbol_sum.update(&out[at..]);
+        self.out.spill()?;
+        let bytes = self.out.position() - HEADER.len() as u64 - 4;
+        if bytes > self.limits.table_bytes {
+            let reason = format!(
+                "symbol table would be larger than {} bytes, the most the format has room for; \
+                 make blocks of shorter ranges or fewer series",
+                self.limits.table_bytes
+            );
+            return Err(self.refuse(reason));
+        }
+        self.symbols += 1;
+        self.last_symbol.clear();
+        self.last_symbol.push_str(symbol);
+        Ok(())
+    }
+
+    fn end_symbols(&mut self) -> Result<(), StorageError> {
+        let bytes = self.out.position() - HEADER.len() as u64 - 4;
+        let count = self.symbols.to_be_bytes();
+        self.out.put(&self.symbol_sum.value_behind(&count).to_be_bytes())?;
+        let mut head = [0; 8];
+        head[..4].copy_from_slice(&(bytes as u32).to_be_bytes());
+        head[4..].copy_from_slice(&count);
+        self.out.fill_in(HEADER.len() as u64, &head)?;
+        self.series_start = self.out.position();
+        self.pairs = PairTable::new(self.symbols as usize);
+        self.stage = Stage::Series;
+        Ok(())
+    }
+
+    /// Checks what comes next before anything of it is written: it must be in order, and its chunks too.
+    pub(crate) fn check(&mut self, labels: &[LabelRef], chunks: &ChunkBatch) -> Result<(), StorageError> {
+        if labels.iter().any(|(name, value)| (*name).max(*value) >= self.symbols) {
+            return Err(self.refuse(format!("labels {labels:?} refer to one of {} symbols", self.symbols)));
+        }
+        if labels <= self.last_labels.as_slice() {
+            let (next, last) = (self.text_of(labels)?, self.text_of(&self.last_labels.clone())?);
+            return Err(self.refuse(format!("series are out of order: {next} comes after {last}")));
+        }
+        if labels.windows(2).any(|w| w[0].0 >= w[1].0) {
+            let next = self.text_of(labels)?;
+            return Err(self.refuse(format!("labels are out of order in series {next}")));
+        }
+        let mut before: Option<i64> = None;
+        for chunk in chunks.iter() {
+            if chunk.maxt < chunk.mint || before.is_some_and(|maxt| chunk.mint <= maxt) {
+                let next = self.text_of(labels)?;
+                let reason = format!(
+                    "chunks of series {next} are out of order: {} to {} comes after one that ends at {before:?}",
+                    chunk.mint, chunk.maxt
+                );
+                return Err(self.refuse(reason));
+            }
+            before = Some(chunk.maxt);
+        }
+        Ok(())
+    }
+
+    /// The next series, checked; `references` are those of its chunks.
+    pub(crate) fn add_series(
+        &mut self,
+        labels: &[LabelRef],
+        chunks: &ChunkBatch,
+        references: &[u64],
+    ) -> Result<(), StorageError> {
+        if self.stage == Stage::Symbols {
+            self.end_symbols()?;
+        }
+        let entry = &mut self.entry;
+        entry.clear();
+        push_uvarint(entry, labels.len() as u64);
+        for (place, (name, value)) in labels.iter().enumerate() {
+            push_uvarint(entry, u64::from(*name));
+            push_uvarint(entry, u64::from(*value));
+            self.pairs.count(place, (*name, *value));
+        }
+        push_uvarint(entry, chunks.len() as u64);
+        let mut before: Option<(i64, u64)> = None;
+        for (chunk, reference) in chunks.iter().zip(references) {
+            match before {
+                None => push_varint(entry, chunk.mint),
+                Some((maxt, _)) => push_uvarint(entry, chunk.mint.wrapping_sub(maxt) as u64),
+            }
+            push_uvarint(entry, chunk.maxt.wrapping_sub(chunk.mint) as u64);
+            match before {
+                None => push_uvarint(entry, *reference),
+                Some((_, last)) => push_varint(entry, reference.wrapping_sub(last) as i64),
+            }
+            before = Some((chunk.maxt, *reference));
+        }
+        let sum = crc32c(entry);
+        self.out.pad_to(SERIES_ALIGN);
+        let start = self.out.position();
+        let out = self.out.end();
+        push_uvarint(out, entry.len() as u64);
+        out.extend_from_slice(entry);
+        out.extend_from_slice(&sum.to_be_bytes());
+        self.out.spill()?;
+        self.largest_entry = self.largest_entry.max(self.out.position() - start);
+        self.check_size()?;
+        self.series += 1;
+        self.last_labels.clear();
+        self.last_labels.extend_from_slice(labels);
+        Ok(())
+    }
+
+    fn check_size(&self) -> Result<(), StorageError> {
+        if self.out.position() <= self.limits.index_bytes {
+            return Ok(());
+        }
+        Err(self.refuse(format!(
+            "index would be larger than {} bytes, the most the format has room for; \
+             make blocks of shorter ranges or fewer series",
+            self.limits.index_bytes
+        )))
+    }
+
+    /// Labels for a message.
+    fn text_of(&mut self, labels: &[LabelRef]) -> Result<String, StorageError> {
+        self.out.flush()?;
+        let map = Map::open(self.out.path())?;
+        let symbol =
+            |n: u32| String::from_utf8_lossy(self.symbol(map.bytes(), n).unwrap_or(&[])).into_owned();
+        let labels: Vec<String> =
+            labels.iter().map(|(name, value)| format!("{}={:?}", symbol(*name), symbol(*value))).collect();
+        Ok(format!("{{{}}}", labels.join(", ")))
+    }
+
+    /// A symbol that was written; `file` is the index.
+    fn symbol<'a>(&self, file: &'a [u8], n: u32) -> Option<&'a [u8]> {
+        let place = *self.symbol_places.get(n as usize / SYMBOL_STRIDE)?;
+        let mut c = Cursor::at(file, place as usize);
+        for _ in 0..n as usize % SYMBOL_STRIDE {
+            c.uvarint_bytes()?;
+        }
+        c.uvarint_bytes()
+    }
+
+    /// Writes what is left, lists in `memory_bytes`, and makes the file durable. Answers its length.
+    pub(crate) fn finish(&mut self, memory_bytes: usize, control: &Control) -> Result<u64, StorageError> {
+        if self.stage == Stage::Symbols {
+            self.end_symbols()?;
+        }
+        self.out.flush()?;
+        let series_end = self.out.position();
+        let map = Map::open(self.out.path())?;
+        let (names, order) = self.pairs.order();
+        self.out.pad_to(4);
+        let postings_start = self.out.position();
+        let section = SeriesSection {
+            file: map.bytes(),
+            start: self.series_start as usize,
+            end: series_end as usize,
+            count: self.series,
+        };
+        write_lists(&mut self.out, section, &mut self.pairs, &order, memory_bytes, control).map_err(|e| {
+            match e {
+                PostingsError::Storage(e) => e,
+                PostingsError::Damaged(damage) => self.corrupt(damage),
+            }
+        })?;
+        self.check_size()?;
+
+        let table_start = self.out.position();
+        let mut sum = Crc32c::default();
+        let count = u32::try_from(order.len() + 1).map_err(|_| self.refuse("too many label pairs".into()))?;
+        self.out.put(&[0; 4])?;
+        self.out.put(&count.to_be_bytes())?;
+        sum.update(&count.to_be_bytes());
+        let mut offset = postings_start;
+        let mut put = |out: &mut FileWriter, name: &[u8], value: &[u8], series: u32| {
+            let to = out.end();
+            let at = to.len();
+            push_uvarint(to, 2);
+            for text in [name, value] {
+                push_uvarint(to, text.len() as u64);
+                to.extend_from_slice(text);
+            }
+            push_uvarint(to, offset);
+            sum.update(&to[at..]);
+            offset += list_bytes(series);
+            out.spill()
+        };
+        put(&mut self.out, b"", b"", self.series)?;
+        let mut rest = order.as_slice();
+        for name in names {
+            let (pairs, behind) = rest.split_at(name.pairs.min(rest.len()));
+            rest = behind;
+            let lost = || Damage::at(HEADER.len(), "symbols changed while the index was written");
+            let text = self.symbol(map.bytes(), name.name).ok_or_else(|| self.corrupt(lost()))?;
+            for (n, pair) in pairs.iter().enumerate() {
+                if n.is_multiple_of(1 << 16) {
+                    control.check("writing the postings offset table")?;
+                }
+                let value = self.symbol(map.bytes(), pair.value).ok_or_else(|| self.corrupt(lost()))?;
+                put(&mut self.out, text, value, self.pairs.series(*pair))?;
+            }
+        }
+        let bytes = self.out.position() - table_start - 4;
+        if bytes > self.limits.table_bytes {
+            return Err(self.refuse(format!(
+                "postings offset table would be {bytes} bytes, the format has room for {}; \
+                 make blocks of shorter ranges or fewer series",
+                self.limits.table_bytes
+            )));
+        }
+        self.out.put(&sum.value().to_be_bytes())?;
+        self.out.fill_in(table_start, &(bytes as u32).to_be_bytes())?;
+
+        let mut toc = Vec::with_capacity(52);
+        // Symbols, series, label indices, their table, postings (padding included), their table.
+        let sections =
+            [HEADER.len() as u64, self.series_start, series_end, table_start, series_end, table_start];
+        for start in sections {
+            toc.extend_from_slice(&start.to_be_bytes());
+        }
+        toc.extend_from_slice(&crc32c(&toc).to_be_bytes());
+        self.out.put(&toc)?;
+        self.check_size()?;
+        if map.has_faulted() {
+            return Err(self.corrupt(Damage::at(0, "the file was cut short while it was written")));
+        }
+        self.out.sync()?;
+        Ok(self.out.position())
+    }
+
+    fn corrupt(&self, damage: Damage) -> StorageError {
+        let (offset, reason) = damage.into_parts();
+        StorageError::Corrupt(Loss { file: self.out.path().to_owned(), offset, reason })
+    }
+
+    /// Length of the largest series entry, bytes.
+    pub(crate) fn largest_entry(&self) -> u64 {
+        self.largest_entry
+    }
+}
