@@ -5,6 +5,7 @@
 pub mod blocks;
 pub mod database;
 pub mod live;
+pub mod retention;
 
 pub use blocks::{BlockEntry, Overlap};
 pub use database::{Database, OpenOptions};
