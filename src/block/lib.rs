@@ -8,6 +8,7 @@ mod checksum;
 mod chunk_writer;
 mod cursor;
 mod file_writer;
+pub mod downsample;
 pub mod index;
 mod index_writer;
 mod matching;
@@ -29,6 +30,7 @@ pub mod tombstones;
 
 pub use block::Block;
 pub use block_writer::{BlockWriter, WriterOptions, write_block};
+pub use downsample::DownsampledSource;
 pub use index::{ChunkMeta, Index, Toc};
 pub use merge::MergedSource;
 pub use meta::{BlockDescription, BlockMeta, BlockStats, Compaction};

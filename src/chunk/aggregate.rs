@@ -12,6 +12,7 @@
 //! at the time of the window before it, so that a reset between two chunks can be seen. Chunks of native histograms have
 //! count (floats), sum and counter (float histograms).
 
+use crate::columns::Floats;
 use crate::decode::sample_count;
 use crate::encoding::Encoding;
 use crate::error::ChunkError;
@@ -124,6 +125,51 @@ impl<'a> AggregateChunk<'a> {
     }
 }
 
+/// Appends the samples of a float counter's part as they are stored: the true first sample, the windows, the true last value
+/// at the time of the last window. Times do not fall, but repeat.
+pub fn decode_counter(encoding: Encoding, data: &[u8], out: &mut Floats) -> Result<(), ChunkError> {
+    match encoding {
+        Encoding::Xor => crate::xor::decode_repeated(data, out),
+        _ => Err(ChunkError::Aggregate { aggregate: "counter", reason: "it is no XOR chunk" }),
+    }
+}
+
+/// Puts the counter parts of chunks that follow each other together to one counter that never falls.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CounterJoin {
+    /// Time of the last sample given out, and the value the next one is compared with.
+    last: Option<(i64, f64)>,
+    total: f64,
+}
+
+impl CounterJoin {
+    /// Takes the samples of [`decode_counter`] and appends those of the one counter, whose times rise.
+    pub fn add(&mut self, stored: &Floats, out: &mut Floats) {
+        for (&t, &v) in stored.t.iter().zip(&stored.v) {
+            if v.is_nan() {
+                continue;
+            }
+            match &mut self.last {
+                // Times that fall are of a chunk that overlaps with the one before.
+                Some((last_t, _)) if t < *last_t => continue,
+                Some((last_t, last)) if t == *last_t => {
+                    *last = v;
+                    continue;
+                }
+                Some((_, last)) => self.total += if v >= *last { v - *last } else { v },
+                None => self.total = v,
+            }
+            self.last = Some((t, v));
+            out.push(t, self.total, 0);
+        }
+    }
+
+    /// The true value of the last sample.
+    pub fn last_value(&self) -> Option<f64> {
+        self.last.map(|(_, v)| v)
+    }
+}
+
 fn uvarint(data: &[u8]) -> Option<(u64, &[u8])> {
     let mut value = 0;
     for (i, byte) in data.iter().take(9).enumerate() {
@@ -166,6 +212,32 @@ mod tests {
         assert_eq!(chunk.get(Aggregate::Min), None);
         assert_eq!(chunk.get(Aggregate::Max), None);
         assert_eq!(chunk.get(Aggregate::Counter), Some((Encoding::FloatHistogram, &[1][..])));
+    }
+
+    #[test]
+    fn a_counter_is_put_together_from_chunks() {
+        // Of each chunk: the first sample, windows, the true last value once more.
+        let chunks: [&[(i64, f64)]; 4] = [
+            &[(10, 5.0), (99, 8.0), (199, 20.0), (199, 2.0)],
+            // No reset between the chunks: 2 to 3.
+            &[(210, 3.0), (299, 4.0), (299, 4.0)],
+            // One sample alone, after a reset.
+            &[(399, 1.0), (399, 1.0), (399, 1.0)],
+            // Overlaps, and is not a number.
+            &[(350, 70.0), (420, f64::NAN), (499, 2.0), (499, 2.0)],
+        ];
+        let (mut join, mut out) = (CounterJoin::default(), Floats::default());
+        for samples in chunks {
+            let mut encoder = XorEncoder::new();
+            samples.iter().for_each(|(t, v)| encoder.append(*t, *v).unwrap());
+            let mut stored = Floats::default();
+            decode_counter(Encoding::Xor, encoder.data(), &mut stored).unwrap();
+            assert_eq!(stored.t.len(), samples.len());
+            join.add(&stored, &mut out);
+        }
+        assert_eq!(out.t, [10, 99, 199, 210, 299, 399, 499]);
+        assert_eq!(out.v, [5.0, 8.0, 20.0, 21.0, 22.0, 23.0, 24.0]);
+        assert_eq!(join.last_value(), Some(2.0));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::bucket_merge::{Insert, expand, expand_both, insert_counts};
 use crate::encoding::Encoding;
 use crate::error::ChunkError;
 use crate::histogram::coarsen_floats;
-use crate::histogram_encode::{Fit, GaugeFit, HistogramEncode};
+use crate::histogram_encode::{Appended, Fit, GaugeFit, HistogramEncode, append_next};
 use crate::histogram_layout::{CUSTOM_BUCKETS, HEADER, Header, Layout, MAX_SAMPLES_ST, bucket_count};
 use crate::start_timestamp::{StartReader, StartWriter};
 use crate::xor::XorValue;
@@ -120,6 +120,21 @@ impl FloatHistogramEncoder {
         self.header.count += 1;
         self.write_header();
         Ok(())
+    }
+
+    /// Appends a sample as a server does, which inserts empty buckets where that is enough; false if it needs a new
+    /// chunk, and this one is as it was then. A chunk begun this way says of itself that there is no reset in front.
+    pub fn append_fitting(&mut self, t: i64, h: &FloatHistogram) -> Result<bool, ChunkError> {
+        if self.header.count == 0 {
+            self.append(t, h, 0)?;
+            self.set_counter_reset(match h.counter_reset_hint {
+                CounterResetHint::Unknown => CounterResetHint::NotCounterReset,
+                hint => hint,
+            });
+            return Ok(true);
+        }
+        let with_st = self.start.is_some();
+        Ok(matches!(append_next(self, with_st, t, h, 0)?, Appended::Here))
     }
 
     /// The chunk's data so far.
@@ -426,6 +441,11 @@ impl<'a> FloatHistogramReader<'a> {
     /// Start timestamp of the current sample, 0 for none.
     pub fn st(&self) -> i64 {
         self.start.as_ref().map_or(0, |start| start.st)
+    }
+
+    /// Whether the current sample is a stale marker.
+    pub fn is_stale(&self) -> bool {
+        is_stale(self.sum.value())
     }
 
     /// The current sample.

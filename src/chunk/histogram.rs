@@ -457,6 +457,11 @@ impl<'a> HistogramReader<'a> {
         self.start.as_ref().map_or(0, |start| start.st)
     }
 
+    /// Whether the current sample is a stale marker.
+    pub fn is_stale(&self) -> bool {
+        is_stale(self.sum.value())
+    }
+
     fn hint(&self) -> CounterResetHint {
         self.header.hint(self.read.saturating_sub(1))
     }

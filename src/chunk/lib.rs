@@ -18,7 +18,7 @@ mod start_timestamp;
 pub mod xor;
 pub mod xor2;
 
-pub use aggregate::{AGGREGATE_ENCODING, Aggregate, AggregateChunk};
+pub use aggregate::{AGGREGATE_ENCODING, Aggregate, AggregateChunk, CounterJoin, decode_counter};
 pub use append::{AppenderOptions, Chunk, ChunkRef, SeriesAppender};
 pub use columns::{Floats, Histograms, SampleColumns};
 pub use decode::{decode, decode_float_histograms, decode_floats_fast, decode_histograms, sample_count};

@@ -248,6 +248,20 @@ pub(crate) enum Stop {
 
 /// Appends the samples with `mint <= t <= maxt`. Those before a fault stay in `out`.
 pub(crate) fn decode(data: &[u8], mint: i64, maxt: i64, out: &mut Floats) -> Result<(), ChunkError> {
+    decode_with::<false>(data, mint, maxt, out)
+}
+
+/// [`decode`] of all samples, where a time may be there more than once.
+pub(crate) fn decode_repeated(data: &[u8], out: &mut Floats) -> Result<(), ChunkError> {
+    decode_with::<true>(data, i64::MIN, i64::MAX, out)
+}
+
+fn decode_with<const REPEATED: bool>(
+    data: &[u8],
+    mint: i64,
+    maxt: i64,
+    out: &mut Floats,
+) -> Result<(), ChunkError> {
     let Some(count) = data.first_chunk::<HEADER>() else {
         return Err(ChunkError::NoHeader { len: data.len(), header: HEADER });
     };
@@ -279,7 +293,8 @@ pub(crate) fn decode(data: &[u8], mint: i64, maxt: i64, out: &mut Floats) -> Res
         let step = reader.uvarint().map_err(|_| truncated(1))? as i64;
         let mut state = State { pos: reader.position(), t, step, bits, length: 64, trailing: 0 };
         if let Some(limit) = data.len().checked_sub(REACH)
-            && let Stop::Done = run::<false>(&mut state, data, limit * 8, ts, vs, &mut read, maxt, count)?
+            && let Stop::Done =
+                run::<false, REPEATED>(&mut state, data, limit * 8, ts, vs, &mut read, maxt, count)?
         {
             return Ok(());
         }
@@ -289,7 +304,7 @@ pub(crate) fn decode(data: &[u8], mint: i64, maxt: i64, out: &mut Floats) -> Res
         let rest = &data[from..];
         tail[..rest.len()].copy_from_slice(rest);
         state.pos -= from * 8;
-        run::<true>(&mut state, &tail, rest.len() * 8, ts, vs, &mut read, maxt, count)?;
+        run::<true, REPEATED>(&mut state, &tail, rest.len() * 8, ts, vs, &mut read, maxt, count)?;
         Ok(())
     })();
 
@@ -317,7 +332,7 @@ pub(crate) fn finish(out: &mut Floats, base: usize, read: usize, mint: i64) {
 /// Reads samples as long as they begin at `limit` bits or before; in the tail none may end after it.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-fn run<const TAIL: bool>(
+fn run<const TAIL: bool, const REPEATED: bool>(
     state: &mut State,
     bytes: &[u8],
     limit: usize,
@@ -392,7 +407,7 @@ fn run<const TAIL: bool>(
             break;
         }
         let next = t.wrapping_add(step);
-        if next <= t {
+        if next < t || !REPEATED && next == t {
             stop = Err(ChunkError::NotRising { sample: i });
             break;
         }
