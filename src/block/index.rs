@@ -195,6 +195,13 @@ impl Index {
         Ok(self.symbols.get_or_init(|| walked))
     }
 
+    /// The symbol table from its count on, checked, and where that is in the file.
+    pub(crate) fn symbol_table(&self) -> Result<(Cursor<'_>, usize), StorageError> {
+        let (body, start) =
+            self.section(self.toc.symbols, "the symbol table").map_err(|d| self.corrupt(d))?;
+        Ok((Cursor::at(body, 0), start))
+    }
+
     /// The string of a symbol as series entries name it.
     pub(crate) fn symbol(&self, reference: u32) -> Result<&str, StorageError> {
         self.symbols()?.get(self.bytes(), reference).map_err(|d| self.corrupt(d))

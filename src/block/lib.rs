@@ -5,10 +5,12 @@
 pub mod block;
 pub mod block_writer;
 mod checksum;
+mod chunk_merge;
 mod chunk_writer;
 mod cursor;
 mod file_writer;
 pub mod downsample;
+mod heap;
 pub mod index;
 mod index_writer;
 mod matching;
@@ -25,6 +27,7 @@ pub mod relabel_pseudonyms;
 pub mod segment;
 mod series_set;
 pub mod source;
+mod symbol_order;
 mod symbols;
 pub mod tombstones;
 

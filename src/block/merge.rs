@@ -1,37 +1,260 @@
 //! Several sources as one: series in label order, chunks copied where they do not overlap, decoded, merged and encoded
 //! anew where they do.
 
-use tsdbctl_storage::{ChunkBatch, ChunkSource, LabelRef, StorageError};
+use std::path::Path;
+
+use tsdbctl_storage::{ChunkBatch, ChunkSource, LabelRef, Loss, StorageError};
+
+use crate::chunk_merge::{BadChunk, ChunkMerger, is_in_order};
+use crate::heap;
 
 /// Several sources as one.
 pub struct MergedSource {
-    _sources: Vec<Box<dyn ChunkSource>>,
+    inputs: Vec<Input>,
+    /// Not kept of a single source, whose symbols are those.
+    symbols: Strings,
+    /// Inputs that have a series left, by its labels.
+    heap: Vec<u32>,
+    /// Inputs that have the current series, as they came out of the heap.
+    current: Vec<u32>,
+    /// The same by their number, and where their chunks end in the batch.
+    ends: Vec<(u32, usize)>,
+    started: bool,
+    scratch: ChunkBatch,
+    merger: ChunkMerger,
+}
+
+struct Input {
+    source: Box<dyn ChunkSource>,
+    /// From its symbols to those of all.
+    places: Vec<u32>,
+    /// Labels of its current series in symbols of all.
+    labels: Vec<LabelRef>,
+}
+
+impl Input {
+    fn advance(&mut self) -> Result<bool, StorageError> {
+        if !self.source.next()? {
+            return Ok(false);
+        }
+        let place = |i: u32| self.places[i as usize];
+        self.labels.clear();
+        self.labels.extend(self.source.labels().iter().map(|(name, value)| (place(*name), place(*value))));
+        Ok(true)
+    }
 }
 
 impl MergedSource {
-    /// Merges sources. Of samples with the same time the first source's counts.
+    /// Merges sources. Chunks that are the same in several are kept once. Of samples with the same time one is kept,
+    /// always the same one and the one that upstream keeps, see `chunk_merge`.
     ///
     /// # Errors
     /// If symbols cannot be read.
-    pub fn new(sources: Vec<Box<dyn ChunkSource>>) -> Result<Self, StorageError> {
-        Ok(Self { _sources: sources })
+    pub fn new(mut sources: Vec<Box<dyn ChunkSource>>) -> Result<Self, StorageError> {
+        let mut symbols = Strings::default();
+        let single = sources.len() == 1;
+        if !single {
+            for source in &mut sources {
+                symbols.add_all(&mut **source)?;
+            }
+        }
+        let mut inputs = Vec::with_capacity(sources.len());
+        for mut source in sources {
+            let places = if single { Vec::new() } else { symbols.places(&mut *source)? };
+            inputs.push(Input { source, places, labels: Vec::new() });
+        }
+        Ok(Self {
+            inputs,
+            symbols,
+            heap: Vec::new(),
+            current: Vec::new(),
+            ends: Vec::new(),
+            started: false,
+            scratch: ChunkBatch::default(),
+            merger: ChunkMerger::default(),
+        })
+    }
+
+    fn less(inputs: &[Input]) -> impl Fn(&u32, &u32) -> bool {
+        |a, b| inputs[*a as usize].labels < inputs[*b as usize].labels
+    }
+
+    fn advance(&mut self, i: u32) -> Result<(), StorageError> {
+        if self.inputs[i as usize].advance()? {
+            heap::push(&mut self.heap, i, Self::less(&self.inputs));
+        }
+        Ok(())
+    }
+
+    /// Merges the chunks from `from` on, which are out of order or overlap.
+    fn merge(&mut self, from: usize, out: &mut ChunkBatch) -> Result<(), StorageError> {
+        self.scratch.clear();
+        if from == 0 {
+            std::mem::swap(&mut self.scratch, out);
+        } else {
+            out.iter().skip(from).for_each(|c| self.scratch.push(c));
+            out.truncate(from);
+        }
+        self.merger.begin();
+        for input in &self.current {
+            // Few have the same series; the list is short.
+            let Some(i) = self.ends.iter().position(|e| e.0 == *input) else { continue };
+            let start = if i == 0 { from } else { self.ends[i - 1].1 };
+            self.merger.add(&self.scratch, start - from..self.ends[i].1 - from);
+        }
+        self.merger.run(&self.scratch, out).map_err(|BadChunk { place, reason }| {
+            let input = self.ends.iter().find(|e| place + from < e.1).map_or(0, |e| e.0);
+            let file = self.inputs[input as usize].source.origin().to_owned();
+            let mint = self.scratch.get(place).mint;
+            let reason = format!("chunk of a series that begins at {mint} ms: {reason}");
+            Loss { file, offset: 0, reason }.into()
+        })
     }
 }
 
 impl ChunkSource for MergedSource {
-    fn symbols(&mut self, _: &mut dyn FnMut(&str) -> Result<(), StorageError>) -> Result<(), StorageError> {
-        Ok(())
+    fn symbols(
+        &mut self,
+        each: &mut dyn FnMut(&str) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        match &mut *self.inputs {
+            [single] => single.source.symbols(each),
+            _ => (0..self.symbols.len()).try_for_each(|i| each(self.symbols.get(i))),
+        }
     }
 
     fn next(&mut self) -> Result<bool, StorageError> {
-        Ok(false)
+        if let [single] = &mut *self.inputs {
+            return single.source.next();
+        }
+        if self.started {
+            for i in 0..self.current.len() {
+                self.advance(self.current[i])?;
+            }
+        } else {
+            self.started = true;
+            for i in 0..self.inputs.len() {
+                self.advance(i as u32)?;
+            }
+        }
+        self.current.clear();
+        while let Some(top) = self.heap.first() {
+            if let Some(first) = self.current.first()
+                && self.inputs[*first as usize].labels != self.inputs[*top as usize].labels
+            {
+                break;
+            }
+            self.current.extend(heap::pop(&mut self.heap, Self::less(&self.inputs)));
+        }
+        Ok(!self.current.is_empty())
     }
 
     fn labels(&self) -> &[LabelRef] {
-        &[]
+        match (&*self.inputs, self.current.first()) {
+            ([single], _) => single.source.labels(),
+            (inputs, Some(i)) => &inputs[*i as usize].labels,
+            (_, None) => &[],
+        }
     }
 
-    fn chunks(&mut self, _: &mut ChunkBatch) -> Result<(), StorageError> {
+    fn chunks(&mut self, out: &mut ChunkBatch) -> Result<(), StorageError> {
+        if let [single] = &mut *self.inputs {
+            return single.source.chunks(out);
+        }
+        let from = out.len();
+        self.ends.clear();
+        self.ends.extend(self.current.iter().map(|i| (*i, 0)));
+        self.ends.sort_unstable();
+        for (i, end) in &mut self.ends {
+            self.inputs[*i as usize].source.chunks(out)?;
+            *end = out.len();
+        }
+        if is_in_order(out, from) { Ok(()) } else { self.merge(from, out) }
+    }
+
+    fn origin(&self) -> &Path {
+        self.inputs.first().map_or(Path::new(""), |i| i.source.origin())
+    }
+}
+
+/// Sorted strings in one piece of memory.
+#[derive(Debug, Default)]
+struct Strings {
+    text: String,
+    ends: Vec<u32>,
+}
+
+impl Strings {
+    fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    fn get(&self, i: usize) -> &str {
+        let start = if i == 0 { 0 } else { self.ends[i - 1] as usize };
+        &self.text[start..self.ends[i] as usize]
+    }
+
+    fn push(&mut self, text: &str) {
+        self.text.push_str(text);
+        self.ends.push(self.text.len() as u32);
+    }
+
+    /// Adds the symbols of a source.
+    fn add_all(&mut self, source: &mut dyn ChunkSource) -> Result<(), StorageError> {
+        let mut missing = Self::default();
+        let mut at = 0;
+        let mut bytes = self.text.len();
+        source.symbols(&mut |s| {
+            while at < self.len() && self.get(at) < s {
+                at += 1;
+            }
+            if at == self.len() || self.get(at) != s {
+                bytes += s.len();
+                if u32::try_from(bytes).is_err() {
+                    return Err(StorageError::Unsupported {
+                        file: Path::new("").to_owned(),
+                        reason: "strings of labels of all blocks together are more than 4 GiB, which an index cannot hold; merge fewer blocks"
+                            .to_string(),
+                    });
+                }
+                missing.push(s);
+            }
+            Ok(())
+        })?;
+        if self.len() == 0 {
+            *self = missing;
+        } else if missing.len() > 0 {
+            let mut both = Self {
+                text: String::with_capacity(self.text.len() + missing.text.len()),
+                ends: Vec::with_capacity(self.len() + missing.len()),
+            };
+            let mut at = 0;
+            for i in 0..missing.len() {
+                let s = missing.get(i);
+                while at < self.len() && self.get(at) < s {
+                    both.push(self.get(at));
+                    at += 1;
+                }
+                both.push(s);
+            }
+            (at..self.len()).for_each(|i| both.push(self.get(i)));
+            *self = both;
+        }
         Ok(())
+    }
+
+    /// The places of a source's symbols, all of which were added.
+    fn places(&self, source: &mut dyn ChunkSource) -> Result<Vec<u32>, StorageError> {
+        let mut places = Vec::new();
+        let mut at = 0;
+        source.symbols(&mut |s| {
+            while at < self.len() && self.get(at) < s {
+                at += 1;
+            }
+            places.push(at as u32);
+            Ok(())
+        })?;
+        places.shrink_to_fit();
+        Ok(places)
     }
 }

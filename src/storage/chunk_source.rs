@@ -1,6 +1,8 @@
 //! Series with their encoded chunks, in label order: what blocks are made of. Heads, blocks, merged blocks, slices and
 //! downsampled series are such sources; each may be put behind another.
 
+use std::path::Path;
+
 use tsdbctl_model::labels::Labels;
 
 use crate::error::StorageError;
@@ -46,6 +48,12 @@ impl ChunkBatch {
         self.bytes.extend_from_slice(chunk.data);
         let EncodedChunk { encoding, mint, maxt, .. } = chunk;
         self.chunks.push(Place { encoding, end: self.bytes.len(), mint, maxt });
+    }
+
+    /// Keeps the first `len` chunks.
+    pub fn truncate(&mut self, len: usize) {
+        self.chunks.truncate(len);
+        self.bytes.truncate(self.chunks.last().map_or(0, |c| c.end));
     }
 
     /// Number of chunks.
@@ -105,6 +113,11 @@ pub trait ChunkSource: Send {
     /// # Errors
     /// If they cannot be read.
     fn chunks(&mut self, out: &mut ChunkBatch) -> Result<(), StorageError>;
+
+    /// What is read, for errors: a block's directory, say. Empty if it is no file.
+    fn origin(&self) -> &Path {
+        Path::new("")
+    }
 }
 
 /// A source of literal series, for tests.
