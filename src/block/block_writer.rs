@@ -115,6 +115,7 @@ impl BlockWriter {
             return Ok(());
         }
         self.index.check(labels, chunks)?;
+        self.stats.num_series += 1;
         for chunk in chunks.iter() {
             count(&mut self.stats, chunk);
         }
@@ -197,16 +198,18 @@ fn count(stats: &mut BlockStats, chunk: EncodedChunk<'_>) {
     }
 }
 
-/// Windows of an aggregate chunk, as Thanos counts them: samples of the first aggregate, which is their count. It begins
-/// with its length, 0 if it is absent, and its encoding.
+/// Windows of an aggregate chunk: samples of the first aggregate that is there, which is their count in all that Thanos
+/// makes. Each begins with its length, or 0 if it is absent, and its encoding.
 fn windows(data: &[u8]) -> u64 {
     let mut c = Cursor::at(data, 0);
-    match (c.uvarint(), c.u8().and_then(Encoding::from_byte)) {
-        (Some(len), Some(encoding)) if len > 0 => {
-            c.take(len).and_then(|d| sample_count(encoding, d).ok()).unwrap_or(0) as u64
+    while let Some(len) = c.uvarint() {
+        if len > 0 {
+            let encoding = c.u8().and_then(Encoding::from_byte);
+            let samples = encoding.zip(c.take(len)).and_then(|(e, data)| sample_count(e, data).ok());
+            return samples.unwrap_or(0) as u64;
         }
-        _ => 0,
     }
+    0
 }
 
 /// What Thanos' `meta.json` says of the files.

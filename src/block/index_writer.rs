@@ -161,15 +161,19 @@ impl IndexWriter {
         }
         let mut before: Option<i64> = None;
         for chunk in chunks.iter() {
-            if chunk.maxt < chunk.mint || before.is_some_and(|maxt| chunk.mint <= maxt) {
-                let next = self.text_of(labels)?;
-                let reason = format!(
-                    "chunks of series {next} are out of order: {} to {} comes after one that ends at {before:?}",
-                    chunk.mint, chunk.maxt
-                );
-                return Err(self.refuse(reason));
-            }
-            before = Some(chunk.maxt);
+            let (mint, maxt) = (chunk.mint, chunk.maxt);
+            let wrong = match before {
+                _ if maxt < mint => format!("ends at {maxt}, before it starts at {mint}"),
+                Some(before) if mint <= before => {
+                    format!("starts at {mint}, when the one before it ends at {before}")
+                }
+                _ => {
+                    before = Some(maxt);
+                    continue;
+                }
+            };
+            let next = self.text_of(labels)?;
+            return Err(self.refuse(format!("a chunk of series {next} {wrong}")));
         }
         Ok(())
     }
