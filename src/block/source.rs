@@ -15,6 +15,8 @@ use crate::matching::candidates;
 use crate::symbol_order::{Names, SymbolOrder};
 use crate::tombstones::Interval;
 
+mod table;
+
 /// The series of a block that have chunks in a range, deletions applied: a chunk that is touched by one, or by an end of
 /// the range, is written anew, others are given as they are. What damaged writers left is put right: series out of order
 /// are sorted, those that are there twice are joined, chunks out of order are sorted, and merged where they overlap.
