@@ -154,7 +154,12 @@ impl BlockWriter {
         self.chunks.finish()?;
         let index_bytes = self.index.finish(self.memory_bytes, control)?;
         let Self { chunks, index, stats, mut dir, .. } = self;
-        meta.stats = stats;
+        let before = std::mem::replace(&mut meta.stats, stats);
+        if meta.resolution_ms() > 0 {
+            // What its windows were made of, as Thanos has it.
+            meta.stats.num_float_samples = before.num_float_samples;
+            meta.stats.num_histogram_samples = before.num_histogram_samples;
+        }
         if let Some(thanos) = &mut meta.thanos {
             describe_files(thanos, &chunks, &index, index_bytes);
         }
@@ -229,7 +234,8 @@ fn describe_files(thanos: &mut Thanos, chunks: &ChunkWriter, index: &IndexWriter
     thanos.files.push(file(index::FILE_NAME.to_string(), index_bytes));
     thanos.files.push(file(meta::FILE_NAME.to_string(), 0));
     thanos.index_stats = IndexStats {
-        series_max_size: index.largest_entry() as i64,
+        // From one entry to the next, as Thanos measures it.
+        series_max_size: index.largest_entry().next_multiple_of(16) as i64,
         chunk_max_size: chunks.largest_chunk() as i64,
     };
 }

@@ -209,6 +209,20 @@ impl BlockMeta {
         Self { ulid, min_time, max_time, stats, compaction, version, thanos, other }
     }
 
+    /// What a block says that has this one's samples in windows of `resolution_ms`, counts and files left out. As Thanos, it
+    /// keeps where the samples came from, and of the counts those of raw samples of each kind.
+    pub fn downsampled(&self, ulid: String, resolution_ms: i64) -> Self {
+        let before = self.thanos.clone().unwrap_or_default();
+        let thanos = Thanos {
+            labels: before.labels,
+            downsample: Downsample { resolution: resolution_ms },
+            source: "tsdbctl".to_string(),
+            other: before.other.into_iter().filter(|(name, _)| name != "upload_time").collect(),
+            ..Thanos::default()
+        };
+        Self { ulid, thanos: Some(thanos), ..self.clone() }
+    }
+
     /// The content of the file.
     pub fn to_json(&self) -> Vec<u8> {
         let mut out = Vec::new();
