@@ -8,6 +8,7 @@ mod checksum;
 mod chunk_merge;
 mod chunk_writer;
 mod cursor;
+pub mod cut;
 mod file_writer;
 pub mod downsample;
 mod heap;
@@ -30,6 +31,7 @@ pub mod source;
 mod symbol_order;
 mod symbols;
 pub mod tombstones;
+mod windows;
 
 pub use block::Block;
 pub use block_writer::{BlockWriter, WriterOptions, write_block};

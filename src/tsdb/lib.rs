@@ -2,10 +2,16 @@
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make and read their own files"))]
 
+pub mod backfill;
 pub mod blocks;
+pub mod compaction;
+pub mod compaction_plan;
 pub mod database;
 pub mod live;
+pub mod quarantine;
 pub mod retention;
+pub mod rewrite;
+pub mod retention_rules;
 
 pub use blocks::{BlockEntry, Overlap};
 pub use database::{Database, OpenOptions};

@@ -1,0 +1,446 @@
+//! What compacting a data directory comes to, step by step: which blocks go, which become one, what is applied to them,
+//! and what each step needs. [`next_step`] decides; the compaction does as it says, and [`simulate`] goes on with what
+//! would be there then.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use tsdbctl_block::BlockMeta;
+use tsdbctl_block::plan::{block_ranges, merged_meta, plan};
+use tsdbctl_model::duration::format_duration_ms;
+use tsdbctl_storage::StorageError;
+
+use crate::retention::{Expiry, Retention, Timeline, judge};
+use crate::retention_rules::Rules;
+
+/// Upstream's range of the smallest blocks, ms.
+pub const MIN_BLOCK_MS: i64 = 2 * 3_600_000;
+/// Upstream's range of the largest blocks, ms; a tenth of the retention if that is less.
+pub const MAX_BLOCK_MS: i64 = 31 * 24 * 3_600_000;
+/// Bytes a second that are read, merged and written, for estimates.
+const BYTES_PER_SECOND: u64 = 60 << 20;
+
+/// What compaction is to do.
+#[derive(Clone, Debug, Default)]
+pub struct CompactionOptions {
+    /// Ranges of blocks, ms, ascending.
+    pub ranges_ms: Vec<i64>,
+    /// What is kept of the blocks.
+    pub retention: Retention,
+    /// What is kept of some series.
+    pub rules: Rules,
+    /// Memory that a step may take, bytes.
+    pub memory_bytes: Option<u64>,
+    /// Bytes that a step may write before what it replaces is removed.
+    pub scratch_bytes: Option<u64>,
+    /// Identifiers of uploaded blocks: others of level 1 wait, and all that begin later.
+    pub uploaded: Option<HashSet<String>>,
+}
+
+/// The ranges of blocks as upstream has them, ms: each three times the one before, up to `max_ms`.
+pub fn ranges_up_to(min_ms: i64, max_ms: i64) -> Vec<i64> {
+    let max_ms = max_ms.max(min_ms);
+    let mut ranges = block_ranges(min_ms, 10, 3);
+    ranges.retain(|range| *range <= max_ms);
+    ranges
+}
+
+/// The range of the largest blocks by upstream's defaults, ms.
+pub fn default_max_block_ms(retention_ms: i64) -> i64 {
+    match retention_ms {
+        1.. => MAX_BLOCK_MS.min(retention_ms / 10),
+        _ => MAX_BLOCK_MS,
+    }
+}
+
+/// A block that is there, or that a step will make.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedBlock {
+    /// What it says about itself; of one to be made the identifier is not known, and `step N` stands for it.
+    pub meta: BlockMeta,
+    /// Bytes on disk; of one to be made, at most.
+    pub bytes: u64,
+    /// Number of the step that makes it, from 1.
+    pub made_by: Option<usize>,
+}
+
+/// Why a block is removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// Another block holds what it held.
+    Replaced,
+    /// It has no samples.
+    Empty,
+    /// Retention.
+    Expired(Expiry),
+}
+
+impl fmt::Display for Removal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Replaced => f.write_str("another block holds what it held"),
+            Self::Empty => f.write_str("it has no samples"),
+            Self::Expired(expiry) => expiry.fmt(f),
+        }
+    }
+}
+
+/// Why blocks are written anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Together they fill a range of larger blocks.
+    Range,
+    /// They cover the same times.
+    Overlap,
+    /// Much of the block is deleted.
+    Deletions,
+    /// A retention rule takes some of its series.
+    Rule {
+        /// Its selector.
+        selector: String,
+        /// What it keeps, ms.
+        keep_ms: i64,
+    },
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Range => f.write_str("they fill a larger range"),
+            Self::Overlap => f.write_str("they cover the same times"),
+            Self::Deletions => f.write_str("much of it is deleted"),
+            Self::Rule { selector, keep_ms } => {
+                write!(f, "rule {selector}={}", format_duration_ms(*keep_ms))
+            }
+        }
+    }
+}
+
+/// Why a step is not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The file system has not enough room.
+    Space {
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes free.
+        free: u64,
+    },
+    /// It would write more than it may.
+    Scratch {
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// It would take more memory than it may.
+    Memory {
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// The result would seem to hold in-order samples up to where the head still has some, and these would be left out
+    /// when it is loaded.
+    Head,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Space { needed, free } => {
+                write!(f, "it needs {needed} bytes beside what there is, {free} are free")
+            }
+            Self::Scratch { needed, limit } => {
+                write!(f, "it needs {needed} bytes beside what there is, the limit is {limit}")
+            }
+            Self::Memory { needed, limit } => {
+                write!(f, "it needs about {needed} bytes of memory, the limit is {limit}")
+            }
+            Self::Head => f.write_str(
+                "late samples would join a block that ends where the head still has samples; the head has to be flushed first",
+            ),
+        }
+    }
+}
+
+/// Blocks written anew as one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rewrite {
+    /// Why.
+    pub why: Why,
+    /// Which, by start.
+    pub blocks: Vec<PlannedBlock>,
+    /// What they become.
+    pub into: PlannedBlock,
+    /// Bytes needed beside what there is until the old blocks are removed.
+    pub scratch_bytes: u64,
+    /// Estimate of the memory it takes, bytes.
+    pub memory_bytes: u64,
+    /// Estimate of the time it takes, ms.
+    pub time_ms: u64,
+    /// Why it is not done.
+    pub refusal: Option<Refusal>,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Remove blocks, in this order.
+    Remove(Vec<(PlannedBlock, Removal)>),
+    /// Write blocks anew.
+    Rewrite(Box<Rewrite>),
+}
+
+/// What a directory holds and what time it is.
+#[derive(Clone, Debug, Default)]
+pub struct Situation {
+    /// Blocks that count.
+    pub live: Vec<PlannedBlock>,
+    /// Blocks that are to be removed anyway, in an order in which none is removed before one it was made of.
+    pub superseded: Vec<(PlannedBlock, Removal)>,
+    /// Blocks that are left alone, and with them, when blocks are merged, all that begin later.
+    pub held: HashSet<String>,
+    /// Bytes of logs and head chunks; `None` without a head.
+    pub head_bytes: Option<u64>,
+    /// Bytes that may still be written.
+    pub free_bytes: u64,
+    /// Bytes of the file system, where the system tells.
+    pub total_bytes: Option<u64>,
+    /// What time it is, Unix ms.
+    pub now_ms: i64,
+}
+
+/// Which rule a block should be rewritten for, if any; `cutoffs` are the rules'.
+pub type RuleCheck<'a> = dyn FnMut(&PlannedBlock, &[Option<i64>]) -> Result<Option<usize>, StorageError> + 'a;
+
+impl Situation {
+    /// The times of the blocks that count.
+    pub fn timeline(&self, options: &CompactionOptions) -> Timeline {
+        let range_ms = options.ranges_ms.first().copied().unwrap_or(MIN_BLOCK_MS);
+        Timeline::new(self.raw().map(|b| &b.meta), self.now_ms, range_ms)
+    }
+
+    /// Blocks from the future.
+    pub fn future(&self, options: &CompactionOptions) -> Vec<&PlannedBlock> {
+        let timeline = self.timeline(options);
+        self.raw().filter(|b| timeline.is_future(&b.meta)).collect()
+    }
+
+    /// Downsampled blocks have other rules.
+    fn raw(&self) -> impl Iterator<Item = &PlannedBlock> {
+        self.live.iter().filter(|b| b.meta.resolution_ms() == 0)
+    }
+
+    /// The end of what in-order blocks hold.
+    fn in_order_end(&self) -> i64 {
+        let in_order = self.live.iter().filter(|b| b.meta.is_in_order());
+        in_order.map(|b| b.meta.max_time).max().unwrap_or(i64::MIN)
+    }
+}
+
+/// What is to be done next; `None` if nothing is. A step that is refused is answered with the reason: its blocks are to
+/// be held from then on.
+///
+/// # Errors
+/// What `overdue_rule` answers.
+pub fn next_step(
+    situation: &Situation,
+    options: &CompactionOptions,
+    overdue_rule: &mut RuleCheck<'_>,
+) -> Result<Option<Step>, StorageError> {
+    if !situation.superseded.is_empty() {
+        return Ok(Some(Step::Remove(situation.superseded.clone())));
+    }
+    let timeline = situation.timeline(options);
+    let raw: Vec<&PlannedBlock> = situation.raw().collect();
+    let sized: Vec<_> = raw.iter().map(|b| (&b.meta, b.bytes)).collect();
+    let limit = options.retention.limit_bytes(situation.total_bytes);
+    let head_bytes = situation.head_bytes.unwrap_or(0);
+    let verdict = judge(&sized, options.retention.time_ms, limit, head_bytes, &timeline);
+    if !verdict.expired.is_empty() {
+        let expired = verdict.expired.into_iter().map(|(i, why)| (raw[i].clone(), Removal::Expired(why)));
+        return Ok(Some(Step::Remove(expired.collect())));
+    }
+    // A block from the future would take the others with it.
+    let present: Vec<&PlannedBlock> = raw.into_iter().filter(|b| !timeline.is_future(&b.meta)).collect();
+    let waits = |meta: &BlockMeta| {
+        meta.compaction.level <= 1 && options.uploaded.as_ref().is_some_and(|up| !up.contains(&meta.ulid))
+    };
+    let is_held = |meta: &BlockMeta| situation.held.contains(&meta.ulid) || waits(meta);
+    for group in by_origin(&present) {
+        let metas: Vec<&BlockMeta> = group.iter().map(|b| &b.meta).collect();
+        let chosen: Vec<_> =
+            plan(&metas, &options.ranges_ms, &is_held).into_iter().filter_map(|i| group.get(i)).collect();
+        if !chosen.is_empty() {
+            let blocks: Vec<PlannedBlock> = chosen.into_iter().map(|b| (*b).clone()).collect();
+            let why = reason(&blocks);
+            return Ok(Some(rewrite(why, blocks, situation, options)));
+        }
+    }
+    let cutoffs = options.rules.cutoffs(&timeline);
+    if cutoffs.iter().any(Option::is_some) {
+        for block in present.iter().filter(|b| !is_held(&b.meta)) {
+            let rule = overdue_rule(block, &cutoffs)?.and_then(|i| options.rules.0.get(i));
+            if let Some(rule) = rule {
+                let why = Why::Rule { selector: rule.selector.clone(), keep_ms: rule.keep_ms };
+                return Ok(Some(rewrite(why, vec![(*block).clone()], situation, options)));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Blocks of different origin (Thanos' labels) lie side by side in a bucket, and are never merged. Each group is by start.
+fn by_origin<'a>(blocks: &[&'a PlannedBlock]) -> Vec<Vec<&'a PlannedBlock>> {
+    let origin = |b: &'a PlannedBlock| b.meta.thanos.as_ref().map(|t| &t.labels).filter(|l| !l.is_empty());
+    let mut groups: Vec<Vec<&PlannedBlock>> = Vec::new();
+    for block in blocks {
+        match groups.iter_mut().find(|g| g.first().is_some_and(|b| origin(b) == origin(block))) {
+            Some(group) => group.push(block),
+            None => groups.push(vec![block]),
+        }
+    }
+    for group in &mut groups {
+        group.sort_by_key(|b| (b.meta.min_time, b.meta.max_time, b.meta.ulid.clone()));
+    }
+    groups
+}
+
+fn reason(blocks: &[PlannedBlock]) -> Why {
+    let mut end = i64::MIN;
+    for block in blocks {
+        if block.meta.min_time < end {
+            return Why::Overlap;
+        }
+        end = end.max(block.meta.max_time);
+    }
+    if blocks.len() == 1 { Why::Deletions } else { Why::Range }
+}
+
+/// Bytes a block of `bytes` may take when it is written anew: what is encoded anew may be a little longer.
+fn with_margin(bytes: u64) -> u64 {
+    bytes + bytes / 20 + (64 << 10)
+}
+
+/// Memory that writing takes at least, bytes.
+const MEMORY_LEAST: u64 = 16 << 20;
+
+/// What a step takes beside buffers and postings, which the writer limits: a number for each symbol of each source, and
+/// what finds a series again.
+fn memory(blocks: &[PlannedBlock]) -> u64 {
+    let series: u64 = blocks.iter().map(|b| b.meta.stats.num_series).sum();
+    MEMORY_LEAST + series.saturating_mul(16)
+}
+
+fn rewrite(why: Why, blocks: Vec<PlannedBlock>, situation: &Situation, options: &CompactionOptions) -> Step {
+    let metas: Vec<&BlockMeta> = blocks.iter().map(|b| &b.meta).collect();
+    let mut meta = merged_meta(String::new(), &metas);
+    // Of overlapping blocks fewer may be left.
+    let sum = |count: fn(&BlockMeta) -> u64| metas.iter().map(|m| count(m)).sum();
+    meta.stats.num_samples = sum(|m| m.stats.num_samples);
+    meta.stats.num_float_samples = sum(|m| m.stats.num_float_samples);
+    meta.stats.num_histogram_samples = sum(|m| m.stats.num_histogram_samples);
+    meta.stats.num_chunks = sum(|m| m.stats.num_chunks);
+    meta.stats.num_series = metas.iter().map(|m| m.stats.num_series).max().unwrap_or(0);
+    let bytes: u64 = blocks.iter().map(|b| b.bytes).sum();
+    let needed = with_margin(bytes);
+    let memory_bytes = memory(&blocks);
+    let refusal =
+        if situation.head_bytes.is_some() && meta.is_in_order() && meta.max_time > situation.in_order_end() {
+            Some(Refusal::Head)
+        } else if let Some(limit) = options.memory_bytes.filter(|limit| memory_bytes > *limit) {
+            Some(Refusal::Memory { needed: memory_bytes, limit })
+        } else if let Some(limit) = options.scratch_bytes.filter(|limit| needed > *limit) {
+            Some(Refusal::Scratch { needed, limit })
+        } else if needed > situation.free_bytes {
+            Some(Refusal::Space { needed, free: situation.free_bytes })
+        } else {
+            None
+        };
+    Step::Rewrite(Box::new(Rewrite {
+        why,
+        into: PlannedBlock { meta, bytes, made_by: None },
+        blocks,
+        scratch_bytes: needed,
+        memory_bytes,
+        time_ms: bytes.saturating_mul(1000) / BYTES_PER_SECOND,
+        refusal,
+    }))
+}
+
+/// All steps, as far as can be told before they are done.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// In order.
+    pub steps: Vec<Step>,
+    /// Blocks from the future, which are left alone.
+    pub future: Vec<PlannedBlock>,
+    /// What there is at the end.
+    pub blocks: Vec<PlannedBlock>,
+    /// Most bytes needed at once beside what there is now.
+    pub peak_bytes: u64,
+    /// Estimate of the time all steps take, ms.
+    pub time_ms: u64,
+}
+
+impl Plan {
+    /// Whether nothing is to be done.
+    pub fn is_idle(&self) -> bool {
+        self.steps.is_empty()
+    }
+}
+
+/// A plan longer than this is no plan.
+const STEPS_MAX: usize = 100_000;
+
+/// Follows the steps from a situation to the end.
+///
+/// # Errors
+/// What `overdue_rule` answers.
+pub fn simulate(
+    mut situation: Situation,
+    options: &CompactionOptions,
+    overdue_rule: &mut RuleCheck<'_>,
+) -> Result<Plan, StorageError> {
+    let mut plan =
+        Plan { future: situation.future(options).into_iter().cloned().collect(), ..Plan::default() };
+    // Beside what there is at the beginning; negative if there is less.
+    let mut beside: i128 = 0;
+    while plan.steps.len() < STEPS_MAX {
+        // What was made by an earlier step has the rules applied.
+        let mut check = |block: &PlannedBlock, cutoffs: &[Option<i64>]| match block.made_by {
+            Some(_) => Ok(None),
+            None => overdue_rule(block, cutoffs),
+        };
+        let Some(mut step) = next_step(&situation, options, &mut check)? else { break };
+        let number = plan.steps.len() + 1;
+        match &mut step {
+            Step::Remove(removed) => {
+                let bytes: u64 = removed.iter().map(|(b, _)| b.bytes).sum();
+                situation.free_bytes = situation.free_bytes.saturating_add(bytes);
+                beside -= i128::from(bytes);
+                let gone: HashSet<&str> = removed.iter().map(|(b, _)| &*b.meta.ulid).collect();
+                situation.live.retain(|b| !gone.contains(&*b.meta.ulid));
+                situation.superseded.clear();
+            }
+            Step::Rewrite(step) if step.refusal.is_some() => {
+                situation.held.extend(step.blocks.iter().map(|b| b.meta.ulid.clone()));
+            }
+            Step::Rewrite(step) => {
+                step.into.meta.ulid = format!("step {number}");
+                step.into.made_by = Some(number);
+                plan.time_ms += step.time_ms;
+                let peak = beside + i128::from(step.scratch_bytes);
+                plan.peak_bytes = plan.peak_bytes.max(u64::try_from(peak).unwrap_or(0));
+                let gone: HashSet<&str> = step.blocks.iter().map(|b| &*b.meta.ulid).collect();
+                situation.live.retain(|b| !gone.contains(&*b.meta.ulid));
+                situation.live.push(step.into.clone());
+            }
+        }
+        plan.steps.push(step);
+    }
+    plan.blocks = situation.live;
+    plan.blocks.sort_by_key(|b| (b.meta.min_time, b.meta.max_time));
+    Ok(plan)
+}
