@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use tsdbctl_model::duration::{format_duration_ms, format_rfc3339_ms};
 use tsdbctl_promql::api_json::{StatsLevel, query_error_body, write_lines, write_result_with};
-use tsdbctl_promql::engine::{self, QueryError, QueryOptions, QueryResult, QueryTime, Value};
+use tsdbctl_promql::engine::{self, MaxResolution, QueryError, QueryOptions, QueryResult, QueryTime, Value};
 use tsdbctl_storage::{Control, StorageError};
 use tsdbctl_tsdb::Database;
 
@@ -72,6 +72,10 @@ pub struct Args {
     /// How far an instant selector looks back.
     #[arg(long, value_name = "DURATION", default_value = "5m")]
     pub lookback_delta: String,
+    /// Coarsest resolution of downsampled data to use where there is finer: auto (by step, range and function; raw
+    /// samples in instant queries), 0s (raw samples), 5m, 1h.
+    #[arg(long, value_name = "RESOLUTION", default_value = "auto", value_parser = parse_resolution)]
+    pub max_source_resolution: MaxResolution,
     /// Most samples in memory at once, by Prometheus' count.
     #[arg(long, value_name = "N", default_value_t = 50_000_000)]
     pub max_samples: u64,
@@ -109,6 +113,14 @@ pub enum Stats {
     All,
 }
 
+fn parse_resolution(text: &str) -> Result<MaxResolution, String> {
+    match (text, parse_step(text)) {
+        ("auto", _) => Ok(MaxResolution::Auto),
+        (_, Ok(ms)) if ms >= 0 => Ok(MaxResolution::Fixed(ms)),
+        _ => Err("not a resolution; give auto, 0s, 5m or 1h".to_string()),
+    }
+}
+
 /// The range of a picture, or of a range query without a start.
 const DEFAULT_RANGE_MS: i64 = 3_600_000;
 
@@ -130,6 +142,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
         max_samples: args.max_samples,
         per_step_stats: features.per_step_stats && args.stats == Some(Stats::All),
         features,
+        max_source_resolution: args.max_source_resolution,
         ..QueryOptions::default()
     };
     // A slip of the pen is told before any data is looked at.
@@ -255,7 +268,11 @@ fn say_understood(args: &Args, time: QueryTime, options: &QueryOptions, database
         ),
     });
     let dirs: Vec<String> = args.data.dirs.iter().map(|d| d.display().to_string()).collect();
-    ui.detail(format!("over {} with {} blocks", dirs.join(", "), database.blocks().len()));
+    let downsampled = match database.downsampled().len() {
+        0 => String::new(),
+        n => format!(" and {n} downsampled ones"),
+    };
+    ui.detail(format!("over {} with {} blocks{downsampled}", dirs.join(", "), database.blocks().len()));
     ui.detail(format!(
         "lookback {}, at most {} samples, {} of memory, {} of time",
         format_duration_ms(options.lookback_delta),

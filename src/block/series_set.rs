@@ -3,16 +3,22 @@
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use tsdbctl_chunk::{Floats, Histograms, SampleColumns, decode, sample_count};
+use tsdbctl_chunk::{
+    AGGREGATE_ENCODING, AggregateChunk, Encoding, Floats, Histograms, SampleColumns, decode, sample_count,
+};
 use tsdbctl_model::symbols::{SymLabels, SymbolTable};
 use tsdbctl_model::{Matcher, Sym};
 use tsdbctl_storage::merge::merge_columns;
-use tsdbctl_storage::{Control, LabelNeeds, ReadStats, SelectHints, SeriesSet, StorageError, TimeFilter};
+use tsdbctl_storage::resolution::raw_as_windows;
+use tsdbctl_storage::{
+    Control, LabelNeeds, ReadStats, SelectHints, SeriesSet, StorageError, TimeFilter, WindowValue,
+};
 
 use crate::block::Block;
 use crate::index::ChunkMeta;
 use crate::matching::{RefMap, candidates};
 use crate::tombstones::Interval;
+use crate::windows::decode_windows;
 
 /// One series, 16 bytes.
 struct Row {
@@ -146,6 +152,68 @@ impl BlockSeriesSet {
         Ok((wanted, overlapping))
     }
 
+    /// Appends what is wanted of the windows of one chunk that end in `mint..=maxt` and are not deleted. A chunk of
+    /// samples, as some compactors left them in downsampled blocks, has windows of one sample each.
+    fn decode_windows(
+        &self,
+        meta: &ChunkMeta,
+        (mint, maxt): (i64, i64),
+        value: WindowValue,
+        deleted: &[Interval],
+        out: &mut SampleColumns,
+        stats: &mut ReadStats,
+    ) -> Result<(), StorageError> {
+        let segments = self.block.segments();
+        let chunk = segments.raw_chunk(meta.reference)?;
+        stats.chunks += 1;
+        stats.bytes += chunk.data.len() as u64;
+        let (floats, histograms) = (out.floats.len(), out.histograms.len());
+        if chunk.encoding == AGGREGATE_ENCODING {
+            let parts = AggregateChunk::parse(chunk.data);
+            let windows = parts.and_then(|parts| {
+                stats.samples += parts.sample_count() as u64;
+                decode_windows(&parts, value, mint, maxt, out)
+            });
+            windows.map_err(|e| segments.loss(meta.reference, e.to_string()))?;
+        } else {
+            let encoding = Encoding::from_byte(chunk.encoding).ok_or_else(|| {
+                segments.loss(meta.reference, format!("unknown chunk encoding {}", chunk.encoding))
+            })?;
+            stats.samples += sample_count(encoding, chunk.data).unwrap_or(0) as u64;
+            decode(encoding, chunk.data, mint, maxt, out)
+                .map_err(|e| segments.loss(meta.reference, e.to_string()))?;
+            raw_as_windows(out, floats, histograms, value);
+        }
+        segments.check_intact(meta.reference)?;
+        if deleted.iter().any(|d| d.mint <= meta.maxt && meta.mint <= d.maxt) {
+            remove_deleted(out, floats, histograms, deleted);
+        }
+        Ok(())
+    }
+
+    /// As [`SeriesSet::read_window`], of a downsampled block: chunks follow each other, and of two that overlap a bit
+    /// the earlier one goes on to its end.
+    fn read_downsampled(
+        &self,
+        i: usize,
+        filter: &TimeFilter,
+        value: WindowValue,
+        out: &mut SampleColumns,
+        stats: &mut ReadStats,
+    ) -> Result<(), StorageError> {
+        let row = &self.rows[i];
+        let deleted = self.block.tombstones().of(u64::from(row.reference));
+        let (mint, maxt) = (filter.mint(), filter.maxt());
+        let (mut wanted, _) = self.wanted(row, filter)?;
+        wanted.sort_by_key(|m| m.mint);
+        let mut from = mint;
+        for meta in &wanted {
+            self.decode_windows(meta, (from, maxt), value, deleted, out, stats)?;
+            from = last_time(out).map_or(mint, |t| t.saturating_add(1)).max(mint);
+        }
+        Ok(())
+    }
+
     /// Appends the samples of one chunk in `mint..=maxt` that are not deleted.
     fn decode(
         &self,
@@ -228,6 +296,9 @@ impl SeriesSet for BlockSeriesSet {
         out: &mut SampleColumns,
         stats: &mut ReadStats,
     ) -> Result<(), StorageError> {
+        if self.block.meta().resolution_ms() > 0 {
+            return self.read_downsampled(i, filter, WindowValue::Average, out, stats);
+        }
         let row = &self.rows[i];
         let deleted = self.block.tombstones().of(u64::from(row.reference));
         let (mint, maxt) = (filter.mint(), filter.maxt());
@@ -255,6 +326,23 @@ impl SeriesSet for BlockSeriesSet {
             // A chunk that goes on behind the end the index gives it must not break the order.
             from = last_time(out).map_or(mint, |t| t.saturating_add(1)).max(mint);
         }
+        Ok(())
+    }
+
+    fn read_window(
+        &self,
+        i: usize,
+        filter: &TimeFilter,
+        value: WindowValue,
+        out: &mut SampleColumns,
+        stats: &mut ReadStats,
+    ) -> Result<(), StorageError> {
+        if self.block.meta().resolution_ms() > 0 {
+            return self.read_downsampled(i, filter, value, out, stats);
+        }
+        let (floats, histograms) = (out.floats.len(), out.histograms.len());
+        self.read(i, filter, out, stats)?;
+        raw_as_windows(out, floats, histograms, value);
         Ok(())
     }
 

@@ -10,7 +10,9 @@ pub mod memory;
 pub mod merge;
 pub mod querier;
 pub mod querier_source;
+pub mod resolution;
 pub mod series_table;
+pub mod tiered;
 
 pub use annotations::{Annotation, Annotations};
 pub use append::{Refusal, RefusalCounts};
@@ -21,4 +23,6 @@ pub use memory::{MemorySample, MemoryStore};
 pub use merge::{MergedQuerier, Source};
 pub use querier::{LabelNeeds, Querier, Queryable, ReadStats, SelectHints, SeriesSet, TimeFilter};
 pub use querier_source::{QuerierSource, encode_samples};
+pub use resolution::{Coverage, Piece, ResolutionHint, WindowValue};
 pub use series_table::SeriesTable;
+pub use tiered::TieredQuerier;

@@ -13,6 +13,7 @@ use tsdbctl_model::{CounterResetHint, Matcher};
 use crate::control::Control;
 use crate::error::{Loss, StorageError};
 use crate::querier::{LabelNeeds, Querier, ReadStats, SelectHints, SeriesExemplars, SeriesSet, TimeFilter};
+use crate::resolution::{Piece, WindowValue, join_counters};
 
 /// A querier and the times its samples lie in, Unix ms, both ends inclusive.
 pub struct Source {
@@ -130,11 +131,38 @@ impl Querier for MergedQuerier {
     }
 }
 
+/// Several series sets as one in label order; with each the times its samples lie in, both ends inclusive.
+pub(crate) fn merged_set(
+    parts: Vec<(Box<dyn SeriesSet>, i64, i64)>,
+    symbols: &SymbolTable,
+    control: &Control,
+) -> Result<Box<dyn SeriesSet>, StorageError> {
+    let parts = parts.into_iter().map(|(set, mint, maxt)| Part { set, mint, maxt }).collect();
+    Ok(Box::new(MergedSet::new(parts, symbols, control)?))
+}
+
 /// What one source selected.
 struct Part {
     set: Box<dyn SeriesSet>,
     mint: i64,
     maxt: i64,
+}
+
+impl Part {
+    /// Reads a series: as it is, or the value of its windows.
+    fn read(
+        &self,
+        series: u32,
+        filter: &TimeFilter,
+        value: Option<WindowValue>,
+        out: &mut SampleColumns,
+        stats: &mut ReadStats,
+    ) -> Result<(), StorageError> {
+        match value {
+            None => self.set.read(series as usize, filter, out, stats),
+            Some(value) => self.set.read_window(series as usize, filter, value, out, stats),
+        }
+    }
 }
 
 /// A series in a part.
@@ -217,16 +245,86 @@ impl MergedSet {
         &self,
         places: &[Place],
         filter: &TimeFilter,
+        value: Option<WindowValue>,
         out: &mut SampleColumns,
         stats: &mut ReadStats,
     ) -> Result<(), StorageError> {
         let mut columns = Vec::with_capacity(places.len());
         for place in places {
             let mut own = SampleColumns::default();
-            self.parts[place.part as usize].set.read(place.series as usize, filter, &mut own, stats)?;
+            self.parts[place.part as usize].read(place.series, filter, value, &mut own, stats)?;
+            if value == Some(WindowValue::Counter) {
+                join_counters(&mut own.floats);
+            }
             columns.push(own);
         }
+        let from = out.floats.len();
         merge_columns(&columns, out);
+        if value == Some(WindowValue::Counter) {
+            // Joined counters never fall: what does is another source's, a bit behind.
+            let f = &mut out.floats;
+            let (mut highest, mut to) = (f64::NEG_INFINITY, from);
+            for i in from..f.t.len() {
+                if !(f.v[i] < highest) {
+                    highest = highest.max(f.v[i]);
+                    (f.t[to], f.v[to]) = (f.t[i], f.v[i]);
+                    to += 1;
+                }
+            }
+            f.truncate(to);
+        }
+        Ok(())
+    }
+
+    fn read_series(
+        &self,
+        i: usize,
+        filter: &TimeFilter,
+        value: Option<WindowValue>,
+        out: &mut SampleColumns,
+        stats: &mut ReadStats,
+    ) -> Result<(), StorageError> {
+        let places = self.places(i);
+        let part = |p: &Place| &self.parts[p.part as usize];
+        if let [one] = places {
+            return part(one).read(one.series, filter, value, out, stats);
+        }
+        if !self.apart || places.windows(2).any(|w| w[0].part == w[1].part) {
+            return self.merge(places, filter, value, out, stats);
+        }
+        let mut by_time: Vec<Place> = places.to_vec();
+        by_time.sort_by_key(|p| part(p).mint);
+        if filter.newest_only && filter.steps <= 1 {
+            for place in by_time.iter().rev().filter(|p| filter.wants(part(p).mint, part(p).maxt)) {
+                let (before, histograms) = (out.len(), out.histograms.len());
+                part(place).read(place.series, filter, value, out, stats)?;
+                if out.len() > before {
+                    forget_reset(out, histograms);
+                    break;
+                }
+            }
+            return Ok(());
+        }
+        let start = (out.floats.len(), out.histograms.len());
+        let mut last = None;
+        for place in by_time.iter().filter(|p| filter.wants(part(p).mint, part(p).maxt)) {
+            let (floats, histograms) = (out.floats.len(), out.histograms.len());
+            part(place).read(place.series, filter, value, out, stats)?;
+            let (float, histogram) = (out.floats.t.get(floats), out.histograms.t.get(histograms));
+            let histogram_first = histogram.is_some_and(|h| float.is_none_or(|f| h < f));
+            let first = if histogram_first { histogram } else { float };
+            if last.is_some_and(|last| first.is_some_and(|first| *first <= last)) {
+                // A block has samples outside of the range it claims, as old compactors left them.
+                out.floats.truncate(start.0);
+                out.histograms.truncate(start.1);
+                return self.merge(places, filter, value, out, stats);
+            }
+            last = last.max(out.floats.t[floats..].last().copied());
+            last = last.max(out.histograms.t[histograms..].last().copied());
+            if histogram_first {
+                forget_reset(out, histograms);
+            }
+        }
         Ok(())
     }
 
@@ -284,48 +382,25 @@ impl SeriesSet for MergedSet {
         out: &mut SampleColumns,
         stats: &mut ReadStats,
     ) -> Result<(), StorageError> {
-        let places = self.places(i);
-        let part = |p: &Place| &self.parts[p.part as usize];
-        if let [one] = places {
-            return part(one).set.read(one.series as usize, filter, out, stats);
-        }
-        if !self.apart || places.windows(2).any(|w| w[0].part == w[1].part) {
-            return self.merge(places, filter, out, stats);
-        }
-        let mut by_time: Vec<Place> = places.to_vec();
-        by_time.sort_by_key(|p| part(p).mint);
-        if filter.newest_only && filter.steps <= 1 {
-            for place in by_time.iter().rev().filter(|p| filter.wants(part(p).mint, part(p).maxt)) {
-                let (before, histograms) = (out.len(), out.histograms.len());
-                part(place).set.read(place.series as usize, filter, out, stats)?;
-                if out.len() > before {
-                    forget_reset(out, histograms);
-                    break;
-                }
-            }
-            return Ok(());
-        }
-        let start = (out.floats.len(), out.histograms.len());
-        let mut last = None;
-        for place in by_time.iter().filter(|p| filter.wants(part(p).mint, part(p).maxt)) {
-            let (floats, histograms) = (out.floats.len(), out.histograms.len());
-            part(place).set.read(place.series as usize, filter, out, stats)?;
-            let (float, histogram) = (out.floats.t.get(floats), out.histograms.t.get(histograms));
-            let histogram_first = histogram.is_some_and(|h| float.is_none_or(|f| h < f));
-            let first = if histogram_first { histogram } else { float };
-            if last.is_some_and(|last| first.is_some_and(|first| *first <= last)) {
-                // A block has samples outside of the range it claims, as old compactors left them.
-                out.floats.truncate(start.0);
-                out.histograms.truncate(start.1);
-                return self.merge(places, filter, out, stats);
-            }
-            last = last.max(out.floats.t[floats..].last().copied());
-            last = last.max(out.histograms.t[histograms..].last().copied());
-            if histogram_first {
-                forget_reset(out, histograms);
-            }
-        }
-        Ok(())
+        self.read_series(i, filter, None, out, stats)
+    }
+
+    fn read_window(
+        &self,
+        i: usize,
+        filter: &TimeFilter,
+        value: WindowValue,
+        out: &mut SampleColumns,
+        stats: &mut ReadStats,
+    ) -> Result<(), StorageError> {
+        self.read_series(i, filter, Some(value), out, stats)
+    }
+
+    fn pieces(&self) -> Vec<Piece> {
+        let mut all: Vec<Piece> = self.parts.iter().flat_map(|p| p.set.pieces()).collect();
+        all.sort_by_key(|p| (p.start, p.end));
+        all.dedup();
+        all
     }
 
     fn cost(&self, i: usize, filter: &TimeFilter) -> ReadStats {

@@ -10,6 +10,7 @@ use tsdbctl_model::symbols::{SymLabels, SymbolTable};
 
 use crate::control::Control;
 use crate::error::{Loss, StorageError};
+use crate::resolution::{Piece, ResolutionHint, WindowValue, raw_as_windows};
 
 /// Which labels of the selected series the query will look at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,8 +31,12 @@ pub struct SelectHints {
     pub end: i64,
     /// Labels that the query needs.
     pub labels: LabelNeeds,
-    /// Leave samples out and answer labels only (`series` API).
+    /// Leave samples out and answer labels only (`series` API): of all resolutions.
     pub series_only: bool,
+    /// Which resolutions will do.
+    pub resolution: ResolutionHint,
+    /// What of downsampled windows will be read.
+    pub value: WindowValue,
 }
 
 /// The sample times a query will look at: for each of `steps` evaluation times `first + k * step`, those in
@@ -222,6 +227,33 @@ pub trait SeriesSet: Send + Sync {
         stats: &mut ReadStats,
     ) -> Result<(), StorageError>;
 
+    /// As [`SeriesSet::read`], but of windows where there are any, and of raw samples as if each were a window.
+    /// `read` itself gives the windows' averages.
+    ///
+    /// Of [`WindowValue::Counter`] two samples may come at one time, the second telling the true value:
+    /// [`crate::resolution::join_counters`] is to be applied to the whole.
+    ///
+    /// # Errors
+    /// As [`SeriesSet::read`].
+    fn read_window(
+        &self,
+        i: usize,
+        filter: &TimeFilter,
+        value: WindowValue,
+        out: &mut SampleColumns,
+        stats: &mut ReadStats,
+    ) -> Result<(), StorageError> {
+        let (floats, histograms) = (out.floats.len(), out.histograms.len());
+        self.read(i, filter, out, stats)?;
+        raw_as_windows(out, floats, histograms, value);
+        Ok(())
+    }
+
+    /// The times that are read at one resolution each, if there are others than raw samples.
+    fn pieces(&self) -> Vec<Piece> {
+        Vec::new()
+    }
+
     /// Number of chunks and bytes that reading series `i` would touch, from metadata alone, for plans.
     fn cost(&self, i: usize, filter: &TimeFilter) -> ReadStats {
         let _ = (i, filter);
@@ -245,6 +277,19 @@ impl SeriesSet for Arc<dyn SeriesSet> {
         stats: &mut ReadStats,
     ) -> Result<(), StorageError> {
         (**self).read(i, filter, out, stats)
+    }
+    fn read_window(
+        &self,
+        i: usize,
+        filter: &TimeFilter,
+        value: WindowValue,
+        out: &mut SampleColumns,
+        stats: &mut ReadStats,
+    ) -> Result<(), StorageError> {
+        (**self).read_window(i, filter, value, out, stats)
+    }
+    fn pieces(&self) -> Vec<Piece> {
+        (**self).pieces()
     }
     fn cost(&self, i: usize, filter: &TimeFilter) -> ReadStats {
         (**self).cost(i, filter)

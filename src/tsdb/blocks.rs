@@ -61,11 +61,16 @@ impl BlockEntry {
     }
 }
 
+/// The directory inside of a data directory that has the downsampled blocks.
+pub const DOWNSAMPLED: &str = "downsampled";
+
 /// The blocks of one directory.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
-    /// By start, then identifier.
+    /// Those of raw samples, by start, then identifier.
     pub(crate) live: Vec<BlockEntry>,
+    /// The downsampled ones in it and in its directory for them, in the same order.
+    pub(crate) downsampled: Vec<BlockEntry>,
     /// Those that another one was compacted from, or that are empty and marked for deletion.
     pub(crate) superseded: Vec<BlockEntry>,
     /// Those whose meta cannot be read.
@@ -85,8 +90,13 @@ impl Listing {
         let mut listing = Self::default();
         let mut all = Vec::new();
         let mut damaged = Vec::new();
-        for entry in file::read_dir(dir)?.into_iter().filter(|e| e.is_dir && is_ulid(&e.name)) {
-            listing.seen.insert(entry.name.clone());
+        let inner = match file::read_dir(&dir.join(DOWNSAMPLED)) {
+            Err(e) if e.is_not_found() => Vec::new(),
+            entries => entries?,
+        };
+        let own = file::read_dir(dir)?;
+        listing.seen.extend(own.iter().filter(|e| e.is_dir && is_ulid(&e.name)).map(|e| e.name.clone()));
+        for entry in own.into_iter().chain(inner).filter(|e| e.is_dir && is_ulid(&e.name)) {
             match BlockEntry::read(&entry.path) {
                 Ok(block) => all.push(block),
                 // An empty directory, or one that a running server has just removed.
@@ -96,10 +106,14 @@ impl Listing {
                 Err(e) => damaged.push((entry, e)),
             }
         }
-        let parents: HashSet<String> =
-            all.iter().flat_map(|b| b.meta.compaction.parents.iter().map(|p| p.ulid.clone())).collect();
+        // A downsampled block has the parents of the one it was made of: it replaces none of another resolution.
+        let parents: HashSet<(String, i64)> = all
+            .iter()
+            .flat_map(|b| b.meta.compaction.parents.iter().map(|p| (p.ulid.clone(), b.meta.resolution_ms())))
+            .collect();
         // A damaged block that another one was compacted from is not missed.
-        for (entry, e) in damaged.into_iter().filter(|(entry, _)| !parents.contains(&entry.name)) {
+        let is_parent = |name: &str| parents.iter().any(|(parent, _)| parent == name);
+        for (entry, e) in damaged.into_iter().filter(|(entry, _)| !is_parent(&entry.name)) {
             listing.losses.push(match e {
                 e if !tolerant => return Err(e),
                 StorageError::Corrupt(loss) => loss,
@@ -107,12 +121,16 @@ impl Listing {
             });
         }
         for block in all {
-            if parents.contains(&block.meta.ulid) || block.meta.compaction.deletable {
+            let resolution = block.meta.resolution_ms();
+            if parents.contains(&(block.meta.ulid.clone(), resolution)) || block.meta.compaction.deletable {
                 listing.superseded.push(block);
+            } else if resolution > 0 {
+                listing.downsampled.push(block);
             } else {
                 listing.live.push(block);
             }
         }
+        sort(&mut listing.downsampled);
         sort(&mut listing.live);
         Ok(listing)
     }

@@ -9,6 +9,7 @@ use tsdbctl_platform::file;
 use tsdbctl_storage::{Control, Loss, MergedQuerier, Querier, Queryable, Source, StorageError};
 
 use crate::blocks::{BlockEntry, Listing, Overlap, gaps, is_block, overlaps, sort};
+use crate::tiers::{Raw, Stream, with_downsampled};
 
 /// How directories are opened.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,6 +24,7 @@ pub struct Database {
     paths: Vec<PathBuf>,
     options: OpenOptions,
     blocks: Vec<BlockEntry>,
+    downsampled: Vec<BlockEntry>,
     superseded: Vec<BlockEntry>,
     heads: Vec<HeadDir>,
     losses: Vec<Loss>,
@@ -63,32 +65,47 @@ impl Database {
             paths: dirs.to_vec(),
             options,
             blocks: Vec::new(),
+            downsampled: Vec::new(),
             superseded: Vec::new(),
             heads: Vec::new(),
             losses: Vec::new(),
         };
         for dir in dirs {
             if is_block(dir) {
-                db.blocks.push(BlockEntry::read(dir)?);
+                let entry = BlockEntry::read(dir)?;
+                let is_raw = entry.meta.resolution_ms() == 0;
+                if is_raw { &mut db.blocks } else { &mut db.downsampled }.push(entry);
                 continue;
             }
             let listing = Listing::of(dir, options.tolerant)?;
-            if listing.live.is_empty() && listing.superseded.is_empty() && !is_data_dir(dir) {
+            let is_empty = listing.live.is_empty() && listing.downsampled.is_empty();
+            if is_empty && listing.superseded.is_empty() && !is_data_dir(dir) {
                 return Err(StorageError::Unsupported { file: dir.clone(), reason: what_it_is(dir) });
             }
             let min_valid_time = listing.in_order_end();
             db.heads.push(HeadDir { dir: dir.clone(), min_valid_time, seen: listing.seen });
             db.blocks.extend(listing.live);
+            db.downsampled.extend(listing.downsampled);
             db.superseded.extend(listing.superseded);
             db.losses.extend(listing.losses);
         }
         sort(&mut db.blocks);
+        sort(&mut db.downsampled);
         Ok(db)
     }
 
-    /// The blocks that are queried, by start.
+    /// The blocks of raw samples that are queried, by start.
     pub fn blocks(&self) -> &[BlockEntry] {
         &self.blocks
+    }
+
+    /// The downsampled blocks, by start; they are of all resolutions.
+    pub fn downsampled(&self) -> &[BlockEntry] {
+        &self.downsampled
+    }
+
+    fn all_blocks(&self) -> impl Iterator<Item = &BlockEntry> {
+        self.blocks.iter().chain(&self.downsampled)
     }
 
     /// Blocks left out because another one was compacted from them, or they are marked for deletion.
@@ -103,8 +120,8 @@ impl Database {
 
     /// Earliest and latest sample time by the blocks' metas, Unix ms; the head is not looked at.
     pub fn time_range(&self) -> Option<(i64, i64)> {
-        let mint = self.blocks.iter().map(|b| b.meta.min_time).min()?;
-        let maxt = self.blocks.iter().map(|b| b.meta.max_time.saturating_sub(1)).max()?;
+        let mint = self.all_blocks().map(|b| b.meta.min_time).min()?;
+        let maxt = self.all_blocks().map(|b| b.meta.max_time.saturating_sub(1)).max()?;
         Some((mint, maxt))
     }
 
@@ -173,7 +190,7 @@ impl Database {
             newest = newest.max(tsdbctl_head::newest_sample_time(&head.dir, control)?);
         }
         // A block's range may end after its last sample, so its index is asked if the range ends last.
-        let mut by_end: Vec<&BlockEntry> = self.blocks.iter().collect();
+        let mut by_end: Vec<&BlockEntry> = self.all_blocks().collect();
         by_end.sort_by_key(|b| std::cmp::Reverse(b.meta.max_time));
         for entry in by_end {
             if newest >= Some(entry.meta.max_time.saturating_sub(1)) {
@@ -191,7 +208,7 @@ impl Database {
         selections: &[Vec<Matcher>],
         control: &Control,
     ) -> Result<Vec<Source>, StorageError> {
-        let mut sources = Vec::new();
+        let mut raw = Vec::new();
         for head in self.heads.iter().filter(|h| h.may_have(maxt)) {
             let options = HeadOptions {
                 min_valid_time: head.min_valid_time,
@@ -203,18 +220,14 @@ impl Database {
             let Some(read) = ReadHead::open(&head.dir, &options, control)? else { continue };
             // A head without samples still tells of its exemplars and losses.
             let (first, last) = read.times().unwrap_or((i64::MAX, i64::MAX));
-            sources.push(Source { querier: Box::new(read), mint: first, maxt: last });
+            let source = Source { querier: Box::new(read), mint: first, maxt: last };
+            raw.push(Raw { stream: Stream::of_head(&head.dir), source, is_partial: false });
         }
         for entry in self.blocks.iter().filter(|b| b.meta.overlaps(mint, maxt)) {
             control.check("block opening")?;
-            let querier = Box::new(entry.block()?.querier());
-            sources.push(Source {
-                querier,
-                mint: entry.meta.min_time,
-                maxt: entry.meta.max_time.saturating_sub(1),
-            });
+            raw.push(Raw::of_block(entry)?);
         }
-        Ok(sources)
+        with_downsampled(raw, &self.downsampled, mint, maxt, control)
     }
 }
 

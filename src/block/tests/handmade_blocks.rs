@@ -12,7 +12,8 @@ use tsdbctl_chunk::{AppenderOptions, Chunk, SampleColumns, SeriesAppender};
 use tsdbctl_model::labels::Labels;
 use tsdbctl_model::{MatchType, Matcher, SymbolTable};
 use tsdbctl_storage::{
-    Control, LabelNeeds, Querier, ReadStats, SelectHints, SeriesSet, StorageError, TimeFilter,
+    Control, LabelNeeds, Querier, ReadStats, ResolutionHint, SelectHints, SeriesSet, StorageError, TimeFilter,
+    WindowValue,
 };
 use tsdbctl_testkit as testkit;
 
@@ -139,8 +140,14 @@ fn many_series() -> Vec<(Labels, Vec<Chunk>)> {
     series
 }
 
-const ALL: SelectHints =
-    SelectHints { start: i64::MIN, end: i64::MAX, labels: LabelNeeds::All, series_only: false };
+const ALL: SelectHints = SelectHints {
+    start: i64::MIN,
+    end: i64::MAX,
+    labels: LabelNeeds::All,
+    series_only: false,
+    resolution: ResolutionHint { at_most_ms: 0, or_coarser: false },
+    value: WindowValue::Average,
+};
 
 fn select(
     block: &Arc<Block>,

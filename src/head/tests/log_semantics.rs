@@ -195,7 +195,7 @@ fn only_needed_labels_are_given() {
     let head = open(dir.path(), &HeadOptions::default()).unwrap();
     let mut symbols = SymbolTable::new();
     let hints =
-        SelectHints { start: 0, end: 20, labels: LabelNeeds::Only(vec!["job".into()]), series_only: true };
+        SelectHints { start: 0, end: 20, labels: LabelNeeds::Only(vec!["job".into()]), series_only: true, ..Default::default() };
     let set = head.select(&hints, &[], &mut symbols, &Control::default()).unwrap();
     assert_eq!(symbols.labels(set.labels(0)), Labels::from_pairs([("job", "test")]));
 }

@@ -8,13 +8,16 @@ use std::time::Instant;
 
 use tsdbctl_chunk::SampleColumns;
 use tsdbctl_model::Span;
-use tsdbctl_storage::{Annotation, Control, ReadStats, SeriesSet, TimeFilter};
+use tsdbctl_storage::{Annotation, Control, ReadStats, SeriesSet, TimeFilter, WindowValue};
+
+use tsdbctl_storage::resolution::join_counters;
 
 use super::account::histogram_samples;
 use super::column::Column;
 use super::error::QueryError;
 use super::operator::Eval;
 use super::options::StepGrid;
+use super::resolution::View;
 use crate::functions::windows::{
     self, RangeFunction, ScalarArg, Scratch, SeriesInfo, WindowQuery, WindowStats,
 };
@@ -146,11 +149,14 @@ struct Shared {
     bounds: (i64, i64),
     stats_only: bool,
     work: Work,
+    /// How it is done where samples are downsampled.
+    view: Option<View>,
     control: Control,
     steps: usize,
 }
 
 /// What one series gave.
+#[derive(Default)]
 pub struct LeafOutput {
     /// Its column.
     pub column: Column,
@@ -171,26 +177,29 @@ pub struct LeafOutput {
 struct Buffers {
     samples: SampleColumns,
     scratch: Scratch,
+    part: Column,
     held: usize,
 }
 
 impl Shared {
-    fn compute(
+    /// Reads series `i`: as it is, or a value of its windows.
+    fn fetch(
         &self,
         i: usize,
-        names: &SeriesNames,
-        buffers: &mut Buffers,
-        mut column: Column,
-    ) -> Result<LeafOutput, QueryError> {
-        let samples = &mut buffers.samples;
+        value: Option<WindowValue>,
+        samples: &mut SampleColumns,
+        read: &mut ReadStats,
+    ) -> Result<(), QueryError> {
         samples.clear();
-        let mut read = ReadStats::default();
-        if self.stats_only {
-            // What lies between windows decides about hints too.
-            let filter = TimeFilter::all_between(self.filter.mint(), self.filter.maxt());
-            self.set.read(i, &filter, samples, &mut read)?;
-        } else {
-            self.set.read(i, &self.filter, samples, &mut read)?;
+        let everything = TimeFilter::all_between(self.filter.mint(), self.filter.maxt());
+        // Of histograms reduced to count and sum, what lies between windows decides about hints too.
+        let filter = if self.stats_only { &everything } else { &self.filter };
+        match value {
+            None => self.set.read(i, filter, samples, read)?,
+            Some(value) => self.set.read_window(i, filter, value, samples, read)?,
+        }
+        if value == Some(WindowValue::Counter) {
+            join_counters(&mut samples.floats);
         }
         if self.filter.mint() < self.bounds.0 || self.filter.maxt() > self.bounds.1 {
             clip(samples, self.bounds.0, self.bounds.1);
@@ -201,19 +210,51 @@ impl Shared {
             let leaps = windows::Leaps { first, step, steps, before };
             windows::convert_to_stats_only(&mut samples.histograms, Some(leaps));
         }
+        Ok(())
+    }
+
+    /// The work on downsampled samples: steps of each piece of time by themselves.
+    fn compute_windows(
+        &self,
+        view: &View,
+        i: usize,
+        names: &SeriesNames,
+        buffers: &mut Buffers,
+        out: &mut LeafOutput,
+    ) -> Result<(), QueryError> {
+        let Buffers { samples, scratch, part, .. } = buffers;
+        view.evaluate(names, samples, scratch, part, out)?;
+        if !view.per_sample {
+            return Ok(());
+        }
+        self.fetch(i, Some(WindowValue::Count), samples, &mut out.read)?;
+        let mut counts = LeafOutput { column: Column::new(self.steps), ..LeafOutput::default() };
+        view.evaluate(names, samples, scratch, part, &mut counts)?;
+        divide(&mut out.column, &counts.column);
+        Ok(())
+    }
+
+    fn compute(
+        &self,
+        i: usize,
+        names: &SeriesNames,
+        buffers: &mut Buffers,
+        mut column: Column,
+    ) -> Result<LeafOutput, QueryError> {
+        let samples = &mut buffers.samples;
+        let mut read = ReadStats::default();
+        self.fetch(i, self.view.as_ref().map(|view| view.value), samples, &mut read)?;
         let bytes = samples.bytes();
         if bytes > buffers.held {
             self.control.budget.take("decoded samples", bytes - buffers.held)?;
             buffers.held = bytes;
         }
-        let mut out = LeafOutput {
-            column: Column::default(),
-            annotations: Vec::new(),
-            window: WindowStats::default(),
-            read,
-            histograms_where_none_are_allowed: false,
-            held: (0, 0),
-        };
+        let mut out = LeafOutput { read, ..LeafOutput::default() };
+        if let Some(view) = &self.view {
+            out.column = column;
+            self.compute_windows(view, i, names, buffers, &mut out)?;
+            return Ok(out);
+        }
         match &self.work {
             Work::Range(work) => {
                 let info = SeriesInfo { metric_name: &names.metric_name, type_label: &names.type_label };
@@ -255,7 +296,7 @@ impl InstantWork {
     }
 
     /// Fills `column`; true if an info series has histograms.
-    fn evaluate(
+    pub fn evaluate(
         &self,
         metric_name: &str,
         samples: &mut SampleColumns,
@@ -291,6 +332,24 @@ impl InstantWork {
         }
         false
     }
+}
+
+/// Divides what has a divisor, and removes what has none.
+fn divide(column: &mut Column, by: &Column) {
+    for k in 0..column.steps() {
+        match (column.float(k), by.float(k)) {
+            (Some(v), Some(by)) => column.set_float(k, v / by),
+            (Some(_), None) => column.clear_float(k),
+            (None, _) => {}
+        }
+    }
+    column.histograms.retain_mut(|(k, h)| {
+        let by = by.float(*k as usize);
+        if let Some(by) = by {
+            Arc::make_mut(h).div(by);
+        }
+        by.is_some()
+    });
 }
 
 /// Removes samples outside `mint..=maxt`.
@@ -393,6 +452,7 @@ impl Leaf {
         bounds: (i64, i64),
         stats_only: bool,
         work: Work,
+        view: Option<View>,
         steps: usize,
         ev: &Eval,
     ) -> Self {
@@ -404,7 +464,7 @@ impl Leaf {
             Work::Instant(work) => work.smoothed,
         };
         Self {
-            shared: Arc::new(Shared { set, filter, bounds, stats_only, work, control, steps }),
+            shared: Arc::new(Shared { set, filter, bounds, stats_only, work, view, control, steps }),
             len,
             position: 0,
             buffers: Buffers::default(),

@@ -23,6 +23,7 @@ pub mod operator;
 pub mod options;
 pub mod plan;
 pub mod range_call;
+pub mod resolution;
 pub mod result;
 pub mod run;
 pub mod scalar;
@@ -32,7 +33,7 @@ pub mod set_operator;
 
 pub use column::Column;
 pub use error::{ErrorKind, QueryError};
-pub use options::{Features, QueryOptions, QueryTime, StepGrid};
+pub use options::{Features, MaxResolution, QueryOptions, QueryTime, StepGrid};
 pub use result::{Points, QueryResult, Sample, Value};
 pub use run::{explain, parse_query, run, run_analyzed};
 

@@ -67,6 +67,18 @@ pub struct QueryOptions {
     pub per_step_stats: bool,
     /// Feature switches.
     pub features: Features,
+    /// How coarse samples may be where there are finer ones.
+    pub max_source_resolution: MaxResolution,
+}
+
+/// How coarse samples may be where there are finer ones (Thanos' `max_source_resolution`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MaxResolution {
+    /// By step, range and function; instant queries want raw samples.
+    #[default]
+    Auto,
+    /// Windows of at most this length, ms; 0 for raw samples.
+    Fixed(i64),
 }
 
 impl Default for QueryOptions {
@@ -79,6 +91,7 @@ impl Default for QueryOptions {
             second_thread_above_seconds: 0.02,
             per_step_stats: false,
             features: Features::default(),
+            max_source_resolution: MaxResolution::Auto,
         }
     }
 }

@@ -4,6 +4,7 @@
 use hashbrown::HashSet;
 use tsdbctl_model::regexp::Regexp;
 use tsdbctl_model::{MatchType, Span};
+use tsdbctl_storage::WindowValue;
 
 use super::absent::Absent;
 use super::aggregate::Aggregate;
@@ -19,6 +20,7 @@ use super::leaf::InstantValue;
 use super::operator::Operator;
 use super::options::{QueryOptions, QueryTime, StepGrid};
 use super::range_call::{RangeCall, RangeInput, Subquery};
+use super::resolution::Reading;
 use super::scalar::{Scalar, ScalarKind, StepInvariant};
 use super::select_k::SelectK;
 use super::selector::{InstantSelector, Source};
@@ -73,6 +75,8 @@ enum Outer {
     Buckets,
     /// A subquery: offset, range, `@`.
     Subquery { offset: i64, range: i64, at: Option<i64> },
+    /// `min`, `max`: of downsampled windows their smallest or largest sample.
+    Extreme(WindowValue),
     /// Anything else.
     Plain,
 }
@@ -82,6 +86,7 @@ pub struct Planner<'a> {
     options: &'a QueryOptions,
     start: i64,
     end: i64,
+    is_range_query: bool,
     invariant: HashSet<*const Expr>,
     path: Vec<Outer>,
     rank: u32,
@@ -153,6 +158,7 @@ impl<'a> Planner<'a> {
             options,
             start,
             end,
+            is_range_query: matches!(time, QueryTime::Range { .. }),
             invariant: HashSet::new(),
             path: Vec::new(),
             rank: 0,
@@ -291,7 +297,7 @@ impl<'a> Planner<'a> {
             match outer {
                 Outer::Subquery { .. } | Outer::Buckets => return false,
                 Outer::Stats => skip = true,
-                Outer::Plain => {}
+                Outer::Plain | Outer::Extreme(_) => {}
             }
         }
         skip
@@ -303,12 +309,22 @@ impl<'a> Planner<'a> {
         selector: &VectorSelector,
         scope: &Scope,
         range: Option<i64>,
+        reading: Reading,
+        function: &'static str,
     ) -> (Source, Option<i64>) {
         let at = self.at(&selector.time, scope);
         let bounds = self.bounds(selector, at, range);
         self.selections.push((selector.clone(), bounds));
         let rank = self.next_rank();
-        (Source::new(selector.clone(), bounds, self.stats_only(), rank), at)
+        let mut source = Source::new(selector.clone(), bounds, self.stats_only(), rank);
+        let reading = match selector.anchored || selector.smoothed {
+            true => Reading { is_exact: false, needs: 0, ..reading },
+            false => reading,
+        };
+        let step = self.is_range_query.then_some(scope.grid.step);
+        source.hint = reading.hint(self.options.max_source_resolution, step, range);
+        (source.reading, source.function, source.range) = (reading, function, range);
+        (source, at)
     }
 
     fn within<T>(&mut self, outer: Outer, f: impl FnOnce(&mut Self) -> T) -> T {
@@ -365,7 +381,13 @@ impl<'a> Planner<'a> {
         scope: &Scope,
         value: InstantValue,
     ) -> Result<Box<dyn Operator>, QueryError> {
-        let (source, at) = self.source(selector, scope, None);
+        let (reading, function) = match (value, self.path.last()) {
+            (InstantValue::Sample, Some(Outer::Extreme(value))) => (Reading::instant(*value), "a selector"),
+            (InstantValue::Sample, _) => (Reading::INSTANT, "a selector"),
+            (InstantValue::Timestamp | InstantValue::TimestampMs, _) => (Reading::SAMPLES, "timestamp"),
+            (InstantValue::StartTimestamp, _) => (Reading::SAMPLES, "start_timestamp"),
+        };
+        let (source, at) = self.source(selector, scope, None, reading, function);
         let grid = scope.grid;
         let offset = selector.time.offset;
         let data = match (at, value) {
@@ -451,7 +473,12 @@ impl<'a> Planner<'a> {
             Some(p) => Some(self.within(Outer::Plain, |this| this.build(p, &param_scope))?),
             None => None,
         };
-        let input = self.within(Outer::Plain, |p| p.build(expr, scope))?;
+        let outer = match (a.op, expr) {
+            (AggregateOp::Min, Expr::Vector(_)) => Outer::Extreme(WindowValue::Min),
+            (AggregateOp::Max, Expr::Vector(_)) => Outer::Extreme(WindowValue::Max),
+            _ => Outer::Plain,
+        };
+        let input = self.within(outer, |p| p.build(expr, scope))?;
         let rank = self.next_rank();
         let param_span = param.map_or(a.span, Expr::span);
         match (a.op, built) {
@@ -668,7 +695,8 @@ impl<'a> Planner<'a> {
         match args[matrix] {
             Expr::Matrix(m) => {
                 (anchored, smoothed, range) = (m.selector.anchored, m.selector.smoothed, m.range);
-                let found = self.source(&m.selector, scope, Some(m.range));
+                let reading = Reading::of_function(function);
+                let found = self.source(&m.selector, scope, Some(m.range), reading, name);
                 input = RangeInput::Selector(Box::new(found.0));
                 at = found.1;
                 offset = m.selector.time.offset;

@@ -395,7 +395,11 @@ impl Operator for RangeCall {
             ),
             RangeInput::Subquery(_) => "subquery".to_string(),
         };
-        Report { name: format!("{} over {over}", self.name), series: series as u64, read }
+        let resolutions = match &self.input {
+            RangeInput::Selector(source) => source.resolutions(),
+            RangeInput::Subquery(_) => String::new(),
+        };
+        Report { name: format!("{} over {over}{resolutions}", self.name), series: series as u64, read }
     }
 
     fn inputs(&self) -> Vec<&dyn Operator> {

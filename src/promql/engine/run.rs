@@ -15,6 +15,7 @@ use super::operator::{Eval, Operator, SeriesList, drain, without_metadata};
 use super::options::{QueryOptions, QueryTime, StepGrid};
 use super::plan::{MAX_STEPS, Planner, Scope, prepare};
 use super::range_call::Subquery;
+use super::resolution::Reading;
 use super::result::{
     MatrixSeries, OperatorStats, Points, QueryResult, Sample, SampleStats, Timings, Value, VectorElement,
 };
@@ -147,7 +148,8 @@ impl Root {
         match expr.unwrap_parens() {
             Expr::String(s) => Ok(Self::Text(s.value.clone())),
             Expr::Matrix(m) => {
-                let (source, at) = planner.source(&m.selector, &scope, Some(m.range));
+                let (source, at) =
+                    planner.source(&m.selector, &scope, Some(m.range), Reading::RANGE, "a range selector");
                 let end = at.unwrap_or(scope.grid.start) - m.selector.time.offset;
                 let grid = StepGrid { start: end, step: 1, steps: 1 };
                 Ok(Self::Samples { source: Box::new(source), grid, range: m.range })

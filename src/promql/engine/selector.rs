@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tsdbctl_chunk::SampleColumns;
 use tsdbctl_model::symbols::{NAME, SymLabels, TYPE};
-use tsdbctl_storage::{LabelNeeds, ReadStats, SelectHints, SeriesSet, TimeFilter};
+use tsdbctl_storage::{LabelNeeds, Piece, ReadStats, ResolutionHint, SelectHints, SeriesSet, TimeFilter};
 
 use super::account::{RangeEvalCounts, StepStats, histogram_samples};
 use super::column::Column;
@@ -13,6 +13,7 @@ use super::leaf::{self, InstantValue, InstantWork, Leaf, SeriesNames, Work};
 use super::merge_labels::LabelMerger;
 use super::operator::{Eval, Operator, Report, SeriesList, label_value, without_metadata};
 use super::options::StepGrid;
+use super::resolution::{self, Reading, View};
 use crate::functions::windows;
 use crate::parser::ast::VectorSelector;
 
@@ -26,6 +27,16 @@ pub struct Source {
     pub stats_only: bool,
     /// Place in upstream's evaluation order.
     pub rank: u32,
+    /// Which resolutions will do.
+    pub hint: ResolutionHint,
+    /// What is read of downsampled windows.
+    pub reading: Reading,
+    /// What is evaluated, for infos.
+    pub function: &'static str,
+    /// The range that it is evaluated over, ms.
+    pub range: Option<i64>,
+    /// Times by resolution, if there are others than raw samples.
+    pub pieces: Vec<Piece>,
     set: Option<Arc<dyn SeriesSet>>,
     /// What reading cost.
     pub read: ReadStats,
@@ -34,7 +45,19 @@ pub struct Source {
 impl Source {
     /// A selector that is yet to be opened.
     pub fn new(selector: VectorSelector, bounds: (i64, i64), stats_only: bool, rank: u32) -> Self {
-        Self { selector, bounds, stats_only, rank, set: None, read: ReadStats::default() }
+        Self {
+            selector,
+            bounds,
+            stats_only,
+            rank,
+            hint: ResolutionHint { at_most_ms: 0, or_coarser: true },
+            reading: Reading::SAMPLES,
+            function: "a selector",
+            range: None,
+            pieces: Vec::new(),
+            set: None,
+            read: ReadStats::default(),
+        }
     }
 
     /// Finds the series.
@@ -47,19 +70,39 @@ impl Source {
             end: self.bounds.1,
             labels: LabelNeeds::All,
             series_only: false,
+            resolution: self.hint,
+            value: self.reading.value,
         };
         let set = ev
             .querier
             .select(&hints, &self.selector.matchers, &mut ev.symbols, ev.control)
             .map_err(expanding)?;
+        self.pieces = set.pieces();
+        if self.pieces.iter().all(|p| p.resolution_ms == 0) {
+            self.pieces.clear();
+        }
+        for note in resolution::notes(self, &self.pieces) {
+            ev.annotate(self.rank, note);
+        }
         self.set = Some(Arc::from(set));
         Ok(())
     }
 
     /// The found series on their way through `work`.
-    pub fn leaf(&self, filter: TimeFilter, work: Work, steps: usize, ev: &Eval) -> Option<Leaf> {
+    pub fn leaf(&self, mut filter: TimeFilter, work: Work, steps: usize, ev: &Eval) -> Option<Leaf> {
         let set = self.set.clone()?;
-        Some(Leaf::new(set, filter, self.bounds, self.stats_only, work, steps, ev))
+        let view = (!self.pieces.is_empty()).then(|| View::new(&self.reading, &self.pieces, &work));
+        let mut bounds = self.bounds;
+        if let Some(view) = &view {
+            filter.before = filter.before.saturating_add(view.longer_by);
+            bounds.0 = bounds.0.saturating_sub(view.longer_by);
+        }
+        Some(Leaf::new(set, filter, bounds, self.stats_only, work, view, steps, ev))
+    }
+
+    /// The resolutions that it was read at, for plans; empty for raw samples.
+    pub fn resolutions(&self) -> String {
+        resolution::list(&self.pieces)
     }
 
     /// Number of series.
@@ -290,7 +333,7 @@ impl Operator for InstantSelector {
             name: format!(
                 "{what} {}",
                 crate::parser::ast::Expr::Vector(Box::new(self.source.selector.clone()))
-            ),
+            ) + &self.source.resolutions(),
             series: self.source.series_count() as u64,
             read: self.source.read,
         }
