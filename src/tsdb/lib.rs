@@ -12,6 +12,7 @@ pub mod quarantine;
 pub mod retention;
 pub mod rewrite;
 pub mod retention_rules;
+mod tiers;
 
 pub use blocks::{BlockEntry, Overlap};
 pub use database::{Database, OpenOptions};
