@@ -37,7 +37,8 @@ fn kind(meta: &BlockMeta) -> Kind {
 
 /// The blocks to be compacted into one next, as places in `metas`, by start; empty if there is nothing to do. Blocks from
 /// the first that `is_held_back` on (which its upload delays, say; first by name, as upstream lists them) are left
-/// alone, and so are those that are downsampled further than others of them.
+/// alone, and so are those that are downsampled further than others of them. Blocks that begin together come by name; in
+/// upstream, whose sort is not stable, by chance if there are more than twelve.
 pub fn plan(metas: &[&BlockMeta], ranges: &[i64], is_held_back: &dyn Fn(&BlockMeta) -> bool) -> Vec<usize> {
     if ranges.is_empty() {
         return Vec::new();
