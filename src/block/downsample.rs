@@ -12,7 +12,7 @@ mod floats;
 mod histograms;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tsdbctl_chunk::{
     AGGREGATE_ENCODING, Aggregate, AggregateChunk, ChunkError, Encoding, Floats, decode_floats_fast,
@@ -50,8 +50,9 @@ pub struct DownsampleNotes {
 pub struct DownsampledSource {
     inner: Box<dyn ChunkSource>,
     resolution_ms: i64,
-    from_raw: bool,
-    origin: PathBuf,
+    /// Windows of the source; none of raw samples.
+    from_ms: Option<i64>,
+    origin: Option<PathBuf>,
     input: ChunkBatch,
     floats: floats::Scratch,
     notes: DownsampleNotes,
@@ -61,7 +62,7 @@ impl fmt::Debug for DownsampledSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DownsampledSource")
             .field("resolution_ms", &self.resolution_ms)
-            .field("from_raw", &self.from_raw)
+            .field("from_ms", &self.from_ms)
             .finish_non_exhaustive()
     }
 }
@@ -82,20 +83,29 @@ enum Failure {
 impl DownsampledSource {
     /// Windows of `resolution_ms` of the series of `inner`, which are raw or, if not `from_raw`, in windows of five minutes.
     pub fn new(inner: Box<dyn ChunkSource>, resolution_ms: i64, from_raw: bool) -> Self {
+        Self::of_windows(inner, resolution_ms, (!from_raw).then_some(FIVE_MINUTES_MS))
+    }
+
+    /// The windows of `inner` as they are, in chunks of the usual length: what several short blocks become.
+    pub fn rechunked(inner: Box<dyn ChunkSource>, resolution_ms: i64) -> Self {
+        Self::of_windows(inner, resolution_ms, Some(resolution_ms.max(1)))
+    }
+
+    fn of_windows(inner: Box<dyn ChunkSource>, resolution_ms: i64, from_ms: Option<i64>) -> Self {
         Self {
             inner,
             resolution_ms: resolution_ms.max(1),
-            from_raw,
-            origin: PathBuf::new(),
+            from_ms,
+            origin: None,
             input: ChunkBatch::default(),
             floats: floats::Scratch::default(),
             notes: DownsampleNotes::default(),
         }
     }
 
-    /// Names the directory that errors are to point at.
-    pub fn of(mut self, origin: PathBuf) -> Self {
-        self.origin = origin;
+    /// Names the directory that errors are to point at, if it is not the source's.
+    pub fn named(mut self, origin: PathBuf) -> Self {
+        self.origin = Some(origin);
         self
     }
 
@@ -112,7 +122,7 @@ impl DownsampledSource {
         Ok(())
     }
 
-    fn aggregated(&mut self, out: &mut ChunkBatch) -> Result<(), Failure> {
+    fn aggregated(&mut self, from_ms: i64, out: &mut ChunkBatch) -> Result<(), Failure> {
         let mut whole = ChunkBatch::default();
         let mut custom = false;
         let input = if self.input.iter().all(|c| c.encoding == AGGREGATE_ENCODING) {
@@ -124,7 +134,7 @@ impl DownsampledSource {
                     whole.push(chunk);
                 } else if sample_count(encoding_of(&chunk)?, chunk.data)? > 0 {
                     let one = std::iter::once(chunk);
-                    downsample_raw(one, FIVE_MINUTES_MS, &mut self.floats, &mut custom, &mut whole)?;
+                    downsample_raw(one, from_ms, &mut self.floats, &mut custom, &mut whole)?;
                 }
             }
             &whole
@@ -134,7 +144,7 @@ impl DownsampledSource {
         for group in chunks.chunk_by(|a, b| a.1.is_histogram() == b.1.is_histogram()) {
             let windows: usize = group.iter().map(|(_, c)| c.sample_count()).sum();
             let (mint, maxt) = (group[0].0.mint, group[group.len() - 1].0.maxt);
-            let count = chunk_count(mint, maxt, FIVE_MINUTES_MS, self.resolution_ms, windows);
+            let count = chunk_count(mint, maxt, from_ms, self.resolution_ms, windows);
             // Whole chunks go into one: only they begin and end with true values of the counter.
             for part in group.chunks((group.len() / count).max(1)) {
                 if part[0].1.is_histogram() {
@@ -169,15 +179,22 @@ impl ChunkSource for DownsampledSource {
         self.input.clear();
         self.inner.chunks(&mut self.input)?;
         let before = out.len();
-        let done = if self.from_raw { self.raw(out) } else { self.aggregated(out) };
+        let done = match self.from_ms {
+            None => self.raw(out),
+            Some(from_ms) => self.aggregated(from_ms, out),
+        };
         done.map_err(|e| {
             let (first, last) = (self.input.iter().next(), self.input.iter().last());
             let times = first.zip(last).map_or((0, 0), |(first, last)| (first.mint, last.maxt));
             let reason = format!("a series of {} to {} cannot be downsampled: {e}", times.0, times.1);
-            Loss { file: self.origin.clone(), offset: 0, reason }
+            Loss { file: self.origin().to_owned(), offset: 0, reason }
         })?;
         self.notes.empty_series += u64::from(out.len() == before && !self.input.is_empty());
         Ok(())
+    }
+
+    fn origin(&self) -> &Path {
+        self.origin.as_deref().unwrap_or_else(|| self.inner.origin())
     }
 }
 

@@ -7,6 +7,8 @@ pub mod blocks;
 pub mod compaction;
 pub mod compaction_plan;
 pub mod database;
+pub mod downsampling;
+pub mod head_blocks;
 pub mod live;
 pub mod quarantine;
 pub mod retention;

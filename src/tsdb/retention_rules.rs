@@ -214,7 +214,7 @@ pub fn overdue_rule(
 #[cfg(test)]
 mod tests {
     use tsdbctl_model::{Labels, MatchType};
-    use tsdbctl_storage::{EncodedChunk, LiteralSource};
+    use tsdbctl_storage::{EncodedChunk, chunk_source::LiteralSource};
 
     use super::*;
 

@@ -1,0 +1,576 @@
+//! Which blocks are downsampled, merged and dropped: pure functions of what blocks say about themselves and what time it is.
+//!
+//! **Due** are raw blocks that are older than 40 hours, for windows of five minutes, and blocks of such windows older than
+//! ten days, for windows of an hour; age is counted as retention counts it. A block as long as that is due whatever its age,
+//! as in Thanos. Blocks from the future are left alone.
+//!
+//! **Done** is a block whose samples are in downsampled blocks: all its `compaction.sources`, the blocks of level 1 that its
+//! samples first were in, are among theirs. So raw blocks may be merged later, or be gone, and nothing is made twice. Where
+//! late samples joined raw blocks that were downsampled before, a source is missing, and the range is made anew of the raw
+//! blocks there are now; the new block names those it replaces as its parents. If raw blocks of that range are gone, what is
+//! late is kept raw, and said.
+//!
+//! Blocks that overlap are downsampled as one. Short downsampled blocks of one resolution are merged by the plan of raw
+//! ones, windows staying as they are.
+//!
+//! **Tiers**: a raw block goes only when it is older than its tier and done, one of five minutes alike; those of an hour
+//! when they are older. The newest raw block stays. Nothing goes unless tiers are given.
+
+pub mod run;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fmt;
+use std::path::PathBuf;
+
+use tsdbctl_block::downsample::{FIVE_MINUTES_MS, ONE_HOUR_MS};
+use tsdbctl_block::plan::{block_ranges, merged_meta, plan};
+use tsdbctl_block::{BlockDescription, BlockMeta};
+use tsdbctl_model::duration::{DurationError, format_duration_ms, parse_duration_ms};
+
+use crate::retention::Timeline;
+
+/// Age from which raw blocks are due, ms.
+const RAW_DUE_MS: i64 = 40 * 3_600_000;
+/// Age from which blocks of five minutes are due, ms.
+const FIVE_MINUTES_DUE_MS: i64 = 10 * 24 * 3_600_000;
+/// Length of the smallest blocks, ms.
+const SMALLEST_BLOCK_MS: i64 = 7_200_000;
+
+/// How long each resolution is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tiers {
+    /// Raw samples, ms; 0 for ever.
+    pub raw_ms: i64,
+    /// Windows of five minutes, ms; 0 for ever.
+    pub five_minutes_ms: i64,
+    /// Windows of an hour, ms; 0 for ever.
+    pub one_hour_ms: i64,
+}
+
+/// What is wrong with tiers.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TierError {
+    /// No name and duration.
+    #[error("{0:?} is not NAME=DURATION with raw, 5m or 1h as NAME")]
+    Item(String),
+    /// Not a duration.
+    #[error("{text:?}: {error}")]
+    Duration {
+        /// The text.
+        text: String,
+        /// What is wrong with it.
+        error: DurationError,
+    },
+    /// There twice.
+    #[error("{0} is there twice")]
+    Twice(String),
+    /// A coarser tier ends first.
+    #[error("{coarse} is kept for less time than {fine}, so that samples would be gone between the two")]
+    Order {
+        /// The finer tier.
+        fine: &'static str,
+        /// The coarser tier.
+        coarse: &'static str,
+    },
+}
+
+impl Tiers {
+    /// What suits a single node: raw samples for two weeks, windows of five minutes for 90 days, of an hour for a year.
+    pub const SINGLE_NODE: Self = {
+        const DAY_MS: i64 = 24 * 3_600_000;
+        Self { raw_ms: 14 * DAY_MS, five_minutes_ms: 90 * DAY_MS, one_hour_ms: 365 * DAY_MS }
+    };
+
+    /// Reads `raw=14d,5m=90d,1h=1y`, or `default` for that. What is not named is kept for ever.
+    ///
+    /// # Errors
+    /// If it is something else, or a coarser tier ends before a finer one.
+    pub fn parse(text: &str) -> Result<Self, TierError> {
+        if text == "default" {
+            return Ok(Self::SINGLE_NODE);
+        }
+        let mut tiers = Self::default();
+        let mut seen = BTreeSet::new();
+        for item in text.split(',').map(str::trim) {
+            let Some((name, duration)) = item.split_once('=') else {
+                return Err(TierError::Item(item.to_string()));
+            };
+            let tier = match name {
+                "raw" => &mut tiers.raw_ms,
+                "5m" => &mut tiers.five_minutes_ms,
+                "1h" => &mut tiers.one_hour_ms,
+                _ => return Err(TierError::Item(item.to_string())),
+            };
+            if !seen.insert(name) {
+                return Err(TierError::Twice(name.to_string()));
+            }
+            *tier = parse_duration_ms(duration)
+                .map_err(|error| TierError::Duration { text: duration.to_string(), error })?;
+        }
+        let ends = [("raw", tiers.raw_ms), ("5m", tiers.five_minutes_ms), ("1h", tiers.one_hour_ms)];
+        for (i, (fine, fine_ms)) in ends.iter().enumerate() {
+            for (coarse, coarse_ms) in &ends[i + 1..] {
+                if *coarse_ms > 0 && (*fine_ms == 0 || coarse_ms < fine_ms) {
+                    // A tier that is kept for ever is no gap: samples are in it.
+                    if *fine_ms > 0 {
+                        return Err(TierError::Order { fine, coarse });
+                    }
+                }
+            }
+        }
+        Ok(tiers)
+    }
+
+    /// How long blocks of a resolution are kept, ms; 0 for ever.
+    pub fn of(&self, resolution_ms: i64) -> i64 {
+        match resolution_ms {
+            ..=0 => self.raw_ms,
+            1..ONE_HOUR_MS => self.five_minutes_ms,
+            _ => self.one_hour_ms,
+        }
+    }
+}
+
+/// The name of a resolution.
+pub fn resolution_name(resolution_ms: i64) -> String {
+    if resolution_ms <= 0 { "raw".to_string() } else { format_duration_ms(resolution_ms) }
+}
+
+/// A block that is there, or that a step will make.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredBlock {
+    /// What it says about itself; of one to be made the identifier is `step N`.
+    pub meta: BlockMeta,
+    /// Where it is; empty of one to be made.
+    pub dir: PathBuf,
+    /// Bytes on disk; of one to be made what it is made of has, which is more.
+    pub bytes: u64,
+}
+
+/// All that planning looks at.
+#[derive(Clone, Debug, Default)]
+pub struct Situation {
+    /// The live blocks of all resolutions.
+    pub blocks: Vec<StoredBlock>,
+    /// Blocks that others were made of, and that were not yet removed; downsampled ones alone.
+    pub superseded: Vec<StoredBlock>,
+    /// Identifiers of blocks that nothing is made of in this run.
+    pub held: HashSet<String>,
+    /// What time it is, Unix ms.
+    pub now_ms: i64,
+    /// How long each resolution is kept; none if nothing is to go.
+    pub tiers: Option<Tiers>,
+    /// Whether short downsampled blocks are merged; in the folder of a Thanos bucket its compactor does that.
+    pub merges: bool,
+}
+
+/// Why a block goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// Another block was made of it.
+    Replaced,
+    /// Its tier ends before it.
+    Expired {
+        /// Its resolution, ms; 0 for raw.
+        resolution_ms: i64,
+        /// How long that is kept, ms.
+        keep_ms: i64,
+    },
+}
+
+impl fmt::Display for Departure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Replaced => f.write_str("another block holds what it held"),
+            Self::Expired { resolution_ms, keep_ms } => {
+                write!(f, "{} is kept for {}", resolution_name(*resolution_ms), format_duration_ms(*keep_ms))
+            }
+        }
+    }
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Write a block.
+    Make {
+        /// Length of the windows of the new block, ms.
+        resolution_ms: i64,
+        /// What it is made of; the same resolution, if blocks are merged.
+        from: Vec<StoredBlock>,
+        /// What it replaces: if blocks are merged, these; if not, earlier ones of the same range.
+        replaces: Vec<StoredBlock>,
+        /// What it says about itself, its identifier left out.
+        meta: Box<BlockMeta>,
+    },
+    /// Remove a block.
+    Remove {
+        /// The block.
+        block: StoredBlock,
+        /// Why.
+        why: Departure,
+    },
+}
+
+impl Step {
+    /// Whether blocks of one resolution are merged.
+    pub fn is_merge(&self) -> bool {
+        match self {
+            Self::Make { resolution_ms, from, .. } => {
+                from.first().is_some_and(|b| b.meta.resolution_ms() == *resolution_ms)
+            }
+            Self::Remove { .. } => false,
+        }
+    }
+}
+
+/// A block of late samples that cannot be downsampled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeptBack {
+    /// The block, which stays as it is.
+    pub block: StoredBlock,
+    /// A block of the range whose samples are no longer there in the finer resolution.
+    pub beside: String,
+}
+
+/// Blocks of one producer; those of several (Thanos' external labels) are never mixed.
+type Labels = BTreeMap<String, String>;
+
+fn labels(meta: &BlockMeta) -> Labels {
+    meta.thanos.as_ref().map(|t| t.labels.clone()).unwrap_or_default()
+}
+
+/// The blocks of level 1 that a block's samples first were in.
+fn sources(meta: &BlockMeta) -> BTreeSet<&str> {
+    let named: BTreeSet<&str> = meta.compaction.sources.iter().map(String::as_str).collect();
+    if named.is_empty() { BTreeSet::from([&*meta.ulid]) } else { named }
+}
+
+fn overlap(a: &BlockMeta, b: &BlockMeta) -> bool {
+    a.min_time < b.max_time && b.min_time < a.max_time
+}
+
+impl Situation {
+    /// The blocks' times.
+    pub fn timeline(&self) -> Timeline {
+        Timeline::new(self.blocks.iter().map(|b| &b.meta), self.now_ms, SMALLEST_BLOCK_MS)
+    }
+
+    /// What to do next, if anything.
+    pub fn next_step(&self) -> Option<Step> {
+        if let Some(block) = self.superseded.first() {
+            return Some(Step::Remove { block: block.clone(), why: Departure::Replaced });
+        }
+        let timeline = self.timeline();
+        let all: BTreeSet<Labels> = self.blocks.iter().map(|b| labels(&b.meta)).collect();
+        for (from_ms, to_ms) in [(0, FIVE_MINUTES_MS), (FIVE_MINUTES_MS, ONE_HOUR_MS)] {
+            for labels in &all {
+                let level = Level::new(self, labels, &timeline, from_ms, to_ms);
+                if let Some(step) = level.next().or_else(|| self.merge(labels, to_ms, &timeline)) {
+                    return Some(step);
+                }
+            }
+        }
+        self.expired(&timeline)
+    }
+
+    /// Late samples that cannot be downsampled.
+    pub fn kept_back(&self) -> Vec<KeptBack> {
+        let timeline = self.timeline();
+        let all: BTreeSet<Labels> = self.blocks.iter().map(|b| labels(&b.meta)).collect();
+        let mut out = Vec::new();
+        for labels in &all {
+            for (from_ms, to_ms) in [(0, FIVE_MINUTES_MS), (FIVE_MINUTES_MS, ONE_HOUR_MS)] {
+                out.extend(Level::new(self, labels, &timeline, from_ms, to_ms).kept_back());
+            }
+        }
+        out
+    }
+
+    /// All steps, as if each were done. The identifiers of blocks that are made are `step N`.
+    pub fn simulate(&self) -> Vec<Step> {
+        const MOST: usize = 100_000;
+        let mut situation = self.clone();
+        let mut steps = Vec::new();
+        while let Some(step) = situation.next_step() {
+            let gone: HashSet<&str> = match &step {
+                Step::Make { replaces, .. } => replaces.iter().map(|b| &*b.meta.ulid).collect(),
+                Step::Remove { block, .. } => HashSet::from([&*block.meta.ulid]),
+            };
+            situation.blocks.retain(|b| !gone.contains(&*b.meta.ulid));
+            situation.superseded.retain(|b| !gone.contains(&*b.meta.ulid));
+            if let Step::Make { meta, from, .. } = &step {
+                let mut meta = (**meta).clone();
+                meta.ulid = format!("step {}", steps.len() + 1);
+                meta.stats.num_series = from.iter().map(|b| b.meta.stats.num_series).max().unwrap_or(0);
+                let bytes = from.iter().map(|b| b.bytes).sum();
+                situation.blocks.push(StoredBlock { meta, dir: PathBuf::new(), bytes });
+            }
+            steps.push(step);
+            if steps.len() == MOST {
+                break;
+            }
+        }
+        steps
+    }
+
+    fn of<'a>(
+        &'a self,
+        wanted: &'a Labels,
+        resolution_ms: i64,
+        timeline: &'a Timeline,
+    ) -> impl Iterator<Item = &'a StoredBlock> {
+        self.blocks.iter().filter(move |b| {
+            b.meta.resolution_ms() == resolution_ms
+                && labels(&b.meta) == *wanted
+                && !timeline.is_future(&b.meta)
+        })
+    }
+
+    /// The next merge of downsampled blocks.
+    fn merge(&self, labels: &Labels, resolution_ms: i64, timeline: &Timeline) -> Option<Step> {
+        if !self.merges {
+            return None;
+        }
+        let all: Vec<&StoredBlock> = self.of(labels, resolution_ms, timeline).collect();
+        // Windows of the same time cannot be put together: counters of both would have to be known.
+        let apart = |a: &StoredBlock| {
+            !self.held.contains(&a.meta.ulid)
+                && all.iter().all(|b| b.meta.ulid == a.meta.ulid || !overlap(&a.meta, &b.meta))
+        };
+        let blocks: Vec<&StoredBlock> = all.iter().copied().filter(|b| apart(b)).collect();
+        let metas: Vec<&BlockMeta> = blocks.iter().map(|b| &b.meta).collect();
+        let places = plan(&metas, &block_ranges(SMALLEST_BLOCK_MS, 7, 3), &|_| false);
+        if places.len() < 2 {
+            return None;
+        }
+        let from: Vec<StoredBlock> = places.iter().map(|i| blocks[*i].clone()).collect();
+        let metas: Vec<&BlockMeta> = from.iter().map(|b| &b.meta).collect();
+        let merged = merged_meta(String::new(), &metas);
+        let mut meta = merged.downsampled(String::new(), resolution_ms);
+        if let Some(thanos) = &mut meta.thanos {
+            thanos.labels.clone_from(labels);
+        }
+        count_raw(&mut meta, &metas);
+        Some(Step::Make { resolution_ms, replaces: from.clone(), from, meta: Box::new(meta) })
+    }
+
+    /// The next block that its tier does not reach.
+    fn expired(&self, timeline: &Timeline) -> Option<Step> {
+        let tiers = self.tiers?;
+        let newest = self.of_any(0, timeline).map(|b| b.meta.max_time).max();
+        for (resolution_ms, coarser_ms) in
+            [(0, Some(FIVE_MINUTES_MS)), (FIVE_MINUTES_MS, Some(ONE_HOUR_MS)), (ONE_HOUR_MS, None)]
+        {
+            let keep_ms = tiers.of(resolution_ms);
+            let Some(cutoff) = timeline.cutoff_ms(keep_ms).filter(|_| keep_ms > 0) else {
+                continue;
+            };
+            let mut old: Vec<&StoredBlock> = self
+                .of_any(resolution_ms, timeline)
+                .filter(|b| b.meta.max_time <= cutoff && !self.held.contains(&b.meta.ulid))
+                .filter(|b| resolution_ms > 0 || Some(b.meta.max_time) != newest)
+                .collect();
+            old.sort_by_key(|b| (b.meta.min_time, &b.meta.ulid));
+            let gone = old
+                .into_iter()
+                .find(|b| coarser_ms.is_none_or(|coarser_ms| self.is_done(&b.meta, coarser_ms, timeline)));
+            if let Some(block) = gone {
+                let why = Departure::Expired { resolution_ms, keep_ms };
+                return Some(Step::Remove { block: block.clone(), why });
+            }
+        }
+        None
+    }
+
+    fn of_any<'a>(
+        &'a self,
+        resolution_ms: i64,
+        timeline: &'a Timeline,
+    ) -> impl Iterator<Item = &'a StoredBlock> {
+        self.blocks
+            .iter()
+            .filter(move |b| b.meta.resolution_ms() == resolution_ms && !timeline.is_future(&b.meta))
+    }
+
+    /// Whether blocks of a coarser resolution hold what a block holds.
+    fn is_done(&self, meta: &BlockMeta, coarser_ms: i64, timeline: &Timeline) -> bool {
+        !self.covering(meta, coarser_ms, timeline).is_empty()
+    }
+
+    /// The blocks of a coarser resolution that together hold what a block holds; none if a part of it is missing.
+    fn covering(&self, meta: &BlockMeta, coarser_ms: i64, timeline: &Timeline) -> Vec<&StoredBlock> {
+        let wanted = labels(meta);
+        let there: Vec<&StoredBlock> = self
+            .blocks
+            .iter()
+            .filter(|b| b.meta.resolution_ms() == coarser_ms && labels(&b.meta) == wanted)
+            .filter(|b| overlap(&b.meta, meta) && !timeline.is_future(&b.meta))
+            .filter(|b| !self.held.contains(&b.meta.ulid))
+            .collect();
+        let held: BTreeSet<&str> = there.iter().flat_map(|b| sources(&b.meta)).collect();
+        if sources(meta).is_subset(&held) { there } else { Vec::new() }
+    }
+
+    /// The blocks that must be sound before a block goes because of its tier.
+    pub fn successors(&self, block: &BlockMeta) -> Vec<&StoredBlock> {
+        let coarser_ms = match block.resolution_ms() {
+            ..=0 => FIVE_MINUTES_MS,
+            FIVE_MINUTES_MS => ONE_HOUR_MS,
+            _ => return Vec::new(),
+        };
+        self.covering(block, coarser_ms, &self.timeline())
+    }
+}
+
+/// Adds up how many raw samples there were.
+fn count_raw(meta: &mut BlockMeta, of: &[&BlockMeta]) {
+    meta.stats.num_float_samples = of.iter().map(|m| m.stats.num_float_samples).sum();
+    meta.stats.num_histogram_samples = of.iter().map(|m| m.stats.num_histogram_samples).sum();
+}
+
+/// Blocks of one producer in a resolution, and in the next.
+struct Level<'a> {
+    to_ms: i64,
+    /// By start: blocks that overlap with each other, together.
+    fine: Vec<Vec<&'a StoredBlock>>,
+    coarse: Vec<&'a StoredBlock>,
+    held: &'a HashSet<String>,
+    due_before: i64,
+    due_length: i64,
+}
+
+/// What there is to do about blocks that overlap.
+enum Finding<'a> {
+    Nothing,
+    Make { from: Vec<&'a StoredBlock>, replaces: Vec<&'a StoredBlock> },
+    KeptBack { blocks: Vec<&'a StoredBlock>, beside: &'a StoredBlock },
+}
+
+impl<'a> Level<'a> {
+    fn new(
+        situation: &'a Situation,
+        labels: &'a Labels,
+        timeline: &'a Timeline,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Self {
+        let due_ms = if from_ms == 0 { RAW_DUE_MS } else { FIVE_MINUTES_DUE_MS };
+        let mut fine: Vec<&StoredBlock> = situation.of(labels, from_ms, timeline).collect();
+        fine.sort_by_key(|b| (b.meta.min_time, b.meta.max_time, &b.meta.ulid));
+        let mut groups: Vec<Vec<&StoredBlock>> = Vec::new();
+        let mut end = i64::MIN;
+        for block in fine {
+            match groups.last_mut() {
+                Some(group) if block.meta.min_time < end => group.push(block),
+                _ => groups.push(vec![block]),
+            }
+            end = end.max(block.meta.max_time);
+        }
+        Self {
+            to_ms,
+            fine: groups,
+            coarse: situation.of(labels, to_ms, timeline).collect(),
+            held: &situation.held,
+            due_before: timeline.reference_ms().unwrap_or(i64::MIN).saturating_sub(due_ms),
+            due_length: due_ms,
+        }
+    }
+
+    fn is_due(&self, block: &StoredBlock) -> bool {
+        let meta = &block.meta;
+        (meta.max_time <= self.due_before || meta.max_time.saturating_sub(meta.min_time) >= self.due_length)
+            && !self.held.contains(&meta.ulid)
+    }
+
+    fn findings(&self) -> impl Iterator<Item = Finding<'a>> {
+        (0..self.fine.len()).map(|i| self.find(i))
+    }
+
+    fn find(&self, place: usize) -> Finding<'a> {
+        let mut from = BTreeSet::from([place]);
+        loop {
+            let blocks: Vec<&'a StoredBlock> = from.iter().flat_map(|i| &self.fine[*i]).copied().collect();
+            let wanted: BTreeSet<&str> = blocks.iter().flat_map(|b| sources(&b.meta)).collect();
+            let there: Vec<&'a StoredBlock> = self
+                .coarse
+                .iter()
+                .copied()
+                .filter(|c| blocks.iter().any(|b| overlap(&b.meta, &c.meta)))
+                .collect();
+            let held: BTreeSet<&str> = there.iter().flat_map(|b| sources(&b.meta)).collect();
+            if from.len() == 1 && wanted.is_subset(&held) || !blocks.iter().all(|b| self.is_due(b)) {
+                return Finding::Nothing;
+            }
+            let Some(partly) = there.iter().find(|c| !sources(&c.meta).is_subset(&wanted)) else {
+                return Finding::Make { from: blocks, replaces: there };
+            };
+            // It holds more than what is made here: that has to be made with it.
+            let more = (0..self.fine.len()).filter(|i| {
+                !from.contains(i) && self.fine[*i].iter().any(|b| overlap(&b.meta, &partly.meta))
+            });
+            let more: Vec<usize> = more.collect();
+            if more.is_empty() {
+                return Finding::KeptBack { blocks, beside: partly };
+            }
+            from.extend(more);
+        }
+    }
+
+    fn next(&self) -> Option<Step> {
+        self.findings().find_map(|finding| match finding {
+            Finding::Make { from, replaces } => Some(self.make(&from, &replaces)),
+            _ => None,
+        })
+    }
+
+    fn make(&self, from: &[&StoredBlock], replaces: &[&StoredBlock]) -> Step {
+        let metas: Vec<&BlockMeta> = from.iter().map(|b| &b.meta).collect();
+        let mut meta = match &metas[..] {
+            [one] => one.downsampled(String::new(), self.to_ms),
+            _ => {
+                let mut merged = merged_meta(String::new(), &metas);
+                merged.compaction.parents.clear();
+                let mut meta = merged.downsampled(String::new(), self.to_ms);
+                if let Some(thanos) = &mut meta.thanos {
+                    thanos.labels = labels(metas[0]);
+                }
+                count_raw(&mut meta, &metas);
+                meta
+            }
+        };
+        meta.compaction.failed = false;
+        for block in replaces {
+            meta.compaction.parents.push(BlockDescription {
+                ulid: block.meta.ulid.clone(),
+                min_time: block.meta.min_time,
+                max_time: block.meta.max_time,
+            });
+        }
+        let owned = |blocks: &[&StoredBlock]| blocks.iter().copied().cloned().collect();
+        Step::Make {
+            resolution_ms: self.to_ms,
+            from: owned(from),
+            replaces: owned(replaces),
+            meta: Box::new(meta),
+        }
+    }
+
+    fn kept_back(&self) -> Vec<KeptBack> {
+        let mut out = Vec::new();
+        for finding in self.findings() {
+            if let Finding::KeptBack { blocks, beside } = finding {
+                out.extend(
+                    blocks
+                        .into_iter()
+                        .map(|b| KeptBack { block: b.clone(), beside: beside.meta.ulid.clone() }),
+                );
+            }
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+#[path = "downsampling/tests.rs"]
+mod tests;
