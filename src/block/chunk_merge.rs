@@ -2,10 +2,11 @@
 //! same; else decoded, merged and encoded anew.
 //!
 //! Of samples with the same time one is kept. Which one, and where new chunks begin, is as in upstream's
-//! `NewCompactingChunkSeriesMerger` with `ChainedSeriesMerge` (`storage/merge.go`), so that the same blocks give the same
-//! bytes: among two chunks, samples of the one that begins earlier count until the other begins, from then on the
-//! other's; of chunks that begin together, the one that ends earlier counts (if they end together too, that of the
-//! earlier source). Start timestamps are kept, as they are there.
+//! `NewCompactingChunkSeriesMerger` with `ChainedSeriesMerge` (`storage/merge.go`), so that the same blocks in the same
+//! order give the same bytes. With two chunks, in a run of times that both have, it is the chunk that did not give the
+//! sample before the run; where they begin together, the one that ends earlier, else that of the earlier source. With
+//! more than two it is a mixture, though always the same one. Start timestamps are kept: samples that have one go into
+//! encodings with a place for it.
 
 use std::ops::Range;
 
