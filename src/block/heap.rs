@@ -52,7 +52,9 @@ mod tests {
         // As Go's heap gives them.
         assert_eq!(order(&[(1, 'a'), (1, 'b'), (1, 'c')]), "acb");
         assert_eq!(order(&[(1, 'a'), (1, 'b'), (1, 'c'), (1, 'd')]), "adcb");
-        assert_eq!(order(&[(2, 'a'), (1, 'b'), (2, 'c'), (1, 'd'), (0, 'e')]), "ebdac");
+        assert_eq!(order(&[(2, 'a'), (1, 'b'), (2, 'c'), (1, 'd'), (0, 'e')]), "edbca");
+        let seven: Vec<(u32, char)> = ('a'..='g').map(|c| (1, c)).collect();
+        assert_eq!(order(&seven), "agfedcb");
         assert_eq!(order(&[]), "");
     }
 }
