@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tsdbctl_block::meta::is_ulid;
 use tsdbctl_head::live::head::LoadReport;
@@ -14,7 +14,7 @@ use tsdbctl_head::live::{Appender, Head, LiveOptions};
 use tsdbctl_model::Matcher;
 use tsdbctl_platform::disk::{Disk, create_dir_all, remove_all, sync_parent};
 use tsdbctl_platform::lock::{DirLock, LockError};
-use tsdbctl_storage::{Control, MergedQuerier, Querier, Queryable, Source, StorageError};
+use tsdbctl_storage::{Control, Loss, MergedQuerier, Querier, Queryable, Source, StorageError};
 
 use crate::blocks::{BlockEntry, Listing};
 
@@ -26,7 +26,13 @@ const TEMPORARY: [&str; 3] = [".tmp-for-creation", ".tmp-for-deletion", ".tmp"];
 pub struct LiveDatabase {
     dir: PathBuf,
     head: Arc<Head>,
-    blocks: RwLock<Arc<Vec<BlockEntry>>>,
+    blocks: RwLock<Arc<Vec<Arc<BlockEntry>>>>,
+    /// Held while the list of blocks is made anew.
+    listing: Mutex<()>,
+    /// Held while something is cut off the head.
+    pub(crate) cutting: Mutex<()>,
+    /// When the head was cut last, Unix ms; `i64::MIN` if never.
+    pub(crate) last_cut_ms: AtomicI64,
     lock: DirLock,
 }
 
@@ -58,8 +64,9 @@ impl LiveDatabase {
         let listing = Listing::of(dir, true)?;
         let (head, mut report) = Head::open(disk, dir, options, listing.in_order_end(), control)?;
         report.losses.splice(0..0, listing.losses);
-        let blocks = RwLock::new(Arc::new(listing.live));
-        Ok((Self { dir: dir.to_owned(), head, blocks, lock }, report))
+        let blocks = RwLock::new(Arc::new(listing.live.into_iter().map(Arc::new).collect()));
+        let (listing, cutting, last_cut_ms) = (Mutex::default(), Mutex::default(), AtomicI64::new(i64::MIN));
+        Ok((Self { dir: dir.to_owned(), head, blocks, listing, cutting, last_cut_ms, lock }, report))
     }
 
     /// The directory.
@@ -73,8 +80,54 @@ impl LiveDatabase {
     }
 
     /// The blocks, by start.
-    pub fn blocks(&self) -> Arc<Vec<BlockEntry>> {
+    pub fn blocks(&self) -> Arc<Vec<Arc<BlockEntry>>> {
         Arc::clone(&self.blocks.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Lists the blocks anew: somebody compacted or removed some. Readers keep those that they have; their directories may
+    /// be gone. What could not be read is given back.
+    ///
+    /// # Errors
+    /// If the directory cannot be read; the list stays as it was.
+    pub fn reload_blocks(&self) -> Result<Vec<Loss>, StorageError> {
+        let _listing = self.listing.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = Listing::of(&self.dir, true)?;
+        let known = self.blocks();
+        let kept = |new: BlockEntry| {
+            // It may be open.
+            let same = known.iter().find(|old| old.dir == new.dir && old.meta == new.meta);
+            same.map_or_else(|| Arc::new(new), Arc::clone)
+        };
+        self.set_blocks(found.live.into_iter().map(kept).collect());
+        Ok(found.losses)
+    }
+
+    /// Replaces some blocks, by their identifiers, by others; readers see both changes at once. Once this is done no new
+    /// reader opens those that were replaced.
+    pub fn replace_blocks(&self, gone: &[&str], new: Vec<BlockEntry>) {
+        let _listing = self.listing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut blocks: Vec<Arc<BlockEntry>> =
+            self.blocks().iter().filter(|b| !gone.contains(&&*b.meta.ulid)).cloned().collect();
+        for entry in new {
+            // It may have been found in the directory already.
+            if blocks.iter().all(|b| b.meta.ulid != entry.meta.ulid) {
+                blocks.push(Arc::new(entry));
+            }
+        }
+        self.set_blocks(blocks);
+    }
+
+    /// Shows new blocks to readers.
+    pub(crate) fn publish(&self, new: Vec<BlockEntry>) {
+        self.replace_blocks(&[], new);
+    }
+
+    fn set_blocks(&self, mut blocks: Vec<Arc<BlockEntry>>) {
+        blocks.sort_by(|a, b| {
+            let key = |e: &BlockEntry| (e.meta.min_time, e.meta.max_time);
+            key(a).cmp(&key(b)).then_with(|| a.meta.ulid.cmp(&b.meta.ulid))
+        });
+        *self.blocks.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(blocks);
     }
 
     /// Whether the program that had the directory before did not close it.
@@ -106,7 +159,7 @@ impl LiveDatabase {
 
 /// Removes what an interrupted run left half made or half removed, as upstream does: of the directory itself and of its
 /// log.
-fn remove_temporary(disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
+pub(crate) fn remove_temporary(disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
     for dir in [dir.join("wal"), dir.to_owned()] {
         let entries = match disk.read_dir(&dir) {
             Err(e) if e.is_not_found() => continue,
