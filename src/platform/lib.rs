@@ -12,6 +12,7 @@ pub mod file;
 pub mod journal;
 pub mod lock;
 pub mod map;
+pub mod open_files;
 pub mod random;
 pub mod real;
 pub mod recorder;
