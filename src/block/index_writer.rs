@@ -356,3 +356,137 @@ impl IndexWriter {
         self.largest_entry
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use tsdbctl_model::labels::Labels;
+    use tsdbctl_platform::real::RealDisk;
+    use tsdbctl_storage::EncodedChunk;
+
+    use super::*;
+    use crate::chunk_writer::ChunkWriter;
+    use crate::fingerprint::{Fingerprint, Numbers};
+
+    /// 2904 series whose names and values come in all mixtures, as upstream's writer was given them.
+    fn series(numbers: &mut Numbers) -> (Vec<String>, Vec<Labels>) {
+        let mut all = BTreeSet::new();
+        for _ in 0..3000 {
+            let mut labels = Labels::empty();
+            for _ in 0..1 + numbers.below(9) {
+                let name = format!("n{}", numbers.below(40));
+                let mut value = format!("v{}", numbers.below(6));
+                if numbers.below(4) == 0 {
+                    value = format!("w{}", numbers.below(2000));
+                }
+                if numbers.below(50) == 0 {
+                    value = name.clone();
+                }
+                labels.set(name, value);
+            }
+            all.insert(labels);
+        }
+        let mut symbols: BTreeSet<String> = ["".to_string(), "unused".to_string()].into();
+        for label in all.iter().flatten() {
+            symbols.insert(label.name.clone());
+            symbols.insert(label.value.clone());
+        }
+        (symbols.into_iter().collect(), all.into_iter().collect())
+    }
+
+    fn refs(symbols: &[String], labels: &Labels) -> Vec<LabelRef> {
+        let place = |s: &String| symbols.binary_search(s).unwrap() as u32;
+        labels.into_iter().map(|l| (place(&l.name), place(&l.value))).collect()
+    }
+
+    /// Writes an index as upstream was told to, and answers its bytes.
+    fn index(buffer_bytes: usize, memory_bytes: usize, limits: Limits) -> Result<Vec<u8>, String> {
+        let dir = tsdbctl_testkit::scratch_in_memory();
+        let mut numbers = Numbers(2);
+        let (symbols, series) = series(&mut numbers);
+        let text = |e: StorageError| e.to_string();
+        let mut chunk_writer = ChunkWriter::create(Arc::new(RealDisk), dir.path(), 50_000, 1000).unwrap();
+        let mut writer = IndexWriter::create(&RealDisk, dir.path(), buffer_bytes, limits).map_err(text)?;
+        for symbol in &symbols {
+            writer.add_symbol(symbol).map_err(text)?;
+        }
+        for labels in &series {
+            let labels = refs(&symbols, labels);
+            let mut t = numbers.below(1_000_000) as i64 - 500_000;
+            let mut chunks = ChunkBatch::default();
+            for _ in 0..1 + numbers.below(5) {
+                let mint = t + numbers.below(100_000) as i64;
+                let maxt = mint + numbers.below(100_000) as i64;
+                t = maxt + 1;
+                let data = vec![0; 3 + numbers.below(60) as usize];
+                chunks.push(EncodedChunk { encoding: 1, data: &data, mint, maxt });
+            }
+            let mut references = Vec::new();
+            chunk_writer.write(&chunks, &mut references).map_err(text)?;
+            writer.check(&labels, &chunks).map_err(text)?;
+            writer.add_series(&labels, &chunks, &references).map_err(text)?;
+        }
+        let length = writer.finish(memory_bytes, &Control::default()).map_err(text)?;
+        let bytes = std::fs::read(dir.path().join(index::FILE_NAME)).unwrap();
+        assert_eq!((bytes.len() as u64, writer.series), (length, 2904));
+        Ok(bytes)
+    }
+
+    #[test]
+    fn bytes_are_upstreams_whatever_the_memory() {
+        for (buffer_bytes, memory_bytes) in [(1 << 20, 1 << 20), (1, 1 << 20), (5000, 0), (333, 40_000)] {
+            let mut sum = Fingerprint::default();
+            let bytes = index(buffer_bytes, memory_bytes, Limits::default()).unwrap();
+            sum.add(&bytes);
+            assert_eq!(
+                (bytes.len(), sum.0),
+                (310_124, 0x6a13_7538_e2c2_d1f4),
+                "buffer {buffer_bytes}, memory {memory_bytes}"
+            );
+        }
+    }
+
+    #[test]
+    fn limits_of_the_format_are_told() {
+        let whole = index(1000, 0, Limits::default()).unwrap();
+        let symbols = u64::from(u32::from_be_bytes(whole[5..9].try_into().unwrap()));
+        let table_start = u64::from_be_bytes(whole[whole.len() - 12..whole.len() - 4].try_into().unwrap());
+        let table = whole.len() as u64 - 52 - 4 - table_start - 4;
+        assert!(symbols < table);
+        let limits = |index_bytes, table_bytes| Limits { index_bytes, table_bytes };
+        let length = whole.len() as u64;
+        assert!(index(1000, 0, limits(length, table)).unwrap() == whole);
+        let remedy = "the most the format has room for; make blocks of shorter ranges or fewer series";
+        for (limits, want) in [
+            (limits(length - 1, table), format!("index would be larger than {} bytes, {remedy}", length - 1)),
+            (limits(50_000, table), format!("index would be larger than 50000 bytes, {remedy}")),
+            (
+                limits(length, table - 1),
+                format!(
+                    "postings offset table would be {table} bytes, the format has room for {}",
+                    table - 1
+                ),
+            ),
+            (
+                limits(length, symbols - 1),
+                format!("symbol table would be larger than {} bytes, {remedy}", symbols - 1),
+            ),
+        ] {
+            let e = index(1000, 0, limits).unwrap_err();
+            assert!(e.contains(&format!("/index: {want}")), "{e}");
+        }
+    }
+
+    #[test]
+    fn stopped_work_ends_early() {
+        let dir = tsdbctl_testkit::scratch_in_memory();
+        let mut writer = IndexWriter::create(&RealDisk, dir.path(), 100, Limits::default()).unwrap();
+        writer.add_symbol("a").unwrap();
+        writer.add_series(&[(0, 0)], &ChunkBatch::default(), &[]).unwrap();
+        let control = Control::default();
+        control.interrupt.set();
+        assert!(matches!(writer.finish(0, &control), Err(StorageError::Control(_))));
+    }
+}

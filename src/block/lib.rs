@@ -10,6 +10,8 @@ mod chunk_writer;
 mod cursor;
 pub mod cut;
 mod file_writer;
+#[cfg(test)]
+mod fingerprint;
 pub mod downsample;
 mod heap;
 pub mod index;
