@@ -5,17 +5,22 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub mod compact;
 pub mod completions;
 pub mod data;
 pub mod diagnostic;
+pub mod downsample;
 pub mod exit;
 pub mod export;
 pub mod ingest;
 pub mod inspect;
 pub mod man;
+pub mod merge;
 pub mod promql;
 pub mod query;
+pub mod rewriting;
 pub mod sizes;
+pub mod slice;
 pub mod table;
 pub mod times;
 pub mod ui;
@@ -48,6 +53,10 @@ pub enum Command {
     Inspect(inspect::Args),
     Export(export::Args),
     Ingest(ingest::Args),
+    Compact(compact::Args),
+    Downsample(downsample::Args),
+    Merge(merge::Args),
+    Slice(slice::Args),
     Promql(promql::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -68,6 +77,10 @@ pub fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Inspect(args) => inspect::run(args, &mut ui),
         Command::Export(args) => export::run(args, &mut ui),
         Command::Ingest(args) => ingest::run(args, &mut ui),
+        Command::Compact(args) => compact::run(args, &mut ui),
+        Command::Downsample(args) => downsample::run(args, &mut ui),
+        Command::Merge(args) => merge::run(args, &mut ui),
+        Command::Slice(args) => slice::run(args, &mut ui),
         Command::Promql(args) => promql::run(args, &mut ui),
         Command::Completions(args) => completions::run(args, &mut ui),
         Command::Man(args) => man::run(args, &mut ui),

@@ -74,6 +74,12 @@ impl Pseudonyms {
         Ok(pseudonym)
     }
 
+    /// Tells keys and kept labels apart without telling the key.
+    pub fn fingerprint(&self) -> String {
+        let text = format!("fingerprint of the key\n{}", self.kept.join("\n"));
+        format!("{:032x}", sip_hash_128(self.key, text.as_bytes()))
+    }
+
     /// How many values got one.
     pub fn len(&self) -> usize {
         self.met.lock().unwrap_or_else(PoisonError::into_inner).len()
