@@ -496,7 +496,8 @@ impl Visitor for Router<'_> {
         if entry.is_whole_series() {
             self.directory.remove(slot, &self.hasher);
             self.tombstones.remove(&slot);
-        } else if entry.maxt >= self.options.min_valid_time && entry.mint <= entry.maxt {
+        } else if entry.mint <= entry.maxt {
+            // There may be samples out of order before `min_valid_time`.
             self.tombstones.entry(slot).or_default().push((entry.mint, entry.maxt));
         }
     }

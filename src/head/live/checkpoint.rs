@@ -305,12 +305,11 @@ impl Writing<'_> {
         Ok(())
     }
 
-    /// Deleted ranges of live series that reach to `mint` or behind.
+    /// Deleted ranges of live series. Those before `mint` that memory still has are of samples out of order.
     fn tombstones(&mut self, head: &Head) -> Result<(), StorageError> {
         let mut all: Vec<(SeriesId, Vec<(i64, i64)>)> = {
             let ranges = read(&head.tombstones);
-            let reach = |r: &Vec<(i64, i64)>| r.iter().any(|(_, last)| *last >= self.mint);
-            ranges.iter().filter(|(_, r)| reach(r)).map(|(id, r)| (*id, r.clone())).collect()
+            ranges.iter().map(|(id, r)| (*id, r.clone())).collect()
         };
         all.sort_unstable_by_key(|(id, _)| *id);
         let mut entries = Vec::new();

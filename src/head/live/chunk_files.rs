@@ -428,6 +428,9 @@ mod tests {
         fn free_space(&self, path: &Path) -> Result<u64, FileError> {
             RealDisk.free_space(path)
         }
+        fn total_space(&self, path: &Path) -> Result<u64, FileError> {
+            RealDisk.total_space(path)
+        }
     }
 
     impl DiskFile for MoodyFile {

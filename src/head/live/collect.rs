@@ -11,7 +11,7 @@ use tsdbctl_storage::StorageError;
 use crate::exemplars::Owner;
 use crate::live::checkpoint::Checkpointed;
 use crate::live::chunk_files::ChunkPlace;
-use crate::live::head::{Head, lock, write};
+use crate::live::head::{Head, lock, read, write};
 use crate::live::index::SeriesId;
 use crate::live::record::flags;
 
@@ -181,6 +181,16 @@ impl Head {
         Ok(collected)
     }
 
+    /// As [`Head::truncate`], but for the log, which may wait until more of it can go at once.
+    ///
+    /// # Errors
+    /// If a file cannot be removed.
+    pub fn truncate_memory_and_files(&self, mint: i64) -> Result<Option<Collected>, StorageError> {
+        let collected = self.truncate_memory(mint);
+        collected.map_or(Ok(()), |c| self.remove_files_before(c.first_file))?;
+        Ok(collected)
+    }
+
     /// Removes the files of chunks before `first`, when the readers are gone that may still know places in them: those
     /// that began before the places were forgotten.
     fn remove_files_before(&self, first: u32) -> Result<(), StorageError> {
@@ -195,7 +205,7 @@ impl Head {
 
     /// Waits until all readers are gone that began before this call. A reader's view is a number of a commit, so an
     /// empty commit tells those before from those after.
-    fn wait_for_readers(&self) {
+    pub(super) fn wait_for_readers(&self) {
         let number = self.isolation.begin_commit();
         self.isolation.finish_commit(number);
         let mut pause = Duration::from_micros(100);
@@ -276,21 +286,30 @@ impl Head {
         }
         index.remove(&freed);
         drop(index);
+        self.forget_sides(&freed);
+        freed.len() as u64
+    }
+
+    /// Forgets what few series have, of series that are gone.
+    pub(super) fn forget_sides(&self, gone: &[SeriesId]) {
         let (mut tombstones, mut metadata) = (write(&self.tombstones), lock(&self.metadata));
         let mut exemplars = lock(&self.exemplars);
-        for id in &freed {
+        for id in gone {
             tombstones.remove(id);
             metadata.remove(id);
             exemplars.remove(Owner::Slot(id.0));
         }
-        freed.len() as u64
     }
 
-    /// Forgets deleted ranges that end before `mint`.
+    /// Forgets deleted ranges that end before `mint`, unless the series still has samples there, which came out of order.
     fn forget_ranges_before(&self, mint: i64) {
+        let with_ranges: Vec<SeriesId> = read(&self.tombstones).keys().copied().collect();
+        let begins = |id: SeriesId| lock(self.shard_of(id)).times(id).map_or(mint, |times| times.0.min(mint));
+        let begins: HashMap<SeriesId, i64> = with_ranges.into_iter().map(|id| (id, begins(id))).collect();
         let mut tombstones = write(&self.tombstones);
-        tombstones.retain(|_, ranges| {
-            ranges.retain(|(_, last)| *last >= mint);
+        tombstones.retain(|id, ranges| {
+            let begins = begins.get(id).copied().unwrap_or(i64::MIN);
+            ranges.retain(|(_, last)| *last >= begins);
             !ranges.is_empty()
         });
     }

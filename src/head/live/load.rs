@@ -143,7 +143,14 @@ pub fn load(
     let empty: Vec<SeriesId> = empty.into_iter().map(|(id, _)| id).collect();
     router.index.remove(&empty);
     empty.iter().for_each(|id| router.forget(*id));
-    router.tombstones.values_mut().for_each(join_ranges);
+    router.tombstones.retain(|id, ranges| {
+        let shard = &shards[(id.0 >> 8) as usize % shards.len()];
+        // What is in blocks is deleted there; the head may have earlier samples, out of order.
+        let begins = shard.times(*id).map_or(min_valid_time, |(first, _)| first.min(min_valid_time));
+        ranges.retain(|(_, last)| *last >= begins);
+        join_ranges(ranges);
+        !ranges.is_empty()
+    });
     let (mut wal_damage, mut wbl_damage) = (Vec::new(), Vec::new());
     for (role, damage) in damage {
         match role {

@@ -463,7 +463,8 @@ impl Visitor for Router {
             let outbox = self.outbox(id);
             outbox.flush();
             outbox.send(Work::Remove(id));
-        } else if entry.maxt >= self.min_valid_time && entry.mint <= entry.maxt {
+        } else if entry.mint <= entry.maxt {
+            // Of one before `min_valid_time` it is not known yet whether there are samples out of order.
             if let Some(alias) = self.aliases.get_mut(&entry.series) {
                 alias.last_t = alias.last_t.max(entry.maxt);
             }

@@ -546,9 +546,12 @@ impl Shard {
         self.change_out_of_order(id, |late| late.forget_mapped(least, rules, files));
     }
 
-    /// Forgets the out-of-order chunks up to this place: they are in a block.
+    /// Forgets the out-of-order chunks up to this place: they are in a block. Those that are kept beside the order are not,
+    /// wherever they lie.
     pub fn drop_out_of_order_up_to(&mut self, id: SeriesId, reference: u64) {
-        self.change_out_of_order(id, |late| late.mapped.retain(|c| c.place.reference() > reference));
+        self.change_out_of_order(id, |late| {
+            late.mapped.retain(|c| c.misplaced || c.place.reference() > reference);
+        });
     }
 
     fn change_out_of_order(
@@ -684,6 +687,28 @@ impl Shard {
     /// Copies of the series' chunks, in-order ones in order of time, then the out-of-order ones, oldest first, that may
     /// hold samples in `mint..=maxt`. `visible` is the reader's snapshot: what later commits appended is hidden.
     pub fn pieces(&self, id: SeriesId, mint: i64, maxt: i64, visible: u64, out: &mut Vec<Piece>) {
+        self.in_order_pieces(id, mint, maxt, visible, out);
+        let side = self.records.get(id).and_then(|record| self.store.side(record));
+        if let Some(late) = side.and_then(|s| s.out_of_order.as_ref()) {
+            for chunk in late.mapped.iter().filter(|c| c.mint <= maxt && c.maxt >= mint) {
+                let (place, mint) = (chunk.place, chunk.mint);
+                out.push(Piece::Mapped { place, mint, hidden: 0, out_of_order: true });
+            }
+            if late.samples.first().is_some_and(|s| s.t <= maxt)
+                && late.samples.last().is_some_and(|s| s.t >= mint)
+            {
+                out.extend(
+                    late.encode_to_read()
+                        .into_iter()
+                        .filter(|c| c.mint <= maxt && c.maxt >= mint)
+                        .map(|chunk| Piece::Memory { chunk, hidden: 0, open: false, out_of_order: true }),
+                );
+            }
+        }
+    }
+
+    /// As [`Shard::pieces`], without what came out of order or is kept beside the order.
+    pub fn in_order_pieces(&self, id: SeriesId, mint: i64, maxt: i64, visible: u64, out: &mut Vec<Piece>) {
         let Some(record) = self.records.get(id) else { return };
         let store = &self.store;
         let side = store.side(record);
@@ -725,22 +750,61 @@ impl Shard {
             }
         }
         out[first..].reverse();
-        if let Some(late) = side.and_then(|s| s.out_of_order.as_ref()) {
-            for chunk in late.mapped.iter().filter(|c| c.mint <= maxt && c.maxt >= mint) {
-                let (place, mint) = (chunk.place, chunk.mint);
-                out.push(Piece::Mapped { place, mint, hidden: 0, out_of_order: true });
-            }
-            if late.samples.first().is_some_and(|s| s.t <= maxt)
-                && late.samples.last().is_some_and(|s| s.t >= mint)
-            {
-                out.extend(
-                    late.encode_to_read()
-                        .into_iter()
-                        .filter(|c| c.mint <= maxt && c.maxt >= mint)
-                        .map(|chunk| Piece::Memory { chunk, hidden: 0, open: false, out_of_order: true }),
-                );
-            }
-        }
+    }
+
+    /// Places of chunks in `mint..=maxt` that are kept beside the order although their samples came in it.
+    pub fn misplaced_chunks(&self, id: SeriesId, mint: i64, maxt: i64, out: &mut Vec<ChunkPlace>) {
+        let late = self.late(id).into_iter().flat_map(|late| &late.mapped);
+        out.extend(late.filter(|c| c.misplaced && c.mint <= maxt && c.maxt >= mint).map(|c| c.place));
+    }
+
+    /// Places and times of the full out-of-order chunks up to a place, oldest first.
+    pub fn late_chunks(&self, id: SeriesId, up_to: ChunkPlace, out: &mut Vec<(ChunkPlace, i64, i64)>) {
+        let late = self.late(id).into_iter().flat_map(|late| &late.mapped);
+        out.extend(late.filter(|c| !c.misplaced && c.place <= up_to).map(|c| (c.place, c.mint, c.maxt)));
+    }
+
+    /// Whether the series has anything out of order, or beside the order.
+    pub fn has_late(&self, id: SeriesId) -> bool {
+        self.late(id).is_some()
+    }
+
+    /// As [`Shard::map_out_of_order`]: place of the newest full out-of-order chunk, and times of them all; `None` without
+    /// any. The second says whether nothing had to stay in memory.
+    pub fn seal_out_of_order(
+        &mut self,
+        id: SeriesId,
+        rules: &ChunkRules,
+        files: &ChunkFiles,
+    ) -> (Option<(ChunkPlace, i64, i64)>, bool) {
+        let had_samples = self.late(id).is_some_and(|late| !late.samples.is_empty());
+        let is_mapped = !self.map_out_of_order(id, rules, files).is_empty();
+        let chunks = self.late(id).into_iter().flat_map(|late| &late.mapped).filter(|c| !c.misplaced);
+        let all = chunks
+            .map(|c| (c.place, c.mint, c.maxt))
+            .reduce(|a, b| (a.0.max(b.0), a.1.min(b.1), a.2.max(b.2)));
+        (all, is_mapped || !had_samples)
+    }
+
+    /// Earliest and latest sample of a series that came in order; `None` without any.
+    pub fn in_order_times(&self, id: SeriesId) -> Option<(i64, i64)> {
+        let record = self.records.get(id)?;
+        let in_order = self.first_t(record, self.store.side(record)).zip(record.last_t());
+        let late = self.late(id).into_iter().flat_map(|late| &late.mapped);
+        let beside = late.filter(|c| c.misplaced).map(|c| (c.mint, c.maxt));
+        in_order.into_iter().chain(beside).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    }
+
+    /// Earliest and latest sample of a series that came out of order, or is kept beside the order; `None` without any.
+    pub fn late_times(&self, id: SeriesId) -> Option<(i64, i64)> {
+        let late = self.late(id)?;
+        let buffer = late.samples.first().zip(late.samples.last()).map(|(a, b)| (a.t, b.t));
+        let mapped = late.mapped.iter().map(|c| (c.mint, c.maxt));
+        buffer.into_iter().chain(mapped).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    }
+
+    fn late(&self, id: SeriesId) -> Option<&crate::live::out_of_order::OutOfOrder> {
+        self.store.side(self.records.get(id)?)?.out_of_order.as_deref()
     }
 
     /// The open chunk of a series, or what waits to be written of it, as a snapshot takes it; none if all its in-order
