@@ -1,10 +1,11 @@
-//! `tsdbctl ingest`: samples from files or stdin into a data directory.
+//! `tsdbctl ingest`: samples from files or stdin into a data directory, through its log or straight into blocks.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use tsdbctl_chunk::AppenderOptions;
 use tsdbctl_exposition::{Format as Exposition, Options as HistogramOptions};
 use tsdbctl_head::live::LiveOptions;
 use tsdbctl_head::live::head::LoadReport;
@@ -15,6 +16,7 @@ use tsdbctl_platform::real::RealDisk;
 use tsdbctl_platform::signal::stop_flag;
 use tsdbctl_storage::{Control, StorageError};
 use tsdbctl_tsdb::LiveDatabase;
+use tsdbctl_tsdb::backfill::{BackfillOptions, block_duration};
 use tsdbctl_wal::{Compression, LogOptions, SyncPolicy};
 use tsdbctl_wire::Version;
 
@@ -26,6 +28,7 @@ use crate::times::{parse_step, parse_time};
 use crate::ui::Ui;
 
 mod batch;
+mod blocks;
 mod csv;
 mod detect;
 pub mod exposition;
@@ -53,6 +56,11 @@ use times::TimeUnit;
 /// counted at the end, on stderr and with -o json on stdout: samples, and exemplars apart from them; each that was read
 /// is in one of the counts.
 ///
+/// With --blocks the samples become blocks of the directory instead, in one pass, in whatever order they come: for what
+/// is older than a server would take. All blocks appear at the end, or none. Of samples of a series with the same time
+/// the one read first is stored; the same value again counts as there already, another one as refused. Every sample
+/// needs a time, or --timestamp. Exemplars and metadata have no place in blocks.
+///
 /// Exit status: 0 all was stored or there already, 4 some of it was refused or could not be read, 1 the work failed or an
 /// unreadable line ended it, 2 wrong usage, or a directory that cannot be used.
 #[derive(Debug, clap::Args)]
@@ -64,6 +72,19 @@ pub struct Args {
     /// The data directory; made if it does not exist.
     #[arg(short, long = "dir", value_name = "DIR")]
     pub dir: PathBuf,
+    /// Write blocks (backfill).
+    #[arg(
+        long,
+        conflicts_with_all = ["ack", "out_of_order_time_window", "sort", "wal_compression", "wal_sync", "on_disk_error"]
+    )]
+    pub blocks: bool,
+    /// With --blocks: the longest range of a block. It is the largest of 2h, 6h, 18h, 54h and so on that is not longer.
+    #[arg(long, value_name = "DURATION", default_value = "2h", requires = "blocks")]
+    pub max_block_duration: String,
+    /// With --blocks: write blocks over times that blocks of the directory, or its head, have already. Samples that are
+    /// in both count once when they are queried, and compaction makes one of them.
+    #[arg(long, requires = "blocks")]
+    pub allow_overlap: bool,
     /// What the input is.
     #[arg(long, value_enum, default_value = "auto", conflicts_with = "content_type")]
     pub format: Format,
@@ -76,7 +97,8 @@ pub struct Args {
     /// What timestamps in JSON lines count. Default: ms, and what can hardly be that is not read.
     #[arg(long, value_enum)]
     pub timestamp_unit: Option<TimeUnit>,
-    /// Time of samples that have none: RFC 3339, Unix seconds, now-1h. Default: when they are read.
+    /// Time of samples that have none: RFC 3339, Unix seconds, now-1h. Default: when they are read; with --blocks they
+    /// cannot be read.
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub timestamp: Option<String>,
     /// A label for every series; repeatable. One of that name in the input is kept as exported_NAME.
@@ -131,9 +153,10 @@ pub struct Args {
     #[arg(long = "enable-feature", value_name = "NAME", value_delimiter = ',')]
     pub features: Vec<String>,
     /// Most memory that the head, samples waiting to be in order (a quarter of it) and what is remembered of series met
-    /// (an eighth) may take; 0 for no limit.
-    #[arg(long, value_name = "BYTES", default_value = "2GiB")]
-    pub memory_limit: String,
+    /// (an eighth) may take; 0 for no limit. With --blocks samples go to a scratch file in the directory when there are
+    /// more. Default: 2GiB, with --blocks 256MiB.
+    #[arg(long, value_name = "BYTES")]
+    pub memory_limit: Option<String>,
     /// How the counts are shown.
     #[arg(short, long, value_enum, default_value = "text")]
     pub output: Output,
@@ -183,6 +206,7 @@ pub enum Output {
 struct Plan {
     live: LiveOptions,
     settings: Settings,
+    blocks: BackfillOptions,
     histograms: HistogramOptions,
     /// What the header says.
     header: Option<detect::Kind>,
@@ -231,6 +255,9 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
     if file::exists(&args.dir) && !file::is_dir(&args.dir) {
         bail!("{}: is not a directory", args.dir.display());
     }
+    if args.blocks {
+        return blocks::run(args, &plan, ui);
+    }
     let stop = stop_flag();
     let (database, loaded) =
         LiveDatabase::open(Arc::new(RealDisk), &args.dir, plan.live, &Control::default()).map_err(|e| {
@@ -239,7 +266,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
                 StorageError::Control(_) => anyhow::anyhow!(
                     "{}: what it holds does not fit in --memory-limit {}",
                     args.dir.display(),
-                    args.memory_limit
+                    args.memory_limit()
                 ),
                 e => e.into(),
             }
@@ -253,19 +280,14 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
         ui,
         on_error: args.on_error,
         timestamp_ms: plan.timestamp_ms,
+        needs_times: false,
         start_timestamps: plan.live.rules.start_timestamps,
         stop,
         unreadable: 0,
         progress,
     };
-    let mut ended = Ok(());
     let mut bytes = 0;
-    for path in &args.files {
-        ended = read_file(path, args, &plan, &mut run, &mut bytes);
-        if ended.is_err() {
-            break;
-        }
-    }
+    let ended = read_files(args, &plan, &mut run, &mut bytes);
     let unreadable = run.unreadable;
     drop(run.progress);
     let (counts, finished) = run.sink.finish();
@@ -280,7 +302,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
         (Err(Stop::Disk { asked: true, .. }), Ok(())) if counts.not_stored == 0 => Err(Stop::Asked),
         (ended, _) => ended,
     };
-    let report = report::Report { counts, unreadable, bytes, loaded: loaded.samples };
+    let report = report::Report { counts, unreadable, bytes, loaded: loaded.samples, blocks: None };
     let shown = report.show(args, ui);
     let mut status = report.status();
     match ended {
@@ -297,6 +319,11 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
         Err(Stop::Disk { error, asked }) => {
             let why = if asked { "interrupted while the disk takes nothing: " } else { "" };
             ui.error(format!("{why}{error}"));
+            status = ExitStatus::Failure;
+        }
+        // Only blocks may overlap.
+        Err(Stop::Overlap(e)) => {
+            ui.error(e.to_string());
             status = ExitStatus::Failure;
         }
         Err(Stop::Failed(e)) => {
@@ -324,6 +351,10 @@ fn say_loaded(database: &LiveDatabase, loaded: &LoadReport, ui: &mut Ui) {
         ui.warn(format!("{} samples of unknown series in the log are left out", loaded.unknown_series));
     }
     ui.detail(format!("{} samples in the head", loaded.samples));
+}
+
+fn read_files(args: &Args, plan: &Plan, run: &mut Run<'_>, bytes: &mut u64) -> Result<(), Stop> {
+    args.files.iter().try_for_each(|path| read_file(path, args, plan, run, bytes))
 }
 
 fn read_file(
@@ -416,7 +447,7 @@ impl Args {
         live.log = LogOptions { compression, sync, ..LogOptions::default() };
         live.out_of_order_window_ms =
             parse_step(&self.out_of_order_time_window).context("--out-of-order-time-window")?.max(0);
-        let limit = match parse_size(&self.memory_limit).context("--memory-limit")? {
+        let limit = match parse_size(self.memory_limit()).context("--memory-limit")? {
             0 => u64::MAX,
             limit => limit,
         };
@@ -456,6 +487,19 @@ impl Args {
         };
         let timestamp = self.timestamp.as_deref().map(|text| parse_time(text, now).context("--timestamp"));
         self.csv.without_header()?;
+        let max_block_ms = parse_step(&self.max_block_duration).context("--max-block-duration")?;
+        let blocks = BackfillOptions {
+            block_ms: block_duration(max_block_ms),
+            // The other half is for the series, the input and the writing of blocks.
+            memory_bytes: usize::try_from(limit / 2).unwrap_or(usize::MAX),
+            allow_overlap: self.allow_overlap,
+            chunks: AppenderOptions {
+                xor2: live.rules.xor2,
+                st: live.rules.start_timestamps,
+                histograms_st: live.rules.histogram_start_timestamps,
+                ..AppenderOptions::default()
+            },
+        };
         let header = match &self.content_type {
             None => None,
             Some(header) => Some(match Version::of_content_type(header) {
@@ -465,6 +509,7 @@ impl Args {
         };
         Ok(Plan {
             live,
+            blocks,
             settings: Settings {
                 added,
                 selectors,
@@ -488,6 +533,10 @@ impl Args {
             header,
             timestamp_ms: timestamp.transpose()?,
         })
+    }
+
+    fn memory_limit(&self) -> &str {
+        self.memory_limit.as_deref().unwrap_or(if self.blocks { "256MiB" } else { "2GiB" })
     }
 
     /// About how many pieces the files have.

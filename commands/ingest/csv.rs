@@ -300,6 +300,9 @@ fn read_row(
         fields.get(column).ok_or_else(missing)
     };
     let t = match mapping.time {
+        None if run.needs_times => {
+            return Ok(Err((0, "no column has the time; --timestamp gives samples one".to_owned())));
+        }
         None => run.now_ms(),
         Some((column, unit)) => match field(column) {
             Err(e) => return Ok(Err(e)),

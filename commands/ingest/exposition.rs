@@ -27,6 +27,9 @@ const LOOKS_LIKE_SECONDS: std::ops::Range<i64> = 100_000_000..100_000_000_000;
 /// Times from here on, read as milliseconds, lie in 5138 and later: they rather count something shorter.
 const LATEST_LIKELY_MS: i64 = 100_000_000_000_000;
 
+/// Upstream's reason, and what helps.
+const NO_TIME: &str = "expected timestamp for series got none; --timestamp gives those one that have none";
+
 const END_OF_BODY: &[u8] = b"# EOF\n";
 
 /// How bodies are read.
@@ -125,7 +128,9 @@ enum Outcome {
 /// If reading stops before.
 pub fn read_lines(input: &mut Input, reading: Reading, run: &mut Run<'_>) -> Result<(), Stop> {
     let openmetrics = reading.format == Format::OpenMetrics;
-    let whole_families = openmetrics || reading.options.convert_classic_histograms;
+    // Where a line needs others of its family.
+    let whole_families =
+        reading.options.convert_classic_histograms || (openmetrics && reading.options.start_timestamps);
     let mut state = State::default();
     let (mut limit, mut lines_before) = (PIECE, 0);
     let mut piece_copy = Vec::new();
@@ -180,7 +185,8 @@ pub fn read_lines(input: &mut Input, reading: Reading, run: &mut Run<'_>) -> Res
         }
         body_open = openmetrics && end.is_none();
         let complete = !body_open || is_last;
-        let piece = if complete {
+        let goes_on = !complete && !whole_families;
+        let piece = if complete || goes_on {
             &window[..cut]
         } else {
             piece_copy.clear();
@@ -189,7 +195,7 @@ pub fn read_lines(input: &mut Input, reading: Reading, run: &mut Run<'_>) -> Res
             &piece_copy[..]
         };
         let whole = window.len();
-        let outcome = read_piece(piece, reading, now_ms, &mut state, run)?;
+        let outcome = read_piece(piece, reading, now_ms, goes_on, &mut state, run)?;
         input.check()?;
         let consumed = match outcome {
             Outcome::All => {
@@ -275,28 +281,58 @@ fn cut_of(bytes: &[u8], whole_families: bool) -> usize {
     0
 }
 
+/// Reads a piece; one of OpenMetrics that does not end its body `goes_on`.
 fn read_piece(
     piece: &[u8],
     reading: Reading,
     now_ms: i64,
+    goes_on: bool,
     state: &mut State,
     run: &mut Run<'_>,
 ) -> Result<Outcome, Stop> {
     let mut parser = Parser::starting_at(reading.format, piece, reading.options, 0, state.metric_type);
     let mut class = class_of(reading.format, state.metric_type);
     let wants_metadata = run.sink.wants_metadata();
+    let needs_times = run.needs_times;
+    let timeless = |parser: &Parser<'_>| {
+        let (line_start, message) = (parser.line_start(), NO_TIME.to_owned());
+        Ok(Outcome::Wrong { line_start, offset: line_start, message, lost: false })
+    };
+    // A dump has the samples of a series one after the other.
+    let mut last: Option<(&[u8], Known)> = None;
     loop {
         while !wants_metadata
-            && let Some((known, value, timestamp_ms)) = parser.next_known(|raw| {
-                let key = run.sink.cache.key(class, raw);
-                run.sink.cache.get(key)
+            && let Some((known, value, timestamp_ms)) = parser.next_known(|raw| match last {
+                Some((before, known)) if before == raw => Some(known),
+                _ => {
+                    let key = run.sink.cache.key(class, raw);
+                    let known = run.sink.cache.get(key)?;
+                    last = Some((raw, known));
+                    Some(known)
+                }
             })
         {
+            if needs_times && timestamp_ms.is_none() {
+                return timeless(&parser);
+            }
             state.see_time(timestamp_ms, reading)?;
             run.sink.float(known, timestamp_ms.unwrap_or(now_ms), value, 0);
             run.sink.check()?;
         }
-        match parser.next() {
+        if goes_on && parser.is_at_end() {
+            return Ok(Outcome::All);
+        }
+        let entry = parser.next();
+        let has_no_time = match &entry {
+            Ok(Some(Entry::Series(s))) => s.timestamp_ms.is_none(),
+            Ok(Some(Entry::Histogram(s))) => s.timestamp_ms.is_none(),
+            _ => false,
+        };
+        if needs_times && has_no_time {
+            drop(entry);
+            return timeless(&parser);
+        }
+        match entry {
             Ok(None) => return Ok(Outcome::All),
             Ok(Some(Entry::Series(s))) => {
                 state.see_time(s.timestamp_ms, reading)?;
@@ -324,12 +360,20 @@ fn read_piece(
                 run.sink.check()?;
             }
             Ok(Some(Entry::Type { family, metric_type })) => {
+                run.sink.counts.metadata += 1;
                 state.metric_type = metric_type;
+                last = None;
                 class = class_of(reading.format, metric_type);
                 state.family.of(family).metric_type = metric_type;
             }
-            Ok(Some(Entry::Help { family, text })) => state.family.of(family).help = text.into_owned(),
-            Ok(Some(Entry::Unit { family, unit })) => state.family.of(family).unit = unit.to_owned(),
+            Ok(Some(Entry::Help { family, text })) => {
+                run.sink.counts.metadata += 1;
+                state.family.of(family).help = text.into_owned();
+            }
+            Ok(Some(Entry::Unit { family, unit })) => {
+                run.sink.counts.metadata += 1;
+                state.family.of(family).unit = unit.to_owned();
+            }
             Ok(Some(Entry::Comment(_))) => {}
             Err(e) => {
                 let line_start = parser.line_start();
@@ -428,7 +472,7 @@ pub fn read_protobuf(input: &mut Input, reading: Reading, run: &mut Run<'_>) -> 
         family_number += 1;
         let mut state = State::default();
         if let Outcome::Wrong { message, .. } =
-            read_piece(&bytes[..length], reading, now_ms, &mut state, run)?
+            read_piece(&bytes[..length], reading, now_ms, false, &mut state, run)?
         {
             let place = format!("{}: at byte {}: metric family {family_number}", input.name, input.offset);
             run.unreadable(&place, &message, None)?;

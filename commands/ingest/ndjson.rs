@@ -324,6 +324,9 @@ fn read_parsed(
     }
     let known = run.sink.series_of_scratch(CLASS);
     let now_ms = run.now_ms();
+    if run.needs_times && points.iter().any(|p| p.0.is_none()) {
+        return wrong("a sample without a time; --timestamp gives one");
+    }
     for (t, v) in points {
         run.sink.float(known, t.unwrap_or(now_ms), v, 0);
         run.sink.check()?;

@@ -2,7 +2,9 @@
 
 use serde_json::json;
 use tsdbctl_storage::{Refusal, RefusalCounts};
+use tsdbctl_tsdb::backfill::NewBlock;
 
+use super::blocks::{block_json, show_blocks};
 use super::sink::Counts;
 use super::{Args, Output};
 use crate::exit::ExitStatus;
@@ -20,6 +22,8 @@ pub struct Report {
     pub bytes: u64,
     /// Samples that the log of the directory held before.
     pub loaded: u64,
+    /// The blocks that were made, where samples went into blocks.
+    pub blocks: Option<Vec<NewBlock>>,
 }
 
 /// A class as upstream's metrics and this command's JSON call it.
@@ -76,7 +80,7 @@ impl Report {
                 let present = Refusal::ALL.iter().filter(|r| refused.get(**r) > 0);
                 present.map(|r| (key(*r).to_owned(), refused.get(*r).into())).collect()
             };
-            let line = json!({
+            let mut line = json!({
                 "read": {
                     "samples": c.read(),
                     "floats": c.floats,
@@ -102,6 +106,11 @@ impl Report {
                 "not_stored": c.not_stored,
                 "loaded": self.loaded,
             });
+            if let Some(blocks) = &self.blocks {
+                line["exemplars"]["without_place"] = c.exemplars_without_place.into();
+                line["metadata_without_place"] = c.metadata.into();
+                line["blocks"] = blocks.iter().map(block_json).collect();
+            }
             shown = writeln!(ui.out(), "{line}").and_then(|()| ui.flush());
         }
         let count = format_count;
@@ -124,6 +133,16 @@ impl Report {
             stored += &format!(", {} exemplars", count(c.exemplars_stored));
         }
         ui.say(stored);
+        if let Some(blocks) = &self.blocks {
+            show_blocks(blocks, ui);
+            if c.exemplars_without_place > 0 {
+                let exemplars = count(c.exemplars_without_place);
+                ui.say(format!("left out  {exemplars} exemplars, which have no place in blocks"));
+            }
+            if c.metadata > 0 {
+                ui.detail(format!("{} types, helps and units have no place in blocks", count(c.metadata)));
+            }
+        }
         let both = [(c.not_stored, ""), (c.exemplars_not_stored, " exemplars")];
         for (n, what) in both.iter().filter(|b| b.0 > 0) {
             ui.say(format!("lost      {}{what} that were read and not stored", count(*n)));

@@ -40,6 +40,8 @@ pub struct Run<'a> {
     pub on_error: OnError,
     /// `--timestamp`, for samples without one.
     pub timestamp_ms: Option<i64>,
+    /// Whether samples that have no time cannot be read.
+    pub needs_times: bool,
     /// Whether start timestamps are stored.
     pub start_timestamps: bool,
     /// Set by a signal.

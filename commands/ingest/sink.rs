@@ -1,4 +1,5 @@
-//! Where samples go: gathered in batches, put in order of time where that is needed, committed, acknowledged.
+//! Where samples go: to the head, gathered in batches, put in order of time where that is needed, committed,
+//! acknowledged; or straight into blocks.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -12,6 +13,7 @@ use tsdbctl_model::histogram::{ConvertedHistogram, EXPONENTIAL_SCHEMA_MAX, is_ex
 use tsdbctl_model::sample::{Exemplar, MetricType};
 use tsdbctl_model::{Labels, Matcher};
 use tsdbctl_storage::{Refusal, RefusalCounts, StorageError};
+use tsdbctl_tsdb::backfill::{Backfill, BackfillError, Taken};
 
 use super::batch::{Batch, Other, OtherValue};
 use super::patience::{Patience, samples};
@@ -96,6 +98,10 @@ pub struct Counts {
     pub exemplars_unmatched: u64,
     /// Exemplars that were refused, or their series was.
     pub exemplars_refused: RefusalCounts,
+    /// Exemplars that have no place where samples go.
+    pub exemplars_without_place: u64,
+    /// Types, helps and units read.
+    pub metadata: u64,
     /// Exemplars that were read and not stored, as samples are.
     pub exemplars_not_stored: u64,
     /// Samples that were read and not stored: the disk did not take them until the end, or they were in no order.
@@ -138,8 +144,29 @@ pub enum Stop {
         /// A signal ended waiting for it.
         asked: bool,
     },
+    /// A sample belongs to a time that the directory has already.
+    Overlap(BackfillError),
     /// The input or the store failed.
     Failed(anyhow::Error),
+}
+
+impl Stop {
+    /// What a backfill ends for.
+    pub fn of_backfill(error: BackfillError) -> Self {
+        match error {
+            overlap @ BackfillError::Overlap { .. } => Self::Overlap(overlap),
+            BackfillError::Storage(error) if error.may_pass() => Self::Disk { error, asked: false },
+            BackfillError::Storage(error) => Self::Failed(error.into()),
+        }
+    }
+}
+
+/// Where samples end up.
+pub enum Store {
+    /// In the head.
+    Head(Appender),
+    /// In new blocks.
+    Blocks(Box<Backfill>),
 }
 
 impl<E: std::error::Error + Send + Sync + 'static> From<E> for Stop {
@@ -150,7 +177,7 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for Stop {
 
 /// Takes samples.
 pub struct Sink {
-    appender: Appender,
+    store: Store,
     settings: Settings,
     patience: Arc<Patience>,
     /// Series that were met.
@@ -184,12 +211,21 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// A sink into `appender`.
+    /// A sink into the head.
     pub fn new(appender: Appender, settings: Settings, patience: Arc<Patience>) -> Self {
         let acks = settings.ack.then(|| Acks::start(appender.head(), Arc::clone(&patience)));
+        Self::with_store(Store::Head(appender), acks, settings, patience)
+    }
+
+    /// A sink into blocks, which are made when [`Sink::into_blocks`] hands their backfill back.
+    pub fn into(backfill: Backfill, settings: Settings, patience: Arc<Patience>) -> Self {
+        Self::with_store(Store::Blocks(Box::new(backfill)), None, settings, patience)
+    }
+
+    fn with_store(store: Store, acks: Option<Acks>, settings: Settings, patience: Arc<Patience>) -> Self {
         let cache = SeriesCache::with_bytes(settings.series_bytes / 4 * 3);
         Self {
-            appender,
+            store,
             settings,
             patience,
             cache,
@@ -258,10 +294,16 @@ impl Sink {
     fn series(&mut self) -> Result<SeriesId, Refusal> {
         let id = if self.has_all_series() {
             // One that came before may come again, spelled otherwise.
-            let found = self.appender.find(self.scratch.iter()).filter(|id| self.is_counted(*id));
-            found.ok_or(Refusal::Limit)?
+            let found = match &self.store {
+                Store::Head(appender) => appender.find(self.scratch.iter()),
+                Store::Blocks(backfill) => backfill.find(self.scratch.iter()).map(SeriesId),
+            };
+            found.filter(|id| self.is_counted(*id)).ok_or(Refusal::Limit)?
         } else {
-            self.appender.series(self.scratch.iter())?
+            match &mut self.store {
+                Store::Head(appender) => appender.series(self.scratch.iter())?,
+                Store::Blocks(backfill) => SeriesId(backfill.series(self.scratch.iter())),
+            }
         };
         if !self.is_counted(id) {
             let word = id.0 as usize / 64;
@@ -325,7 +367,24 @@ impl Sink {
     pub fn float(&mut self, known: Known, t: i64, v: f64, st: i64) {
         self.counts.floats += 1;
         if let Some(id) = self.admitted(known, t) {
-            self.batch.float(id, t, v, st);
+            match &mut self.store {
+                Store::Head(_) => self.batch.float(id, t, v, st),
+                Store::Blocks(backfill) => {
+                    let taken = backfill.float(id.0, t, v, st);
+                    if taken != Taken::Kept {
+                        self.refuse_taken(id, t, taken);
+                    }
+                }
+            }
+        }
+    }
+
+    #[cold]
+    fn refuse_taken(&mut self, id: SeriesId, t: i64, taken: Taken) {
+        match taken {
+            Taken::Kept => {}
+            Taken::OutOfBounds => self.refuse(id, t, Refusal::OutOfBounds),
+            Taken::InvalidHistogram => self.refuse(id, t, Refusal::InvalidHistogram),
         }
     }
 
@@ -347,7 +406,13 @@ impl Sink {
             _ => Ok(()),
         };
         match reduced {
-            Ok(()) => self.batch.histogram(id, t, h, st),
+            Ok(()) => match &mut self.store {
+                Store::Head(_) => self.batch.histogram(id, t, h, st),
+                Store::Blocks(backfill) => {
+                    let taken = backfill.histogram(id.0, t, &h, st);
+                    self.refuse_taken(id, t, taken);
+                }
+            },
             Err(_) => self.refuse(id, t, Refusal::InvalidHistogram),
         }
     }
@@ -356,6 +421,11 @@ impl Sink {
     pub fn exemplar(&mut self, known: Known, exemplar: Exemplar) {
         self.counts.exemplars += 1;
         let t = exemplar.timestamp_ms;
+        if matches!(self.store, Store::Blocks(_)) {
+            // They have no place in blocks.
+            self.counts.exemplars_without_place += 1;
+            return;
+        }
         match known {
             Known::Id(id) if self.settings.newest_ms.is_some_and(|newest| t > newest) => {
                 self.refuse_exemplar(id, t, Refusal::TooFarAhead);
@@ -369,20 +439,28 @@ impl Sink {
     /// What is said about a series.
     pub fn metadata(&mut self, known: Known, metric_type: MetricType, unit: &str, help: &str) {
         let Known::Id(id) = known else { return };
+        let Store::Head(appender) = &mut self.store else { return };
         let said = self.cache.key(u64::MAX, format!("{metric_type:?}\n{unit}\n{help}").as_bytes()) as u64;
         if self.told.len() >= self.settings.series_bytes / 4 / TOLD_BYTES {
             self.told = HashMap::new();
         }
         if self.told.insert(id, said) != Some(said) {
-            self.appender.set_metadata(id, metric_type, unit, help);
+            appender.set_metadata(id, metric_type, unit, help);
             self.said += 1;
+        }
+    }
+
+    fn labels(&self, id: SeriesId) -> Labels {
+        match &self.store {
+            Store::Head(appender) => appender.labels(id),
+            Store::Blocks(backfill) => backfill.labels(id.0),
         }
     }
 
     fn refuse_exemplar(&mut self, id: SeriesId, t: i64, refusal: Refusal) {
         self.counts.exemplars_refused.add(refusal);
         if !self.counts.exemplar_examples.iter().any(|e| e.0 == refusal) {
-            let text = format!("{} at {t}", self.appender.labels(id));
+            let text = format!("{} at {t}", self.labels(id));
             self.counts.exemplar_examples.push((refusal, text));
         }
     }
@@ -390,11 +468,14 @@ impl Sink {
     fn refuse(&mut self, id: SeriesId, t: i64, refusal: Refusal) {
         self.counts.refused.add(refusal);
         if matches!(refusal, Refusal::OutOfBounds | Refusal::OutOfOrder | Refusal::TooOld) {
-            let newest = self.appender.head().bounds().head_max_ms.max(self.high);
+            let newest = match &self.store {
+                Store::Head(appender) => appender.head().bounds().head_max_ms.max(self.high),
+                Store::Blocks(_) => self.high,
+            };
             self.counts.behind_ms = self.counts.behind_ms.max(newest.saturating_sub(t));
         }
         if !self.counts.examples.iter().any(|e| e.0 == refusal) {
-            let text = format!("{} at {t}", self.appender.labels(id));
+            let text = format!("{} at {t}", self.labels(id));
             self.example(refusal, text);
         }
     }
@@ -405,6 +486,9 @@ impl Sink {
     /// If it cannot, or the samples are in no order.
     #[inline]
     pub fn check(&mut self) -> Result<(), Stop> {
+        if let Store::Blocks(backfill) = &mut self.store {
+            return backfill.check().map_err(Stop::of_backfill);
+        }
         if self.batch.len() >= self.look_at || self.batch.exemplars.len() >= self.look_at {
             self.look()
         } else if self.said >= COMMIT_SAMPLES {
@@ -454,6 +538,9 @@ impl Sink {
     /// # Errors
     /// If what has come cannot be committed.
     pub fn idle(&mut self, silent: Duration) -> Result<(), Stop> {
+        if matches!(self.store, Store::Blocks(_)) {
+            return Ok(());
+        }
         if self.batch.is_empty() {
             return if self.said > 0 { self.commit() } else { Ok(()) };
         }
@@ -489,15 +576,16 @@ impl Sink {
                 let until =
                     others.get(o).map_or(floats.len(), |other| other.after).min(f.saturating_add(room));
                 if until > f {
-                    self.appender
-                        .append_floats(&floats[f..until], |i, refusal| refused.push((f + i, refusal)));
+                    let Store::Head(appender) = &mut self.store else { return Ok(()) };
+                    appender.append_floats(&floats[f..until], |i, refusal| refused.push((f + i, refusal)));
                     for (i, refusal) in refused.drain(..) {
                         self.refuse(floats[i].0, floats[i].1, refusal);
                     }
                     room -= until - f;
                     f = until;
                 } else if let Some(other) = others.get(o) {
-                    if let Err(refusal) = append_other(&mut self.appender, other) {
+                    let Store::Head(appender) = &mut self.store else { return Ok(()) };
+                    if let Err(refusal) = append_other(appender, other) {
                         self.refuse(other.id, other.t, refusal);
                     }
                     room -= 1;
@@ -512,7 +600,8 @@ impl Sink {
             }
         }
         for (id, exemplar) in &batch.exemplars {
-            match self.appender.append_exemplar(*id, exemplar) {
+            let Store::Head(appender) = &mut self.store else { return Ok(()) };
+            match appender.append_exemplar(*id, exemplar) {
                 Ok(()) => self.exemplars += 1,
                 Err(refusal) => self.refuse_exemplar(*id, exemplar.timestamp_ms, refusal),
             }
@@ -525,17 +614,18 @@ impl Sink {
         let patience = Arc::clone(&self.patience);
         let mut wait = patience.wait();
         let committed = loop {
-            match self.appender.commit() {
+            let Store::Head(appender) = &mut self.store else { return Ok(()) };
+            match appender.commit() {
                 Ok(committed) => break committed,
                 Err(e) => {
-                    let kept = self.appender.len() as u64;
+                    let kept = appender.len() as u64;
                     if let Err(stop) = wait.pause(e, || samples(kept)) {
                         self.counts.not_stored += kept;
-                        let partly = self.appender.partly();
+                        let partly = appender.partly();
+                        appender.rollback();
                         self.count(&partly);
                         self.counts.exemplars_not_stored += std::mem::take(&mut self.exemplars);
                         self.said = 0;
-                        self.appender.rollback();
                         return Err(stop);
                     }
                 }
@@ -548,7 +638,8 @@ impl Sink {
         self.said = 0;
         self.commits += 1;
         if self.commits.is_multiple_of(MAINTAIN_COMMITS)
-            && let Err(e) = self.appender.head().files.flush()
+            && let Store::Head(appender) = &self.store
+            && let Err(e) = appender.head().files.flush()
             && !e.may_pass()
         {
             // Else they stay in memory until there is room; the log, which has them too, sets the bound.
@@ -575,6 +666,12 @@ impl Sink {
         self.last_commit.wbl = self.last_commit.wbl.max(committed.wbl);
     }
 
+    /// What came, and the backfill that has it, to be finished.
+    pub fn into_blocks(self) -> (Counts, Option<Box<Backfill>>) {
+        let Store::Blocks(backfill) = self.store else { return (self.counts, None) };
+        (self.counts, Some(backfill))
+    }
+
     /// Commits all that has come and waits until it is as safe as the policy promises. What was kept back when reading
     /// stopped goes in too.
     ///
@@ -584,7 +681,10 @@ impl Sink {
         let mut result = if self.batch.is_empty() && self.said == 0 { Ok(()) } else { self.flush() };
         if result.is_ok() {
             let kept = || samples(self.counts.stored + self.counts.same);
-            result = self.patience.insist(kept, || self.appender.wait(&self.last_commit));
+            result = match &mut self.store {
+                Store::Head(appender) => self.patience.insist(kept, || appender.wait(&self.last_commit)),
+                Store::Blocks(_) => Ok(()),
+            };
         }
         if let Some(acks) = self.acks.take() {
             let told = acks.finish();

@@ -5,7 +5,7 @@ use tsdbctl_model::sample::MetricType;
 use crate::entry::{ExemplarStore, SeriesLabels, Source, numeric_label};
 use crate::error::{ParseError, quote_bytes};
 use crate::lexer::{Dialect, Lexer, State, is_label, is_label_start, is_name, is_name_start};
-use crate::number::{parse_value, scan_decimal};
+use crate::number::{millis_of_seconds, parse_value, scan_decimal};
 use crate::token::Token;
 
 /// A kind of entry; what belongs to it lies in the parser.
@@ -224,11 +224,12 @@ impl<'b> Lines<'b> {
         true
     }
 
-    /// Passes over a line `series SP value [SP millis] LF` whose series `lookup` knows by its bytes: what was a series
+    /// Passes over a line `series SP value [SP time] LF` whose series `lookup` knows by its bytes: what was a series
     /// once is one again, so its labels are not read. `None` with nothing changed if the line is anything else.
     #[inline]
     pub(crate) fn known_series<K>(
         &mut self,
+        in_seconds: bool,
         lookup: impl FnOnce(&'b [u8]) -> Option<K>,
     ) -> Option<(K, f64, Option<i64>)> {
         /// So many digits cannot overflow.
@@ -250,6 +251,12 @@ impl<'b> Lines<'b> {
         let (value, end) = scan_decimal(body, start + length + 1)?;
         let timestamp_ms = if end == line_end {
             None
+        } else if in_seconds {
+            let (seconds, end) = scan_decimal(body, end + 1)?;
+            if end != line_end {
+                return None;
+            }
+            Some(millis_of_seconds(seconds))
         } else {
             let digits = body.get(end + 1..line_end).filter(|d| (1..=DIGITS).contains(&d.len()))?;
             let mut ms = 0;
@@ -266,6 +273,11 @@ impl<'b> Lines<'b> {
         self.line_start = start;
         self.lexer.at = line_end + 1;
         Some((known, value, timestamp_ms))
+    }
+
+    /// Whether there is nothing behind the line that was read last.
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.lexer.state == State::Init && self.lexer.at >= self.lexer.body.len()
     }
 
     fn give_up(&mut self) -> bool {

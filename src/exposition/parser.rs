@@ -106,7 +106,15 @@ impl<'b> Parser<'b> {
         }
     }
 
-    /// In Prometheus text: the next line, if it is a series that `lookup` knows by its bytes (as [`SeriesLabels::raw`]
+    /// Whether all lines were read: in OpenMetrics there should be one more, `# EOF`, but a piece of a body may end so.
+    pub fn is_at_end(&self) -> bool {
+        match &*self.format {
+            Inner::Lines(lines) => lines.lines().is_at_end(),
+            Inner::Converting(_) | Inner::Protobuf(_) => false,
+        }
+    }
+
+    /// In lines: the next one, if it is a series that `lookup` knows by its bytes (as [`SeriesLabels::raw`]
     /// gave them under the same metric type) with a plain number and perhaps a time: what is known, value and time. Its
     /// labels are not read again. `None` with nothing read if it is anything else: [`Parser::next`] tells.
     ///
@@ -117,7 +125,11 @@ impl<'b> Parser<'b> {
         lookup: impl FnOnce(&'b [u8]) -> Option<K>,
     ) -> Option<(K, f64, Option<i64>)> {
         match &mut *self.format {
-            Inner::Lines(LineParser::Text(text)) => text.lines.known_series(lookup),
+            Inner::Lines(LineParser::Text(text)) => text.lines.known_series(false, lookup),
+            // Where start timestamps are wanted, some series only give those.
+            Inner::Lines(LineParser::OpenMetrics(om)) if !self.start_timestamps => {
+                om.lines.known_series(true, lookup)
+            }
             _ => None,
         }
     }
@@ -285,6 +297,35 @@ mod tests {
             let rest = parser.next();
             assert_eq!(matches!(rest, Ok(None)), want.is_some() || body == b"\n", "{rest:?}");
         }
+        // In seconds, cut to milliseconds as a float is; an exemplar behind is no time.
+        for (body, want) in [
+            (&b"a 1 17\n# EOF\n"[..], Some((1, 1.0, Some(17_000)))),
+            (b"a 1 1700000000.123\n# EOF\n", Some((1, 1.0, Some(1_700_000_000_123)))),
+            (b"a 1 0.0039\n# EOF\n", Some((1, 1.0, Some(3)))),
+            (b"a 1 -1.5\n# EOF\n", Some((1, 1.0, Some(-1500)))),
+            (b"a 1 1e3\n# EOF\n", None),
+            (b"a 1 2 \n# EOF\n", None),
+            (b"a{b=\"c\"} 1 2 # {d=\"e\"} 3 4\n# EOF\n", None),
+            (b"a{b=\"c\"} 1 # {d=\"e\"} 3\n# EOF\n", None),
+        ] {
+            let shown = String::from_utf8_lossy(body);
+            let mut parser = Parser::with_format(Format::OpenMetrics, body, Options::default());
+            let got = parser.next_known(|raw| known.iter().position(|k| *k == raw));
+            assert_eq!(got, want, "{shown}");
+            let mut slow = Parser::with_format(Format::OpenMetrics, body, Options::default());
+            if let (Ok(Some(Entry::Series(s))), Some((_, value, time))) = (slow.next(), want) {
+                assert_eq!((s.value, s.timestamp_ms), (value, time), "{shown}");
+            }
+            let options = Options { start_timestamps: true, ..Options::default() };
+            let mut parser = Parser::with_format(Format::OpenMetrics, body, options);
+            assert_eq!(parser.next_known(|_| Some(())), None, "some series are none then");
+        }
+        let mut parser = Parser::with_format(Format::OpenMetrics, b"a 1\nb 2\n", Options::default());
+        assert!(!parser.is_at_end());
+        parser.next().unwrap();
+        assert!(!parser.is_at_end());
+        parser.next_known(Some).unwrap();
+        assert!(parser.is_at_end());
         let body = b"a 1\na 2 7\nb 3\na 4\n";
         let mut parser = Parser::with_format(Format::Text, body, Options::default());
         let mut seen = Vec::new();

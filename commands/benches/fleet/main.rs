@@ -139,6 +139,7 @@ impl<'a> Scraper<'a> {
             ui,
             on_error: OnError::Stop,
             timestamp_ms: None,
+            needs_times: false,
             start_timestamps: false,
             stop: stop_flag(),
             unreadable: 0,
