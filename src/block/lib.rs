@@ -2,6 +2,7 @@
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make and read their own files"))]
 
+mod aggregate_cut;
 pub mod block;
 pub mod block_writer;
 mod checksum;

@@ -4,14 +4,16 @@ use std::cmp::Ordering;
 use std::path::Path;
 use std::sync::Arc;
 
-use tsdbctl_chunk::Encoding;
+use tsdbctl_chunk::{AGGREGATE_ENCODING, Encoding};
 use tsdbctl_model::Matcher;
 use tsdbctl_storage::{ChunkBatch, ChunkSource, Control, EncodedChunk, LabelRef, StorageError};
 
+use crate::aggregate_cut::without_windows;
 use crate::block::Block;
 use crate::chunk_merge::{BadChunk, ChunkMerger, is_in_order, without_samples};
 use crate::index::{ChunkMeta, Damage, Index};
 use crate::matching::candidates;
+use crate::segment::RawChunk;
 use crate::symbol_order::{Names, SymbolOrder};
 use crate::tombstones::Interval;
 
@@ -248,16 +250,22 @@ impl BlockSource {
             out.push(EncodedChunk { encoding: chunk.encoding, data: chunk.data, mint, maxt });
             return segments.check_intact(reference);
         }
-        let Some(encoding) = Encoding::from_byte(chunk.encoding) else {
-            let reason = format!("samples of a chunk of encoding {} cannot be deleted", chunk.encoding);
-            return Err(segments.loss(reference, reason).into());
-        };
         let deleted = self.block.tombstones().of(u64::from(wanted.series));
         let is_deleted = |t: i64| {
             !(self.mint..=self.maxt).contains(&t) || deleted.iter().any(|d| (d.mint..=d.maxt).contains(&t))
         };
-        without_samples(encoding, chunk.data, is_deleted, out)
-            .map_err(|e| segments.loss(reference, e.to_string()))?;
+        let RawChunk { encoding, data } = chunk;
+        let written = match Encoding::from_byte(encoding) {
+            Some(encoding) => without_samples(encoding, data, is_deleted, out),
+            None if encoding == AGGREGATE_ENCODING => {
+                without_windows(EncodedChunk { encoding, data, mint, maxt }, is_deleted, out)
+            }
+            None => {
+                let reason = format!("samples of a chunk of encoding {encoding} cannot be deleted");
+                return Err(segments.loss(reference, reason).into());
+            }
+        };
+        written.map_err(|e| segments.loss(reference, e.to_string()))?;
         segments.check_intact(reference)
     }
 
@@ -343,7 +351,11 @@ impl ChunkSource for BlockSource {
         for wanted in &self.wanted {
             self.read_chunk(wanted, out)?;
         }
-        debug_assert!(is_in_order(out, from));
+        // Only if the index is wrong about times, of chunks that were looked into.
+        if !is_in_order(out, from) {
+            out.truncate(from);
+            return self.untangle(out);
+        }
         Ok(())
     }
 
