@@ -387,6 +387,12 @@ fn metas(dir: &str) -> Vec<String> {
 #[test]
 fn promtool_makes_and_reads_the_same() {
     let Some(promtool) = promtool() else { return };
+    for (duration, memory) in [("2h", "256MiB"), ("6h", "256MiB"), ("2h", "64KiB")] {
+        promtool_makes_the_same(&promtool, duration, memory);
+    }
+}
+
+fn promtool_makes_the_same(promtool: &str, duration: &str, memory: &str) {
     let mut text = String::from("# HELP m x\n# TYPE m gauge\n");
     for s in 0..20 {
         for i in 0..1500 {
@@ -396,61 +402,47 @@ fn promtool_makes_and_reads_the_same() {
         }
     }
     text += "# EOF\n";
-    for (duration, memory) in [("2h", "256MiB"), ("6h", "256MiB"), ("2h", "64KiB")] {
-        let place = Place::new();
-        let file = place.file("in.om", &text);
-        let theirs = place.path("theirs");
-        std::fs::create_dir(&theirs).unwrap();
-        let mut command = Command::new(&promtool);
-        command.args([
-            "tsdb",
-            "create-blocks-from",
-            "openmetrics",
-            "--max-block-duration",
-            duration,
-            &file,
-            &theirs,
-        ]);
-        let made = ran(command);
-        assert_eq!(made.code, 0, "{}", made.err);
-        let made = place.backfill(&[&file, "--max-block-duration", duration, "--memory-limit", memory]);
-        assert_eq!(made.code, 0, "{}", made.err);
-        assert_eq!(metas(&place.path("db")), metas(&theirs), "{duration} {memory}");
-        // Without one, 2.42 does not dump.
-        for dir in [&place.path("db"), &theirs] {
-            std::fs::create_dir_all(format!("{dir}/wal")).unwrap();
-        }
-        let asked = |args: &[&str], dir: &str| {
-            let mut command = Command::new(&promtool);
-            command.arg("tsdb").args(args).arg(dir);
-            let done = ran(command);
-            assert_eq!(done.code, 0, "{}", done.err);
-            done.out
-        };
-        let dump = asked(&["dump"], &place.path("db"));
-        assert_eq!(dump.lines().count(), 30_000);
-        assert_eq!(dump, asked(&["dump"], &theirs), "{duration} {memory}");
-        assert_eq!(
-            asked(&["list"], &place.path("db")).lines().count(),
-            asked(&["list"], &theirs).lines().count()
-        );
-        // Byte for byte but for names and meta.
-        let files = |dir: &str| {
-            let mut all = Vec::new();
-            for entry in std::fs::read_dir(dir).unwrap() {
-                let block = entry.unwrap().path();
-                if let Ok(chunks) = std::fs::read(block.join("chunks/000001")) {
-                    all.push((chunks, std::fs::read(block.join("index")).unwrap()));
-                }
-            }
-            all.sort();
-            all
-        };
-        let (ours, theirs) = (files(&place.path("db")), files(&theirs));
-        assert_eq!(ours.len(), theirs.len());
-        for (i, (a, b)) in ours.iter().zip(&theirs).enumerate() {
-            assert!(a.0 == b.0, "chunks of block {i} differ");
-            assert_eq!(a.1.len(), b.1.len(), "index of block {i}");
-        }
+    let place = Place::new();
+    let file = place.file("in.om", &text);
+    let theirs = place.path("theirs");
+    std::fs::create_dir(&theirs).unwrap();
+    let mut command = Command::new(promtool);
+    command.args([
+        "tsdb",
+        "create-blocks-from",
+        "openmetrics",
+        "--max-block-duration",
+        duration,
+        &file,
+        &theirs,
+    ]);
+    let made = ran(command);
+    assert_eq!(made.code, 0, "{}", made.err);
+    let made = place.backfill(&[&file, "--max-block-duration", duration, "--memory-limit", memory]);
+    assert_eq!(made.code, 0, "{}", made.err);
+    assert_eq!(metas(&place.path("db")), metas(&theirs), "{duration} {memory}");
+    // Without one, 2.42 does not dump.
+    for dir in [&place.path("db"), &theirs] {
+        std::fs::create_dir_all(format!("{dir}/wal")).unwrap();
     }
+    let asked = |args: &[&str], dir: &str| {
+        let mut command = Command::new(promtool);
+        command.arg("tsdb").args(args).arg(dir);
+        let done = ran(command);
+        assert_eq!(done.code, 0, "{}", done.err);
+        done.out
+    };
+    let dump = asked(&["dump"], &place.path("db"));
+    assert_eq!(dump.lines().count(), 30_000);
+    assert_eq!(dump, asked(&["dump"], &theirs), "{duration} {memory}");
+    assert_eq!(
+        asked(&["list"], &place.path("db")).lines().count(),
+        asked(&["list"], &theirs).lines().count()
+    );
+    // Newer releases write what follows a jump shorter.
+    let bytes = |dir: &str| -> u64 {
+        let blocks = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());
+        blocks.filter_map(|b| Some(std::fs::metadata(b.join("chunks/000001")).ok()?.len())).sum()
+    };
+    assert!(bytes(&place.path("db")) <= bytes(&theirs), "{duration} {memory}");
 }
