@@ -444,3 +444,167 @@ pub fn simulate(
     plan.blocks.sort_by_key(|b| (b.meta.min_time, b.meta.max_time));
     Ok(plan)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const H: i64 = 3_600_000;
+    const MIB: u64 = 1 << 20;
+
+    fn block(n: usize, start: i64, end: i64) -> PlannedBlock {
+        let mut meta = BlockMeta::new(format!("{n:026}"), start * H, end * H);
+        meta.stats.num_series = 100;
+        PlannedBlock { meta, bytes: MIB, made_by: None }
+    }
+
+    /// Blocks of two hours.
+    fn small(count: usize) -> Vec<PlannedBlock> {
+        (0..count).map(|n| block(n, n as i64 * 2, n as i64 * 2 + 2)).collect()
+    }
+
+    fn situation(live: Vec<PlannedBlock>) -> Situation {
+        Situation { live, free_bytes: 1 << 40, now_ms: 1000 * H, ..Situation::default() }
+    }
+
+    fn options() -> CompactionOptions {
+        CompactionOptions { ranges_ms: ranges_up_to(2 * H, 54 * H), ..CompactionOptions::default() }
+    }
+
+    fn simulated(situation: Situation, options: &CompactionOptions) -> Plan {
+        simulate(situation, options, &mut |_, _| Ok(None)).unwrap()
+    }
+
+    /// Start and end of what each step is about, in hours, and what is done.
+    fn told(plan: &Plan) -> Vec<(i64, i64, String)> {
+        let tell = |step: &Step| match step {
+            Step::Remove(blocks) => {
+                let (first, last) = (&blocks[0].0.meta, &blocks[blocks.len() - 1].0.meta);
+                (first.min_time / H, last.max_time / H, format!("remove {}", blocks.len()))
+            }
+            Step::Rewrite(step) => {
+                let refused = if step.refusal.is_some() { " refused" } else { "" };
+                let what = format!("{:?} {}{refused}", step.why, step.blocks.len());
+                (step.into.meta.min_time / H, step.into.meta.max_time / H, what)
+            }
+        };
+        plan.steps.iter().map(tell).collect()
+    }
+
+    #[test]
+    fn ranges_are_upstreams() {
+        assert_eq!(ranges_up_to(2 * H, 36 * H), [2 * H, 6 * H, 18 * H]);
+        assert_eq!(ranges_up_to(2 * H, H), [2 * H]);
+        assert_eq!(ranges_up_to(2 * H, MAX_BLOCK_MS).last(), Some(&(2 * 243 * H)));
+        assert_eq!(default_max_block_ms(0), 31 * 24 * H);
+        assert_eq!(default_max_block_ms(15 * 24 * H), 36 * H);
+        assert_eq!(default_max_block_ms(10 * 365 * 24 * H), 31 * 24 * H);
+    }
+
+    #[test]
+    fn steps_build_on_steps_until_nothing_is_left_to_do() {
+        let plan = simulated(situation(small(28)), &options());
+        let range = |a, b, n| (a, b, format!("Range {n}"));
+        assert_eq!(
+            told(&plan),
+            [
+                range(0, 6, 3),
+                range(6, 12, 3),
+                range(12, 18, 3),
+                range(18, 24, 3),
+                range(24, 30, 3),
+                range(30, 36, 3),
+                range(36, 42, 3),
+                range(42, 48, 3),
+                range(48, 54, 3),
+                range(0, 18, 3),
+                range(18, 36, 3),
+                range(36, 54, 3),
+                range(0, 54, 3)
+            ]
+        );
+        assert_eq!(plan.blocks.len(), 2);
+        assert_eq!((plan.blocks[0].bytes, plan.blocks[0].made_by), (27 * MIB, Some(13)));
+        // Most is needed at the end, when all is written once more.
+        assert_eq!(plan.peak_bytes, with_margin(27 * MIB));
+        assert!(plan.time_ms > 0);
+        let again = simulated(situation(plan.blocks), &options());
+        assert!(again.is_idle());
+    }
+
+    #[test]
+    fn what_is_removed_first_makes_room() {
+        let mut there = situation(small(8));
+        there.superseded = vec![(block(90, 0, 6), Removal::Replaced)];
+        there.superseded[0].0.bytes = 10 * MIB;
+        let options = CompactionOptions {
+            retention: Retention { time_ms: 10 * H, ..Retention::default() },
+            ..options()
+        };
+        // Not enough for a merge before that.
+        there.free_bytes = 0;
+        let plan = simulated(there, &options);
+        assert_eq!(
+            told(&plan),
+            [(0, 6, "remove 1".into()), (0, 6, "remove 3".into()), (6, 12, "Range 3".into())]
+        );
+        assert_eq!(plan.peak_bytes, 0, "less than there is now");
+        assert_eq!(plan.blocks.len(), 3);
+    }
+
+    #[test]
+    fn what_is_refused_is_not_planned_again() {
+        let mut there = situation(small(10));
+        there.free_bytes = MIB;
+        let plan = simulated(there, &options());
+        assert_eq!(told(&plan), [(0, 6, "Range 3 refused".into())]);
+        assert_eq!((plan.blocks.len(), plan.peak_bytes, plan.time_ms), (10, 0, 0));
+    }
+
+    #[test]
+    fn blocks_of_another_origin_or_resolution_or_time_are_not_merged() {
+        let mut there = situation(small(8));
+        let thanos = |labels: &[(&str, &str)], resolution: i64| {
+            let mut thanos = tsdbctl_block::meta::Thanos::default();
+            thanos.labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            thanos.downsample.resolution = resolution;
+            Some(thanos)
+        };
+        // The first three are of another replica, the next three downsampled.
+        for b in &mut there.live[..3] {
+            b.meta.thanos = thanos(&[("replica", "b")], 0);
+        }
+        for b in &mut there.live[3..6] {
+            b.meta.thanos = thanos(&[], 300_000);
+        }
+        assert!(simulated(there.clone(), &options()).is_idle());
+        // With one more of the replica, three of it are no more the newest.
+        let mut more = block(50, 6, 8);
+        more.meta.thanos = thanos(&[("replica", "b")], 0);
+        there.live.push(more);
+        assert_eq!(told(&simulated(there.clone(), &options())), [(0, 6, "Range 3".into())]);
+        // One from the future overlaps all and takes none with it.
+        there.live = small(3);
+        there.live.push(block(60, 0, 5000));
+        let plan = simulated(there, &options());
+        assert_eq!((plan.steps.len(), plan.future.len(), plan.blocks.len()), (0, 1, 4));
+    }
+
+    #[test]
+    fn a_rule_is_asked_about_blocks_that_are_there_and_not_about_what_is_made_of_them() {
+        let rule = crate::retention_rules::Rule { selector: "x".into(), matchers: vec![], keep_ms: H };
+        let options = CompactionOptions { rules: Rules(vec![rule]), ..options() };
+        let mut asked = Vec::new();
+        let plan = simulate(situation(small(5)), &options, &mut |b, cutoffs| {
+            assert_eq!(cutoffs, [Some(9 * H)]);
+            asked.push(b.meta.min_time / H);
+            Ok((b.meta.min_time == 6 * H).then_some(0))
+        })
+        .unwrap();
+        let rewritten = plan.steps.iter().filter(
+            |s| matches!(s, Step::Rewrite(s) if matches!(s.why, Why::Rule { .. }) && s.blocks.len() == 1),
+        );
+        assert_eq!((plan.steps.len(), rewritten.count(), plan.blocks.len()), (2, 1, 3));
+        assert!(!asked.contains(&0), "{asked:?}");
+    }
+}
