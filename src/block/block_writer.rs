@@ -82,6 +82,8 @@ impl BlockWriter {
         let path = parent.join(format!("{ulid}{TEMPORARY_SUFFIX}"));
         disk::create_dir_all(&*disk, parent)?;
         if file::exists(&path) {
+            // It may be one whose last rename could not be taken back for sure, see `finish_under`.
+            disk::sync_parent(&*disk, &path)?;
             disk::remove_all(&*disk, &path)?;
         }
         disk.create_dir(&path)?;

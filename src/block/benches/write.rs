@@ -18,7 +18,8 @@ struct Fleet {
     symbols: Vec<String>,
     /// Labels of the targets but for the metric's name, in order.
     targets: Vec<Vec<LabelRef>>,
-    names: Vec<u32>,
+    /// Labels with the metrics' names.
+    names: Vec<LabelRef>,
     data: Vec<u8>,
     labels: Vec<LabelRef>,
     /// Number of the series, from 1.
@@ -52,7 +53,7 @@ impl Fleet {
         let mut targets: Vec<Vec<LabelRef>> =
             targets.iter().map(|t| t.iter().map(|(n, v)| (place(n), place(v))).collect()).collect();
         targets.sort_unstable();
-        let names = names.iter().map(|n| place(n)).collect();
+        let names = names.iter().map(|n| (place("__name__"), place(n))).collect();
         let mut random = 3u64;
         let mut data: Vec<u8> = (0..1 << 16)
             .map(|_| {
@@ -76,8 +77,7 @@ impl ChunkSource for Fleet {
     fn next(&mut self) -> Result<bool, StorageError> {
         let Some(name) = self.names.get(self.at / TARGETS) else { return Ok(false) };
         self.labels.clear();
-        self.labels
-            .push((self.symbols.binary_search_by(|s| s.as_str().cmp("__name__")).unwrap_or(0) as u32, *name));
+        self.labels.push(*name);
         self.labels.extend_from_slice(&self.targets[self.at % TARGETS]);
         self.at += 1;
         Ok(true)

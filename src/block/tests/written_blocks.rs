@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use tsdbctl_block::{Block, BlockMeta, BlockStats, BlockWriter, Tombstones, WriterOptions, write_block};
@@ -374,4 +375,57 @@ fn a_block_without_samples_is_none() {
     let meta = BlockMeta::new("01BZJ9WJQPWHGNC2W4J9TA62KC".to_string(), 0, 10);
     assert_eq!(writer.finish(meta).unwrap(), None);
     assert_eq!(std::fs::read_dir(into.path()).unwrap().count(), 0);
+}
+
+fn promtool(arguments: &[&str], dir: &Path) -> Option<String> {
+    let out = Command::new("promtool").arg("tsdb").args(arguments).arg(dir).output().ok()?;
+    assert!(out.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&out.stderr));
+    Some(String::from_utf8(out.stdout).unwrap())
+}
+
+/// An older reader finds in blocks of many files what it finds in those they were copied from.
+#[test]
+#[allow(clippy::print_stderr, reason = "a skipped test has to say so")]
+fn promtool_reads_what_was_written() {
+    for archive in ["data/prometheus-2.42-crashed.tar.zst", "data/prometheus-3.14-crashed.tar.zst"] {
+        let Some((_dir, top)) = testkit::unpack_directory(archive) else { return };
+        let (old, new) = (testkit::scratch(), testkit::scratch());
+        // promtool wants one.
+        for dir in [&old, &new] {
+            std::fs::create_dir(dir.path().join("wal")).unwrap();
+        }
+        for dir in blocks_in(&top) {
+            // Without the deletions, which this source does not know.
+            std::fs::remove_file(dir.join("tombstones")).unwrap();
+            let block = old.path().join(dir.file_name().unwrap());
+            std::fs::rename(&dir, &block).unwrap();
+            let meta = BlockMeta::read(&block).unwrap();
+            let disk = Arc::new(RealDisk);
+            let mut raw = RawBlock::read(&block);
+            write_block(disk, new.path(), &mut raw, meta, SMALL, &Control::default()).unwrap().unwrap();
+        }
+        let Some(list) = promtool(&["list"], new.path()) else {
+            eprintln!("skipped: promtool is not installed");
+            return;
+        };
+        let without_size = |list: &str| -> Vec<String> {
+            list.lines().map(|l| l.split_whitespace().rev().skip(1).collect()).collect()
+        };
+        assert_eq!(without_size(&list).len(), blocks_in(old.path()).len() + 1);
+        if archive.contains("3.14") {
+            assert_eq!(without_size(&list), without_size(&promtool(&["list"], old.path()).unwrap()));
+        }
+        let both = |what: &[&str]| {
+            let texts = [&old, &new].map(|dir| promtool(what, dir.path()).unwrap());
+            assert!(texts.iter().all(|t| t.lines().count() > 10), "{archive}: {what:?}");
+            texts
+        };
+        let [old_dump, new_dump] = both(&["dump", r#"--match={__name__=~"go_memstats_.*"}"#]);
+        assert!(old_dump == new_dump, "{archive}: dump");
+        // Which of equal counts come first differs from run to run.
+        let counts = both(&["analyze"]).map(|text| -> Vec<String> {
+            text.lines().map(|l| l.split(' ').next().unwrap_or("").to_string()).collect()
+        });
+        assert_eq!(counts[0], counts[1], "{archive}: analyze");
+    }
 }
