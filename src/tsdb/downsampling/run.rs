@@ -424,7 +424,8 @@ pub fn run(
 ) -> Result<Outcome, StorageError> {
     let mut work = Work::new(world, dir, options, control)?;
     let mut outcome = Outcome::default();
-    if file::exists(&work.output) {
+    remove_temporary(work.disk(), dir)?;
+    if work.output != dir && file::exists(&work.output) {
         remove_temporary(work.disk(), &work.output)?;
     }
     let mut found = work.look()?;
