@@ -2,6 +2,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests make and read their own files")]
 
+mod crash;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
