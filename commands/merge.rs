@@ -17,8 +17,7 @@ use crate::ui::Ui;
 ///
 /// Blocks and what is only in the write-ahead log are merged, each sample once, into blocks of aligned ranges; deletions
 /// are carried out. The directories are only read, and may be in use. Of two different values of one series at one time
-/// that is kept which Prometheus would keep when it compacts overlapping blocks; labels keep the directories apart.
-/// Exemplars and metadata, which blocks cannot hold, and downsampled blocks are left out.
+/// that of the directory named first is kept, and the others are counted; labels keep directories apart. Exemplars and metadata, which blocks cannot hold, and downsampled blocks are left out.
 ///
 /// A run that was interrupted is finished by running it again: blocks appear whole, and those that are there are not
 /// made twice.

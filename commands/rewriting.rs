@@ -183,6 +183,8 @@ impl Destination {
             progress.step();
         }
         drop(progress);
+        result.same = rewrite.conflicts().same();
+        result.different = rewrite.conflicts().different();
         result.show(self, inputs, ui)?;
         let skipped = inputs.iter().any(|i| !i.downsampled().is_empty());
         Ok(if result.is_interrupted || skipped { ExitStatus::Partial } else { ExitStatus::Success })
@@ -196,6 +198,9 @@ struct Written {
     /// Blocks that an earlier run made.
     there: u64,
     is_interrupted: bool,
+    /// Samples left out because an earlier directory has the same, or another, at that time.
+    same: u64,
+    different: u64,
 }
 
 impl Written {
@@ -226,6 +231,8 @@ impl Written {
                 "samples": samples,
                 "bytes": sizes.iter().sum::<u64>(),
                 "already_there": self.there,
+                "same_twice": self.same,
+                "conflicts": self.different,
                 "skipped": skipped.iter().map(|p| p.to_string_lossy()).collect::<Vec<_>>(),
                 "interrupted": self.is_interrupted,
             });
@@ -267,6 +274,15 @@ impl Written {
             line = "no samples".to_owned();
         }
         ui.say(line);
+        if self.different > 0 {
+            ui.warn(format!(
+                "{} samples had another value at the same time in an earlier directory, whose value is kept; --label of merge keeps directories apart",
+                format_count(self.different)
+            ));
+        }
+        if self.same > 0 {
+            ui.detail(format!("{} samples were in several directories", format_count(self.same)));
+        }
         if self.is_interrupted {
             ui.warn("interrupted; the same command again makes the blocks that are missing");
         }

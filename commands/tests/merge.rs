@@ -145,7 +145,7 @@ fn start_timestamps_are_kept() {
     ok(&["merge", text_of(&dir), "--into", text_of(&into)]);
     let answer = |dir: &Path| {
         let expression = "sort_desc(sum by (job) (rate({__name__=~\".+_total\"}[5m])))";
-        let args = ["query", "range", "-d", text_of(dir), expression, "--start", "newest-20m"];
+        let args = ["query", "-d", text_of(dir), expression, "--start", "newest-20m"];
         let more =
             ["--end", "newest", "--step", "60s", "--enable-feature", "use-start-timestamps", "-o", "json"];
         ok(&[&args[..], &more[..]].concat())

@@ -14,6 +14,7 @@ mod file_writer;
 #[cfg(test)]
 mod fingerprint;
 pub mod downsample;
+pub mod first_wins;
 mod heap;
 pub mod index;
 mod index_writer;
@@ -40,6 +41,7 @@ pub use block::Block;
 pub use block_writer::{BlockWriter, WriterOptions, write_block};
 pub use downsample::DownsampledSource;
 pub use index::{ChunkMeta, Index, Toc};
+pub use first_wins::Conflicts;
 pub use merge::MergedSource;
 pub use meta::{BlockDescription, BlockMeta, BlockStats, Compaction};
 pub use querier::BlockQuerier;

@@ -2,10 +2,12 @@
 //! anew where they do.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use tsdbctl_storage::{ChunkBatch, ChunkSource, LabelRef, Loss, StorageError};
 
 use crate::chunk_merge::{BadChunk, ChunkMerger, is_in_order};
+use crate::first_wins::{self, Conflicts};
 use crate::heap;
 
 /// Several sources as one.
@@ -22,6 +24,8 @@ pub struct MergedSource {
     started: bool,
     scratch: ChunkBatch,
     merger: ChunkMerger,
+    /// If the first source's samples are to be kept.
+    conflicts: Option<Arc<Conflicts>>,
 }
 
 struct Input {
@@ -72,7 +76,20 @@ impl MergedSource {
             started: false,
             scratch: ChunkBatch::default(),
             merger: ChunkMerger::default(),
+            conflicts: None,
         })
+    }
+
+    /// Merges sources that have nothing to do with each other: of samples with the same time the first source's is kept,
+    /// and the others are counted.
+    ///
+    /// # Errors
+    /// If symbols cannot be read.
+    pub fn first_wins(
+        sources: Vec<Box<dyn ChunkSource>>,
+        conflicts: Arc<Conflicts>,
+    ) -> Result<Self, StorageError> {
+        Ok(Self { conflicts: Some(conflicts), ..Self::new(sources)? })
     }
 
     fn less(inputs: &[Input]) -> impl Fn(&u32, &u32) -> bool {
@@ -95,6 +112,13 @@ impl MergedSource {
             out.iter().skip(from).for_each(|c| self.scratch.push(c));
             out.truncate(from);
         }
+        if let Some(conflicts) = &self.conflicts {
+            let starts = std::iter::once(from).chain(self.ends.iter().map(|e| e.1));
+            let lists: Vec<_> =
+                starts.zip(&self.ends).map(|(start, (_, end))| start - from..end - from).collect();
+            return first_wins::join(&self.scratch, &lists, conflicts, out)
+                .map_err(|bad| self.explain(bad, from));
+        }
         self.merger.begin();
         for input in &self.current {
             // Few have the same series; the list is short.
@@ -102,13 +126,17 @@ impl MergedSource {
             let start = if i == 0 { from } else { self.ends[i - 1].1 };
             self.merger.add(&self.scratch, start - from..self.ends[i].1 - from);
         }
-        self.merger.run(&self.scratch, out).map_err(|BadChunk { place, reason }| {
-            let input = self.ends.iter().find(|e| place + from < e.1).map_or(0, |e| e.0);
-            let file = self.inputs[input as usize].source.origin().to_owned();
-            let mint = self.scratch.get(place).mint;
-            let reason = format!("chunk of a series that begins at {mint} ms: {reason}");
-            Loss { file, offset: 0, reason }.into()
-        })
+        let merged = self.merger.run(&self.scratch, out);
+        merged.map_err(|bad| self.explain(bad, from))
+    }
+
+    fn explain(&self, bad: BadChunk, from: usize) -> StorageError {
+        let BadChunk { place, reason } = bad;
+        let input = self.ends.iter().find(|e| place + from < e.1).map_or(0, |e| e.0);
+        let file = self.inputs[input as usize].source.origin().to_owned();
+        let mint = self.scratch.get(place).mint;
+        let reason = format!("chunk of a series that begins at {mint} ms: {reason}");
+        Loss { file, offset: 0, reason }.into()
     }
 }
 

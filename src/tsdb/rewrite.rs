@@ -1,5 +1,5 @@
 //! Data directories written anew into another one: merged, cut to a range and to chosen series, with other labels. Inputs
-//! are only read, heads included.
+//! are only read, heads included. Of samples of one series at one time, that of the first input is kept.
 //!
 //! The result is blocks in aligned ranges, as large as upstream's compaction would make them in the end; each appears
 //! whole or not at all. A block carries a fingerprint of what it was made from, so that a second run after an
@@ -12,8 +12,8 @@ use std::sync::Arc;
 use serde_json::json;
 use tsdbctl_block::meta::{HINT_OUT_OF_ORDER, new_ulid};
 use tsdbctl_block::{
-    Block, BlockMeta, BlockSource, BlockWriter, MergedSource, RelabelError, Relabelled, Relabelling,
-    WriterOptions,
+    Block, BlockMeta, BlockSource, BlockWriter, Conflicts, MergedSource, RelabelError, Relabelled,
+    Relabelling, WriterOptions,
 };
 use tsdbctl_head::{HeadOptions, ReadHead};
 use tsdbctl_model::Matcher;
@@ -360,6 +360,7 @@ pub struct Rewrite<'a> {
     target: &'a Target,
     options: RewriteOptions,
     windows: Vec<Window>,
+    conflicts: Arc<Conflicts>,
 }
 
 impl<'a> Rewrite<'a> {
@@ -390,7 +391,7 @@ impl<'a> Rewrite<'a> {
             let is_done = target.blocks.iter().any(|b| fingerprint_of(&b.meta) == Some(&fingerprint));
             planned.push(Window { start, end, extent, fingerprint, is_done });
         }
-        let plan = Self { inputs, wanted, target, options, windows: planned };
+        let plan = Self { inputs, wanted, target, options, windows: planned, conflicts: Arc::default() };
         if !plan.options.allow_overlap {
             plan.check_overlap()?;
         }
@@ -420,7 +421,12 @@ impl<'a> Rewrite<'a> {
         &self.windows
     }
 
-    /// Writes a block; `None` if there turn out to be no samples. `each` is called for each series.
+    /// Samples that an earlier input had one for at the same time, in the blocks written so far.
+    pub fn conflicts(&self) -> &Conflicts {
+        &self.conflicts
+    }
+
+    /// Writes a block; of samples at one time that of the first input is kept. `None` if there turn out to be no samples. `each` is called for each series.
     ///
     /// # Errors
     /// If something cannot be read or written, or the work is to stop. Nothing is left of the block then.
@@ -432,11 +438,15 @@ impl<'a> Rewrite<'a> {
         each: &mut dyn FnMut(),
     ) -> Result<Option<BlockMeta>, RewriteError> {
         let (mint, maxt) = (window.extent.0, window.extent.1 - 1);
-        let mut sources = Vec::new();
+        let mut sources: Vec<Box<dyn ChunkSource>> = Vec::new();
         for input in self.inputs {
-            input.add_sources(mint, maxt, &self.wanted.selections, control, &mut sources)?;
+            let mut own = Vec::new();
+            input.add_sources(mint, maxt, &self.wanted.selections, control, &mut own)?;
+            if !own.is_empty() {
+                sources.push(Box::new(MergedSource::new(own)?));
+            }
         }
-        let mut source = MergedSource::new(sources)?;
+        let mut source = MergedSource::first_wins(sources, Arc::clone(&self.conflicts))?;
         let ulid = new_ulid(world).map_err(StorageError::from)?;
         let mut writer =
             BlockWriter::create(Arc::clone(&world.disk), &self.target.dir, &ulid, self.options.writer)?;
