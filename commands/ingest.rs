@@ -321,8 +321,8 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
             ui.error(format!("{why}{error}"));
             status = ExitStatus::Failure;
         }
-        // Only blocks may overlap.
-        Err(Stop::Overlap(e)) => {
+        // There are none here.
+        Err(Stop::Blocks(e)) => {
             ui.error(e.to_string());
             status = ExitStatus::Failure;
         }

@@ -118,7 +118,7 @@ fn show_stop(stop: Stop, ui: &mut Ui) -> ExitStatus {
             ui.say("no block was written");
             ui.say(format!("  = {hint}: --on-error=skip leaves out what cannot be read"));
         }
-        Stop::Overlap(BackfillError::Overlap { labels, t, held }) => {
+        Stop::Blocks(BackfillError::Overlap { labels, t, held }) => {
             let at = format_rfc3339_ms(t);
             ui.error(format!("the directory has the time of {labels} at {at} already; no block was written"));
             let has_head = held.iter().any(|h| h.block.is_none());
@@ -139,7 +139,7 @@ fn show_stop(stop: Stop, ui: &mut Ui) -> ExitStatus {
                 ));
             }
         }
-        Stop::Overlap(e) => ui.error(format!("{e}; no block was written")),
+        Stop::Blocks(e) => ui.error(e.to_string()),
         Stop::Disk { error, .. } => ui.error(format!("{error}; no block was written")),
         Stop::Failed(e) => ui.error(format!("{e:#}; no block was written")),
         // Blocks take samples in any order.

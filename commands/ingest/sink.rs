@@ -144,8 +144,8 @@ pub enum Stop {
         /// A signal ended waiting for it.
         asked: bool,
     },
-    /// A sample belongs to a time that the directory has already.
-    Overlap(BackfillError),
+    /// A sample belongs to a time that the directory has already, or blocks did not all get their names.
+    Blocks(BackfillError),
     /// The input or the store failed.
     Failed(anyhow::Error),
 }
@@ -154,7 +154,7 @@ impl Stop {
     /// What a backfill ends for.
     pub fn of_backfill(error: BackfillError) -> Self {
         match error {
-            overlap @ BackfillError::Overlap { .. } => Self::Overlap(overlap),
+            e @ (BackfillError::Overlap { .. } | BackfillError::Partly { .. }) => Self::Blocks(e),
             BackfillError::Storage(error) if error.may_pass() => Self::Disk { error, asked: false },
             BackfillError::Storage(error) => Self::Failed(error.into()),
         }

@@ -101,6 +101,14 @@ pub enum BackfillError {
         /// What holds the time around it.
         held: Vec<Held>,
     },
+    /// Blocks could not be given their names, and some that had got theirs may have kept them.
+    #[error("{error}; these blocks are there, or may be after a crash: {}", blocks.join(", "))]
+    Partly {
+        /// What went wrong.
+        error: Box<StorageError>,
+        /// The blocks.
+        blocks: Vec<String>,
+    },
 }
 
 impl From<file::FileError> for BackfillError {
@@ -201,6 +209,8 @@ pub struct Backfill {
     period: u32,
     runs: Option<Runs>,
     temporary: PathBuf,
+    /// Whether what is in it may have another name on the disk.
+    keep_temporary: bool,
     met: Met,
     /// In-order blocks end here; the head's samples begin here or later. `None`: there is no head.
     head_start: Option<i64>,
@@ -260,6 +270,7 @@ impl Backfill {
             period: 0,
             runs: None,
             temporary,
+            keep_temporary: false,
             met: Met::default(),
             head_start,
             failed: None,
@@ -622,8 +633,8 @@ impl Backfill {
     /// Writes the blocks. They get their names when all of them are durable.
     ///
     /// # Errors
-    /// What went wrong with a sample, or that a block cannot be written. No block is there then, unless the last step
-    /// failed, which gives them their names.
+    /// What went wrong with a sample, or that a block cannot be written. No block is there then, but for
+    /// [`BackfillError::Partly`].
     pub fn finish(mut self, control: &Control) -> Result<BackfillReport, BackfillError> {
         if let Some(e) = self.failed.take() {
             return Err(e);
@@ -680,19 +691,48 @@ impl Backfill {
         self.head_start.is_some_and(|start| max_time > start) || max_time > self.world.clock.now_ms()
     }
 
-    /// The blocks get their names.
+    /// The blocks get their names; if one cannot, those that had got theirs lose them again.
     fn publish(&mut self, report: &BackfillReport) -> Result<(), BackfillError> {
-        let disk = &*self.world.disk;
-        for block in &report.blocks {
-            let ulid = &block.meta.ulid;
-            disk.rename(&self.temporary.join(ulid), &self.dir.join(ulid))?;
-        }
-        if !report.blocks.is_empty() {
-            disk.sync_dir(&self.dir)?;
-        }
         self.runs = None;
+        let disk = &*self.world.disk;
+        let paths =
+            |block: &NewBlock| (self.temporary.join(&block.meta.ulid), self.dir.join(&block.meta.ulid));
+        let mut named = 0;
+        let mut name_all = || -> Result<(), file::FileError> {
+            for block in &report.blocks {
+                let (made, name) = paths(block);
+                disk.rename(&made, &name)?;
+                named += 1;
+            }
+            if named > 0 {
+                disk.sync_dir(&self.dir)?;
+                disk.sync_dir(&self.temporary)?;
+            }
+            Ok(())
+        };
+        if let Err(e) = name_all() {
+            let mut blocks = Vec::new();
+            for block in report.blocks[..named].iter().rev() {
+                let (made, name) = paths(block);
+                if disk.rename(&name, &made).is_err() {
+                    blocks.push(block.meta.ulid.clone());
+                }
+            }
+            if named > 0 && disk.sync_dir(&self.dir).is_err() {
+                // Whether they are there is only known after the next start.
+                blocks = report.blocks[..named].iter().map(|b| b.meta.ulid.clone()).collect();
+                self.keep_temporary = true;
+            }
+            let error = Box::new(StorageError::from(e));
+            return Err(if blocks.is_empty() {
+                (*error).into()
+            } else {
+                BackfillError::Partly { error, blocks }
+            });
+        }
         if file::exists(&self.temporary) {
-            remove_all(disk, &self.temporary)?;
+            // All is done; whoever opens the directory next removes it else.
+            let _ = remove_all(disk, &self.temporary);
         }
         Ok(())
     }
@@ -701,7 +741,7 @@ impl Backfill {
 impl Drop for Backfill {
     fn drop(&mut self) {
         self.runs = None;
-        if file::exists(&self.temporary) {
+        if !self.keep_temporary && file::exists(&self.temporary) {
             // Whoever opens the directory next removes it else.
             let _ = remove_all(&*self.world.disk, &self.temporary);
         }

@@ -7,7 +7,13 @@ use tsdbctl_block::source::BlockSource;
 use tsdbctl_chunk::{Encoding, SampleColumns, decode};
 use tsdbctl_model::Histogram;
 use tsdbctl_model::histogram::BucketSpan;
-use tsdbctl_platform::random::Generator;
+use tsdbctl_platform::clock::SystemClock;
+use tsdbctl_platform::crash::CrashImages;
+use tsdbctl_platform::disk::Disk;
+use tsdbctl_platform::faulty::{Faulty, Kind};
+use tsdbctl_platform::random::{Generator, SeededRandom};
+use tsdbctl_platform::real::RealDisk;
+use tsdbctl_platform::recorder::Recorder;
 use tsdbctl_storage::{ChunkBatch, ChunkSource};
 
 use super::*;
@@ -356,4 +362,102 @@ fn impossible_samples_are_refused_one_by_one() {
     let report = backfill.finish(&Control::default()).unwrap();
     assert_eq!((report.blocks.len(), report.stored), (0, 0));
     assert_eq!(left_over(dir.path()), [""; 0]);
+}
+
+/// Three blocks, through the scratch file, late samples too.
+fn crash_input() -> Input {
+    (0..60).map(|i| (i % 3, i64::from(i * 37 % 60) * 360_000, Value::Float(f64::from(i)))).collect()
+}
+
+fn attempt(disk: Arc<dyn Disk>, dir: &Path, input: &Input) -> Result<BackfillReport, BackfillError> {
+    let clock = Arc::new(SystemClock::default());
+    let world = World { disk, clock, random: Arc::new(SeededRandom::new(5)) };
+    let options = BackfillOptions { memory_bytes: 1_000, ..BackfillOptions::default() };
+    let mut backfill = Backfill::open(world, dir, options)?;
+    for (series, t, v) in input {
+        let id = backfill.series([("__name__", "m"), ("n", name(*series).as_str())].into_iter());
+        if let Value::Float(v) = v {
+            backfill.float(id, *t, *v, 0);
+        }
+        backfill.check()?;
+    }
+    backfill.finish(&Control::default())
+}
+
+/// The samples in a directory: each block is whole, and none of them overlaps another.
+fn found(dir: &Path) -> BTreeMap<(String, i64), Value> {
+    let listing = Listing::of(dir, false).unwrap();
+    let blocks: Vec<_> =
+        listing.live.iter().map(|b| ((b.meta.min_time, b.meta.max_time), chunks_of(&b.dir).1)).collect();
+    samples_of(&blocks)
+}
+
+/// What a directory that a run was cut off in has, and what a second run does about it.
+fn check_rerun(dir: &Path, input: &Input, at: &str) -> usize {
+    let before = found(dir);
+    let (all, ..) = model(input);
+    assert!(before.iter().all(|(k, v)| all.get(k) == Some(v)), "{at}");
+    match attempt(Arc::new(RealDisk), dir, input) {
+        Ok(_) => assert_eq!(found(dir), all, "{at}"),
+        Err(BackfillError::Overlap { .. }) => assert_eq!(found(dir), before, "{at}"),
+        Err(e) => panic!("{at}: {e}"),
+    }
+    assert_eq!(left_over(dir), [""; 0], "{at}");
+    before.len()
+}
+
+#[test]
+fn a_crash_leaves_whole_blocks_and_a_second_run_doubles_nothing() {
+    let input = crash_input();
+    let dir = tsdbctl_testkit::scratch_in_memory();
+    let recorder = Arc::new(Recorder::new(Arc::new(RealDisk), dir.path()).unwrap());
+    assert_eq!(attempt(recorder.clone(), &dir.path().join("db"), &input).unwrap().blocks.len(), 3);
+    recorder.mark("written");
+    let recording = recorder.recording();
+    let (mut images, mut complete) = (0, 0);
+    for image in CrashImages::new(&recording).all(3, 1) {
+        let dir = tsdbctl_testkit::scratch_in_memory();
+        image.write_to(dir.path()).unwrap();
+        let db = dir.path().join("db");
+        std::fs::create_dir_all(&db).unwrap();
+        let had = check_rerun(&db, &input, &image.describe());
+        assert!(image.marks == 0 || had == input.len(), "{}: lost", image.describe());
+        images += 1;
+        complete += usize::from(had == input.len());
+    }
+    assert!(images > 100 && complete > 0 && complete < images, "{complete} of {images}");
+}
+
+#[test]
+fn a_failing_disk_gives_an_error_and_no_block() {
+    let input = crash_input();
+    let faulty = Faulty::new(Arc::new(RealDisk));
+    let dir = tsdbctl_testkit::scratch_in_memory();
+    attempt(Arc::new(faulty.clone()), &dir.path().join("db"), &input).unwrap();
+    let calls = faulty.calls();
+    assert!(calls > 60, "{calls}");
+    for n in 1..=calls {
+        for for_good in [false, true] {
+            let at = format!("call {n}, for good: {for_good}");
+            let dir = tsdbctl_testkit::scratch_in_memory();
+            let faulty = Faulty::new(Arc::new(RealDisk));
+            if for_good {
+                faulty.fail_from(Kind::Any, n);
+            } else {
+                faulty.fail_once(Kind::Any, n);
+            }
+            let db = dir.path().join("db");
+            let ended = attempt(Arc::new(faulty.clone()), &db, &input);
+            std::fs::create_dir_all(&db).unwrap();
+            // Temporaries go with the next run.
+            let had = found(&db).len();
+            match &ended {
+                Ok(report) => assert_eq!(had, report.stored as usize, "{at}"),
+                Err(BackfillError::Partly { blocks, .. }) => assert!(!blocks.is_empty(), "{at}"),
+                Err(BackfillError::Storage(_)) => assert_eq!(had, 0, "{at}"),
+                Err(e) => panic!("{at}: {e}"),
+            }
+            check_rerun(&db, &input, &at);
+        }
+    }
 }
