@@ -188,6 +188,41 @@ impl PieceSet {
     }
 }
 
+impl PieceSet {
+    /// A piece may begin and end inside of a chunk, whose counter says nothing of the true value there. The largest
+    /// sample of the window is that value, unless the counter was reset in this very window.
+    fn tell_true_values(
+        &self,
+        i: usize,
+        from: usize,
+        out: &mut SampleColumns,
+        stats: &mut ReadStats,
+    ) -> Result<(), StorageError> {
+        let mut largest = |t: i64| {
+            let mut found = SampleColumns::default();
+            let filter = TimeFilter::all_between(t, t);
+            self.set.read_window(i, &filter, WindowValue::Max, &mut found, stats)?;
+            Ok::<_, StorageError>(found.floats.v.first().copied())
+        };
+        let f = &mut out.floats;
+        let Some(first) = f.t.get(from).copied() else { return Ok(()) };
+        let times = &f.t[from..];
+        let (last, is_told) =
+            (times[times.len() - 1], times.len() > 1 && times[times.len() - 2] == times[times.len() - 1]);
+        // Two samples at one time: what the counter is, and what the next is to be compared with.
+        if !is_told && let Some(value) = largest(last)? {
+            f.t.push(last);
+            f.v.push(value);
+        }
+        if let Some(value) = largest(first)? {
+            f.t.insert(from, first);
+            f.v.insert(from, value);
+        }
+        f.st.clear();
+        Ok(())
+    }
+}
+
 impl SeriesSet for PieceSet {
     fn len(&self) -> usize {
         self.set.len()
@@ -215,7 +250,12 @@ impl SeriesSet for PieceSet {
         out: &mut SampleColumns,
         stats: &mut ReadStats,
     ) -> Result<(), StorageError> {
-        self.clipped(filter, out, |filter, out| self.set.read_window(i, filter, value, out, stats))
+        let from = out.floats.len();
+        self.clipped(filter, out, |filter, out| self.set.read_window(i, filter, value, out, stats))?;
+        if value == WindowValue::Counter && self.piece.resolution_ms > 0 {
+            self.tell_true_values(i, from, out, stats)?;
+        }
+        Ok(())
     }
 
     fn pieces(&self) -> Vec<Piece> {

@@ -26,6 +26,9 @@
 //! an info says so. Subqueries apply to what is inside of them with their own step. A sample stands at the end of its
 //! window, so `@` and `offset` move it as they move raw samples.
 //!
+//! Counters of native histograms are kept without the true values at the ends of chunks, so a reset inside of a chunk makes
+//! the increase across its end too large. `resets` has no answer over windows of native histograms.
+//!
 //! Where fewer windows fit into a range than the function needs, steps of that piece of time are evaluated over a range of
 //! as many; sums, counts and increases are scaled down to the range that was asked for.
 
