@@ -117,10 +117,13 @@ impl BlockWriter {
             return Ok(());
         }
         self.index.check(labels, chunks)?;
-        self.stats.num_series += 1;
         for chunk in chunks.iter() {
-            count(&mut self.stats, chunk);
+            // What cannot be counted would be left out with an empty block.
+            if let Err(wrong) = count(&mut self.stats, chunk) {
+                return Err(self.index.refuse_chunk(labels, &wrong));
+            }
         }
+        self.stats.num_series += 1;
         self.references.clear();
         self.chunks.write(chunks, &mut self.references)?;
         self.index.add_series(labels, chunks, &self.references)
@@ -186,37 +189,37 @@ impl BlockWriter {
     }
 }
 
-/// Adds a chunk to the counts.
-fn count(stats: &mut BlockStats, chunk: EncodedChunk<'_>) {
-    stats.num_chunks += 1;
-    match Encoding::from_byte(chunk.encoding) {
-        Some(encoding) => {
-            let samples = sample_count(encoding, chunk.data).unwrap_or(0) as u64;
-            stats.num_samples += samples;
-            let of_kind = if encoding.is_histogram() {
-                &mut stats.num_histogram_samples
-            } else {
-                &mut stats.num_float_samples
-            };
-            *of_kind += samples;
-        }
-        None if chunk.encoding == AGGREGATES => stats.num_samples += windows(chunk.data),
-        None => {}
+/// Adds a chunk to the counts, or says what is wrong with it.
+fn count(stats: &mut BlockStats, chunk: EncodedChunk<'_>) -> Result<(), String> {
+    if chunk.encoding == AGGREGATES {
+        stats.num_samples += windows(chunk.data).ok_or("has aggregates that are cut short")?;
+    } else {
+        let encoding = Encoding::from_byte(chunk.encoding)
+            .ok_or_else(|| format!("has the unknown encoding {}", chunk.encoding))?;
+        let samples = sample_count(encoding, chunk.data).map_err(|e| format!("is damaged: {e}"))? as u64;
+        stats.num_samples += samples;
+        let of_kind = if encoding.is_histogram() {
+            &mut stats.num_histogram_samples
+        } else {
+            &mut stats.num_float_samples
+        };
+        *of_kind += samples;
     }
+    stats.num_chunks += 1;
+    Ok(())
 }
 
 /// Windows of an aggregate chunk: samples of the first aggregate that is there, which is their count in all that Thanos
 /// makes. Each begins with its length, or 0 if it is absent, and its encoding.
-fn windows(data: &[u8]) -> u64 {
+fn windows(data: &[u8]) -> Option<u64> {
     let mut c = Cursor::at(data, 0);
-    while let Some(len) = c.uvarint() {
+    loop {
+        let len = c.uvarint()?;
         if len > 0 {
-            let encoding = c.u8().and_then(Encoding::from_byte);
-            let samples = encoding.zip(c.take(len)).and_then(|(e, data)| sample_count(e, data).ok());
-            return samples.unwrap_or(0) as u64;
+            let encoding = Encoding::from_byte(c.u8()?)?;
+            return sample_count(encoding, c.take(len)?).ok().map(|samples| samples as u64);
         }
     }
-    0
 }
 
 /// What Thanos' `meta.json` says of the files.

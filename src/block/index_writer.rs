@@ -172,10 +172,17 @@ impl IndexWriter {
                     continue;
                 }
             };
-            let next = self.text_of(labels)?;
-            return Err(self.refuse(format!("a chunk of series {next} {wrong}")));
+            return Err(self.refuse_chunk(labels, &wrong));
         }
         Ok(())
+    }
+
+    /// Says what is wrong with a chunk of a series whose labels are sound.
+    pub(crate) fn refuse_chunk(&mut self, labels: &[LabelRef], wrong: &str) -> StorageError {
+        match self.text_of(labels) {
+            Ok(labels) => self.refuse(format!("a chunk of series {labels} {wrong}")),
+            Err(e) => e,
+        }
     }
 
     /// The next series, checked; `references` are those of its chunks.

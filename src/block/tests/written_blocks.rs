@@ -362,6 +362,18 @@ fn what_is_out_of_order_is_refused_with_both_named() {
     ] {
         assert_eq!(refused(labels, &chunks(times)), want);
     }
+    for (encoding, data, want) in [
+        (7, &[0, 1, 0][..], "has the unknown encoding 7"),
+        (0, &[0, 1, 0], "has the unknown encoding 0"),
+        (1, &[0], "is damaged: "),
+        (0xff, &[0, 0, 0, 0, 0], "has aggregates that are cut short"),
+        (0xff, &[0, 9, 1, 0, 1], "has aggregates that are cut short"),
+    ] {
+        let mut batch = ChunkBatch::default();
+        batch.push(EncodedChunk { encoding, data, mint: 0, maxt: 5 });
+        let e = refused(&[(0, 3)], &batch);
+        assert!(e.starts_with(&format!(r#"a chunk of series {{a="x"}} {want}"#)), "{e}");
+    }
     assert_eq!(std::fs::read_dir(into.path()).unwrap().count(), 0, "what was begun is removed");
 }
 
