@@ -280,8 +280,8 @@ impl Stream<'_> {
 struct Chain<'a, 'b> {
     streams: Vec<Stream<'a>>,
     buffers: &'b mut Vec<Floats>,
-    /// Streams but the current one, by time.
-    heap: Vec<usize>,
+    /// Streams but the current one, with the times of their samples.
+    heap: Vec<(i64, usize)>,
     current: usize,
     last_t: Option<i64>,
     started: bool,
@@ -325,8 +325,7 @@ impl<'a, 'b> Chain<'a, 'b> {
     }
 
     fn push(&mut self, i: usize) {
-        let streams = &self.streams;
-        heap::push(&mut self.heap, i, |a, b| streams[*a].t() < streams[*b].t());
+        heap::push(&mut self.heap, (self.streams[i].t(), i), |a, b| a.0 < b.0);
     }
 
     /// Goes to the next sample; false behind the last.
@@ -346,22 +345,20 @@ impl<'a, 'b> Chain<'a, 'b> {
                 if Some(t) == self.last_t {
                     continue;
                 }
-                if self.heap.first().is_none_or(|top| t < self.streams[*top].t()) {
+                if self.heap.first().is_none_or(|(top_t, _)| t < *top_t) {
+                    self.last_t = Some(t);
                     break;
                 }
                 self.push(self.current);
             }
-            let streams = &self.streams;
-            let Some(top) = heap::pop(&mut self.heap, |a, b| streams[*a].t() < streams[*b].t()) else {
-                return Ok(false);
-            };
+            let Some((t, top)) = heap::pop(&mut self.heap, |a, b| a.0 < b.0) else { return Ok(false) };
             (self.current, changed) = (top, true);
-            if Some(self.streams[top].t()) != self.last_t {
+            if self.last_t != Some(t) {
+                self.last_t = Some(t);
                 break;
             }
         }
         self.is_consecutive = !changed;
-        self.last_t = Some(self.streams[self.current].t());
         Ok(true)
     }
 

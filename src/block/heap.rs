@@ -2,6 +2,7 @@
 //! blocks are merged, so items move exactly as in the heap that upstream merges with (Go's `container/heap`).
 
 /// Adds an item.
+#[inline]
 pub(crate) fn push<T>(heap: &mut Vec<T>, item: T, less: impl Fn(&T, &T) -> bool) {
     heap.push(item);
     let mut at = heap.len() - 1;
@@ -16,6 +17,7 @@ pub(crate) fn push<T>(heap: &mut Vec<T>, item: T, less: impl Fn(&T, &T) -> bool)
 }
 
 /// Takes the least item.
+#[inline]
 pub(crate) fn pop<T>(heap: &mut Vec<T>, less: impl Fn(&T, &T) -> bool) -> Option<T> {
     let last = heap.len().checked_sub(1)?;
     heap.swap(0, last);

@@ -419,3 +419,40 @@ fn overlapping_chunks_that_cannot_be_merged_are_told() {
     source.chunks(&mut out).unwrap();
     assert_eq!(out.len(), 1);
 }
+
+#[test]
+fn damaged_chunks_are_errors_and_never_more() {
+    let (mut failed, mut merged) = (0, 0);
+    for case in 0..300u64 {
+        let mut seed = hash(case, 5) | 1;
+        let sources: Vec<Box<dyn ChunkSource>> = (0..2)
+            .map(|n| {
+                let mut series = source_of(&mut seed, n, 1_700_000_000_000, false);
+                series.truncate(3);
+                for (_, batch) in &mut series {
+                    let whole = std::mem::take(batch);
+                    for chunk in whole.iter() {
+                        let mut data = chunk.data.to_vec();
+                        for _ in 0..xorshift(&mut seed, 3) {
+                            let at = xorshift(&mut seed, data.len() as u64) as usize;
+                            data[at] ^= 1 << xorshift(&mut seed, 8);
+                        }
+                        if xorshift(&mut seed, 10) == 0 {
+                            data.truncate(xorshift(&mut seed, data.len() as u64) as usize);
+                        }
+                        batch.push(EncodedChunk { data: &data, ..chunk });
+                    }
+                }
+                Box::new(LiteralSource::new(series)) as Box<dyn ChunkSource>
+            })
+            .collect();
+        let mut source = MergedSource::new(sources).unwrap();
+        while source.next().unwrap() {
+            match source.chunks(&mut ChunkBatch::default()) {
+                Ok(()) => merged += 1,
+                Err(_) => failed += 1,
+            }
+        }
+    }
+    assert!(failed > 50 && merged > 50, "{failed} {merged}");
+}
