@@ -28,8 +28,23 @@ impl Prometheus {
     /// # Panics
     /// If it cannot be started, or does not get ready within a minute.
     pub fn start(program: &str, data: &Path, scratch: &Path, arguments: &[&str]) -> Self {
+        Self::start_with("", program, data, scratch, arguments)
+    }
+
+    /// As [`Prometheus::start`], with more in its configuration.
+    ///
+    /// # Panics
+    /// As [`Prometheus::start`].
+    pub fn start_with(
+        configuration: &str,
+        program: &str,
+        data: &Path,
+        scratch: &Path,
+        arguments: &[&str],
+    ) -> Self {
         let config = scratch.join("prometheus.yml");
-        std::fs::write(&config, "global: {scrape_interval: 1h}\n").expect("the configuration can be written");
+        let text = format!("global: {{scrape_interval: 1h}}\n{configuration}");
+        std::fs::write(&config, text).expect("the configuration can be written");
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
         let log = scratch.join("peer.log");
         let process = Command::new(program)

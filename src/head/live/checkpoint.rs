@@ -144,6 +144,7 @@ impl Head {
             done: &mut done,
             declared: RefSet::default(),
             metadata: HashMap::new(),
+            taken_out: self.collection.taken_out(),
         };
         writing.retired_series(self, &sources, &self.collection.needed(index, mint))?;
         writing.live_series(self)?;
@@ -186,6 +187,8 @@ struct Writing<'a> {
     declared: RefSet,
     /// The newest metadata of these.
     metadata: HashMap<u64, Latest>,
+    /// References of which nothing is needed, and the time of the last sample.
+    taken_out: HashMap<u64, i64>,
 }
 
 impl Writing<'_> {
@@ -258,7 +261,8 @@ impl Writing<'_> {
     /// Samples and exemplars from `mint` on.
     fn samples(&mut self, head: &Head, sources: &[Segment]) -> Result<(), StorageError> {
         let mut losses = std::mem::take(&mut self.done.losses);
-        let mut kept = Kept { mint: self.mint, ..Kept::default() };
+        let taken_out = std::mem::take(&mut self.taken_out);
+        let mut kept = Kept { mint: self.mint, taken_out: Some(&taken_out), ..Kept::default() };
         for source in sources {
             read_records(&*head.disk, &source.path, &mut losses, |record, offset, losses| {
                 let mut damaged = |reason: String| {
@@ -275,7 +279,7 @@ impl Writing<'_> {
                             self.done.samples += late;
                             match (early, late) {
                                 (_, 0) => return Ok(()),
-                                (0, _) => return self.append(record),
+                                (0, _) if taken_out.is_empty() => return self.append(record),
                                 _ => {}
                             }
                         }
@@ -302,6 +306,8 @@ impl Writing<'_> {
             })?;
         }
         self.done.losses = losses;
+        drop(kept);
+        self.taken_out = taken_out;
         Ok(())
     }
 
@@ -319,6 +325,11 @@ impl Writing<'_> {
             drop(shard);
             entries.extend(ranges.into_iter().map(|(mint, maxt)| TombstoneEntry { series, mint, maxt }));
         }
+        // As long as chunk files may have something of a reference, nobody must give it to another series.
+        let taken_out = self.taken_out.iter().filter(|(_, last_t)| **last_t >= self.mint);
+        let whole =
+            |(series, _): (&u64, _)| TombstoneEntry { series: *series, mint: i64::MIN, maxt: i64::MAX };
+        entries.extend(taken_out.map(whole));
         for some in entries.chunks(ENTRIES) {
             let mut record = Vec::new();
             encode::tombstones(&mut record, some);
@@ -378,8 +389,10 @@ impl Visitor for RetiredSeries<'_> {
 
 /// What is kept of records that are not kept whole.
 #[derive(Default)]
-struct Kept {
+struct Kept<'a> {
     mint: i64,
+    /// References of which nothing is kept.
+    taken_out: Option<&'a HashMap<u64, i64>>,
     floats: Vec<SampleEntry<f64>>,
     histograms: Vec<SampleEntry<Histogram>>,
     float_histograms: Vec<SampleEntry<FloatHistogram>>,
@@ -387,7 +400,11 @@ struct Kept {
     metadata: Vec<(u64, Latest)>,
 }
 
-impl Kept {
+impl Kept<'_> {
+    fn wants(&self, series: u64, timestamp_ms: i64) -> bool {
+        timestamp_ms >= self.mint && self.taken_out.is_none_or(|refs| !refs.contains_key(&series))
+    }
+
     /// Records of what was kept; the next ones begin empty.
     fn take_records(&mut self, v2: bool) -> Vec<Vec<u8>> {
         let mut records = Vec::new();
@@ -429,15 +446,15 @@ fn is_custom(schema: i32) -> bool {
     schema == CUSTOM_BUCKETS_SCHEMA
 }
 
-impl Visitor for Kept {
+impl Visitor for Kept<'_> {
     fn sample(&mut self, entry: SampleEntry<f64>) {
-        if entry.timestamp_ms >= self.mint {
+        if self.wants(entry.series, entry.timestamp_ms) {
             self.floats.push(entry);
         }
     }
 
-    fn wants_histogram(&mut self, _series: u64, timestamp_ms: i64) -> bool {
-        timestamp_ms >= self.mint
+    fn wants_histogram(&mut self, series: u64, timestamp_ms: i64) -> bool {
+        self.wants(series, timestamp_ms)
     }
 
     fn histogram(&mut self, entry: SampleEntry<Histogram>) {

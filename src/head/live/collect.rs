@@ -28,6 +28,8 @@ pub struct Collection {
     exclusive: Mutex<Truncated>,
     /// References whose series are not in the head, or under another reference.
     retired: Mutex<HashMap<u64, Retired>>,
+    /// References of series that were taken out with a record that says so, and times that none of their samples is behind.
+    taken_out: Mutex<HashMap<u64, i64>>,
 }
 
 /// How far a head was truncated.
@@ -82,11 +84,22 @@ impl Collection {
         all.iter().filter(|(_, r)| r.is_needed(index, mint)).map(|(series_ref, _)| *series_ref).collect()
     }
 
+    /// Notes that all that the log has of `series_ref` is in blocks, and in no block is anything later than `last_t`.
+    pub fn take_out(&self, series_ref: u64, last_t: i64) {
+        lock(&self.taken_out).insert(series_ref, last_t);
+    }
+
+    /// References of which a checkpoint needs nothing, with their times.
+    pub(crate) fn taken_out(&self) -> HashMap<u64, i64> {
+        lock(&self.taken_out).clone()
+    }
+
     /// Forgets those that a durable checkpoint did not keep.
     pub(crate) fn forget_unneeded(&self, index: u64, mint: i64) {
         let mut all = lock(&self.retired);
         all.retain(|_, r| r.is_needed(index, mint));
         all.shrink_to_fit();
+        lock(&self.taken_out).retain(|_, last_t| *last_t >= mint);
     }
 
     /// Number of retired references.

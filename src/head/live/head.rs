@@ -213,6 +213,10 @@ impl Head {
         for (series_ref, until) in loaded.retired {
             collection.retire(series_ref, until);
         }
+        for series_ref in loaded.taken_out {
+            // None of its samples is later than what there is.
+            collection.take_out(series_ref, loaded.times.1);
+        }
         let head = Self {
             options,
             disk,

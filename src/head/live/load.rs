@@ -64,6 +64,8 @@ pub struct Loaded {
     /// References that the log has records of, but which are not those of a live series: second ones, and those of
     /// series that were deleted or have no samples.
     pub retired: Vec<(u64, Retired)>,
+    /// References of series that were taken out by a record that says so.
+    pub taken_out: Vec<u64>,
     /// What is damaged in `wal/`: what mending needs.
     pub wal_damage: Vec<Damage>,
     /// What is damaged in `wbl/`.
@@ -172,6 +174,7 @@ pub fn load(
         metadata: router.metadata,
         exemplars: router.exemplars.unwrap_or_else(|| Exemplars::new(options.max_exemplars)),
         retired,
+        taken_out: router.taken_out,
         wal_damage,
         wbl_damage,
         last_segment,

@@ -145,6 +145,10 @@ pub struct Router {
     pub highest_ref: u64,
     /// Samples of series that are not known.
     pub unknown: u64,
+    /// Of these, by reference: if the series was taken out, a record that says so may come.
+    unknown_of: HashMap<u64, u64>,
+    /// References of series that were taken out.
+    pub taken_out: Vec<u64>,
     /// What is being read.
     pub role: Role,
     /// Whether the record can hold start timestamps.
@@ -175,6 +179,8 @@ impl Router {
             outboxes,
             min_valid_time,
             unknown: 0,
+            unknown_of: HashMap::new(),
+            taken_out: Vec::new(),
             role: Role::Log,
             v2: false,
             left_out: None,
@@ -275,7 +281,7 @@ impl Router {
     fn owner(&mut self, series: u64, t: i64) -> Option<SeriesId> {
         let id = self.lookup(series);
         if id.is_none() {
-            self.unknown += 1;
+            self.see_unknown(series);
         } else if !self.aliases.is_empty()
             && let Some(alias) = self.aliases.get_mut(&series)
         {
@@ -283,6 +289,12 @@ impl Router {
             alias.last_t = if self.role == Role::OutOfOrder { i64::MAX } else { alias.last_t.max(t) };
         }
         id
+    }
+
+    #[cold]
+    fn see_unknown(&mut self, series: u64) {
+        self.unknown += 1;
+        *self.unknown_of.entry(series).or_default() += 1;
     }
 
     #[inline]
@@ -425,7 +437,9 @@ impl Visitor for Router {
             return false;
         }
         let is_known = self.lookup(series).is_some();
-        self.unknown += u64::from(!is_known);
+        if !is_known {
+            self.see_unknown(series);
+        }
         is_known
     }
 
@@ -454,6 +468,11 @@ impl Visitor for Router {
         let known = self.lookup(entry.series);
         if self.role == Role::OutOfOrder {
             return;
+        }
+        if entry.is_whole_series() {
+            // A checkpoint may have left out the series record; all samples are in a block.
+            self.unknown -= self.unknown_of.remove(&entry.series).unwrap_or(0);
+            self.taken_out.push(entry.series);
         }
         let Some(id) = known else { return };
         if entry.is_whole_series() {

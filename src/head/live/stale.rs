@@ -115,6 +115,7 @@ impl StaleSeries {
                     }
                     let (series, mint, maxt) = (record.series_ref, i64::MIN, i64::MAX);
                     stones.push(TombstoneEntry { series, mint, maxt });
+                    head.collection.take_out(series, *last);
                     shard.remove(*id);
                     gone.push(*id);
                 }
