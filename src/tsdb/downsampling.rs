@@ -206,7 +206,7 @@ pub enum Step {
     /// Remove a block.
     Remove {
         /// The block.
-        block: StoredBlock,
+        block: Box<StoredBlock>,
         /// Why.
         why: Departure,
     },
@@ -250,6 +250,55 @@ fn overlap(a: &BlockMeta, b: &BlockMeta) -> bool {
     a.min_time < b.max_time && b.min_time < a.max_time
 }
 
+/// Blocks found by their times.
+struct ByTime<'a> {
+    /// By start.
+    blocks: Vec<&'a StoredBlock>,
+    /// Length of the longest, ms.
+    longest_ms: i64,
+}
+
+impl<'a> ByTime<'a> {
+    fn new(blocks: impl Iterator<Item = &'a StoredBlock>) -> Self {
+        let mut blocks: Vec<_> = blocks.collect();
+        blocks.sort_by_key(|b| (b.meta.min_time, b.meta.max_time, &b.meta.ulid));
+        let length = |b: &&StoredBlock| b.meta.max_time.saturating_sub(b.meta.min_time);
+        let longest_ms = blocks.iter().map(length).max().unwrap_or(0);
+        Self { blocks, longest_ms }
+    }
+
+    /// Those that overlap with a block.
+    fn overlapping(&self, meta: &BlockMeta) -> impl Iterator<Item = &'a StoredBlock> {
+        let earliest = meta.min_time.saturating_sub(self.longest_ms);
+        let first = self.blocks.partition_point(|b| b.meta.min_time < earliest);
+        let end = self.blocks.partition_point(|b| b.meta.min_time < meta.max_time);
+        let min_time = meta.min_time;
+        self.blocks[first..end.max(first)].iter().copied().filter(move |b| min_time < b.meta.max_time)
+    }
+
+    /// Those that overlap with no other.
+    fn apart(&self) -> Vec<&'a StoredBlock> {
+        let mut is_apart = vec![true; self.blocks.len()];
+        let mut last: Option<usize> = None;
+        for (i, block) in self.blocks.iter().enumerate() {
+            // Whatever overlaps with this one ends last of those before, or overlaps with the one that does.
+            let Some(before) = last else {
+                last = Some(i);
+                continue;
+            };
+            let end = self.blocks[before].meta.max_time;
+            if block.meta.min_time < end {
+                is_apart[i] = false;
+                is_apart[before] = false;
+            }
+            if block.meta.max_time > end {
+                last = Some(i);
+            }
+        }
+        self.blocks.iter().zip(is_apart).filter(|(_, is_apart)| *is_apart).map(|(b, _)| *b).collect()
+    }
+}
+
 impl Situation {
     /// The blocks' times.
     pub fn timeline(&self) -> Timeline {
@@ -259,7 +308,7 @@ impl Situation {
     /// What to do next, if anything.
     pub fn next_step(&self) -> Option<Step> {
         if let Some(block) = self.superseded.first() {
-            return Some(Step::Remove { block: block.clone(), why: Departure::Replaced });
+            return Some(Step::Remove { block: Box::new(block.clone()), why: Departure::Replaced });
         }
         let timeline = self.timeline();
         let all: BTreeSet<Labels> = self.blocks.iter().map(|b| labels(&b.meta)).collect();
@@ -332,13 +381,9 @@ impl Situation {
         if !self.merges {
             return None;
         }
-        let all: Vec<&StoredBlock> = self.of(labels, resolution_ms, timeline).collect();
         // Windows of the same time cannot be put together: counters of both would have to be known.
-        let apart = |a: &StoredBlock| {
-            !self.held.contains(&a.meta.ulid)
-                && all.iter().all(|b| b.meta.ulid == a.meta.ulid || !overlap(&a.meta, &b.meta))
-        };
-        let blocks: Vec<&StoredBlock> = all.iter().copied().filter(|b| apart(b)).collect();
+        let mut blocks = ByTime::new(self.of(labels, resolution_ms, timeline)).apart();
+        blocks.retain(|b| !self.held.contains(&b.meta.ulid));
         let metas: Vec<&BlockMeta> = blocks.iter().map(|b| &b.meta).collect();
         let places = plan(&metas, &block_ranges(SMALLEST_BLOCK_MS, 7, 3), &|_| false);
         if places.len() < 2 {
@@ -372,12 +417,16 @@ impl Situation {
                 .filter(|b| resolution_ms > 0 || Some(b.meta.max_time) != newest)
                 .collect();
             old.sort_by_key(|b| (b.meta.min_time, &b.meta.ulid));
-            let gone = old
-                .into_iter()
-                .find(|b| coarser_ms.is_none_or(|coarser_ms| self.is_done(&b.meta, coarser_ms, timeline)));
+            let gone = match coarser_ms {
+                None => old.into_iter().next(),
+                Some(coarser_ms) => {
+                    let coarser = self.sound(coarser_ms, timeline);
+                    old.into_iter().find(|b| !covering(&b.meta, &coarser).is_empty())
+                }
+            };
             if let Some(block) = gone {
                 let why = Departure::Expired { resolution_ms, keep_ms };
-                return Some(Step::Remove { block: block.clone(), why });
+                return Some(Step::Remove { block: Box::new(block.clone()), why });
             }
         }
         None
@@ -393,23 +442,13 @@ impl Situation {
             .filter(move |b| b.meta.resolution_ms() == resolution_ms && !timeline.is_future(&b.meta))
     }
 
-    /// Whether blocks of a coarser resolution hold what a block holds.
-    fn is_done(&self, meta: &BlockMeta, coarser_ms: i64, timeline: &Timeline) -> bool {
-        !self.covering(meta, coarser_ms, timeline).is_empty()
-    }
-
-    /// The blocks of a coarser resolution that together hold what a block holds; none if a part of it is missing.
-    fn covering(&self, meta: &BlockMeta, coarser_ms: i64, timeline: &Timeline) -> Vec<&StoredBlock> {
-        let wanted = labels(meta);
-        let there: Vec<&StoredBlock> = self
-            .blocks
-            .iter()
-            .filter(|b| b.meta.resolution_ms() == coarser_ms && labels(&b.meta) == wanted)
-            .filter(|b| overlap(&b.meta, meta) && !timeline.is_future(&b.meta))
-            .filter(|b| !self.held.contains(&b.meta.ulid))
-            .collect();
-        let held: BTreeSet<&str> = there.iter().flat_map(|b| sources(&b.meta)).collect();
-        if sources(meta).is_subset(&held) { there } else { Vec::new() }
+    /// The blocks of a resolution that others may rely on.
+    fn sound(&self, resolution_ms: i64, timeline: &Timeline) -> ByTime<'_> {
+        ByTime::new(self.blocks.iter().filter(|b| {
+            b.meta.resolution_ms() == resolution_ms
+                && !timeline.is_future(&b.meta)
+                && !self.held.contains(&b.meta.ulid)
+        }))
     }
 
     /// The blocks that must be sound before a block goes because of its tier.
@@ -419,8 +458,16 @@ impl Situation {
             FIVE_MINUTES_MS => ONE_HOUR_MS,
             _ => return Vec::new(),
         };
-        self.covering(block, coarser_ms, &self.timeline())
+        covering(block, &self.sound(coarser_ms, &self.timeline()))
     }
+}
+
+/// The blocks of a coarser resolution that together hold what a block holds; none if a part of it is missing.
+fn covering<'a>(meta: &BlockMeta, coarser: &ByTime<'a>) -> Vec<&'a StoredBlock> {
+    let wanted = labels(meta);
+    let there: Vec<&StoredBlock> = coarser.overlapping(meta).filter(|b| labels(&b.meta) == wanted).collect();
+    let held: BTreeSet<&str> = there.iter().flat_map(|b| sources(&b.meta)).collect();
+    if sources(meta).is_subset(&held) { there } else { Vec::new() }
 }
 
 /// Adds up how many raw samples there were.
@@ -434,7 +481,7 @@ struct Level<'a> {
     to_ms: i64,
     /// By start: blocks that overlap with each other, together.
     fine: Vec<Vec<&'a StoredBlock>>,
-    coarse: Vec<&'a StoredBlock>,
+    coarse: ByTime<'a>,
     held: &'a HashSet<String>,
     due_before: i64,
     due_length: i64,
@@ -470,7 +517,7 @@ impl<'a> Level<'a> {
         Self {
             to_ms,
             fine: groups,
-            coarse: situation.of(labels, to_ms, timeline).collect(),
+            coarse: ByTime::new(situation.of(labels, to_ms, timeline)),
             held: &situation.held,
             due_before: timeline.reference_ms().unwrap_or(i64::MIN).saturating_sub(due_ms),
             due_length: due_ms,
@@ -492,12 +539,10 @@ impl<'a> Level<'a> {
         loop {
             let blocks: Vec<&'a StoredBlock> = from.iter().flat_map(|i| &self.fine[*i]).copied().collect();
             let wanted: BTreeSet<&str> = blocks.iter().flat_map(|b| sources(&b.meta)).collect();
-            let there: Vec<&'a StoredBlock> = self
-                .coarse
-                .iter()
-                .copied()
-                .filter(|c| blocks.iter().any(|b| overlap(&b.meta, &c.meta)))
-                .collect();
+            let mut there: Vec<&'a StoredBlock> =
+                blocks.iter().flat_map(|b| self.coarse.overlapping(&b.meta)).collect();
+            there.sort_by_key(|b| (b.meta.min_time, &b.meta.ulid));
+            there.dedup_by_key(|b| &b.meta.ulid);
             let held: BTreeSet<&str> = there.iter().flat_map(|b| sources(&b.meta)).collect();
             if from.len() == 1 && wanted.is_subset(&held) || !blocks.iter().all(|b| self.is_due(b)) {
                 return Finding::Nothing;

@@ -124,6 +124,24 @@ struct Found {
     damaged: Vec<(PathBuf, StorageError)>,
 }
 
+impl Found {
+    /// Takes over what a step did, which need not be looked for.
+    fn follow(&mut self, step: &Step, made: Option<&Made>) -> Result<(), StorageError> {
+        let gone: HashSet<&str> = match step {
+            Step::Make { .. } => made.iter().flat_map(|m| &m.replaced).map(String::as_str).collect(),
+            Step::Remove { block, .. } => HashSet::from([&*block.meta.ulid]),
+        };
+        self.situation.blocks.retain(|b| !gone.contains(&*b.meta.ulid));
+        self.situation.superseded.retain(|b| !gone.contains(&*b.meta.ulid));
+        self.entries.retain(|ulid, _| !gone.contains(&**ulid));
+        if let Some(new) = made.and_then(|m| m.into.as_ref()) {
+            self.situation.blocks.push(new.clone());
+            self.entries.insert(new.meta.ulid.clone(), BlockEntry::read(&new.dir)?);
+        }
+        Ok(())
+    }
+}
+
 struct Work<'a> {
     world: &'a World,
     dir: &'a Path,
@@ -450,30 +468,37 @@ pub fn run(
         let done = match &step {
             Step::Make { from, .. } => {
                 observer(Event::Begun(&step));
-                work.make(&step, &found, observer).map(|made| {
+                work.make(&step, &found, observer).and_then(|made| {
                     observer(Event::Made(&made));
                     if made.into.is_none() {
                         // There is nothing to keep of it.
                         work.held.extend(from.iter().map(|b| b.meta.ulid.clone()));
                     }
+                    found.follow(&step, Some(&made))?;
                     outcome.made.push(made);
+                    Ok(())
                 })
             }
-            Step::Remove { block, why } => work.depart(block, *why, &found).map(|gone| {
+            Step::Remove { block, why } => work.depart(block, *why, &found).and_then(|gone| {
                 if gone {
                     observer(Event::Removed(block, *why));
-                    outcome.removed.push((block.clone(), *why));
+                    found.follow(&step, None)?;
+                    outcome.removed.push(((**block).clone(), *why));
                 } else {
                     work.held.insert(block.meta.ulid.clone());
                 }
+                Ok(())
             }),
         };
-        if let Err(error) = done
-            && !work.survive(&step, error, &mut outcome, observer)?
-        {
-            break;
+        match done {
+            Ok(()) => found.situation.held.clone_from(&work.held),
+            Err(error) => {
+                if !work.survive(&step, error, &mut outcome, observer)? {
+                    break;
+                }
+                found = work.look()?;
+            }
         }
-        found = work.look()?;
     }
     let timeline = found.situation.timeline();
     let (future, _): (Vec<_>, Vec<_>) =

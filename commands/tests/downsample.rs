@@ -1,0 +1,87 @@
+//! `tsdbctl downsample`, run as a user runs it.
+
+#![allow(clippy::disallowed_methods, reason = "tests make and read their own files")]
+
+use std::path::Path;
+use std::process::Command;
+
+use assert_cmd::cargo::CommandCargoExt;
+use serde_json::Value;
+use tsdbctl_block::BlockMeta;
+use tsdbctl_platform::lock::DirLock;
+use tsdbctl_testkit::{scratch, unpack_directory};
+
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+fn tsdbctl(args: &[&str]) -> Ran {
+    let done = Command::cargo_bin("tsdbctl").unwrap().args(args).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Ran { code: done.status.code().unwrap_or(-1), out: text(done.stdout), err: text(done.stderr) }
+}
+
+/// How many blocks there are of raw samples, of five minutes and of an hour.
+fn resolutions(dir: &Path) -> [usize; 3] {
+    let mut out = [0; 3];
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.join("meta.json").exists() {
+            let ms = BlockMeta::read(&path).unwrap().resolution_ms();
+            out[[0, 300_000, 3_600_000].iter().position(|r| *r == ms).unwrap()] += 1;
+        }
+    }
+    out
+}
+
+#[test]
+fn a_bucket_is_planned_and_downsampled_and_then_there_is_nothing_to_do() {
+    let Some((_dir, bucket)) = unpack_directory("data/thanos-downsampled.tar.zst") else { return };
+    for entry in std::fs::read_dir(&bucket).unwrap() {
+        let path = entry.unwrap().path();
+        if BlockMeta::read(&path).unwrap().resolution_ms() > 0 {
+            std::fs::remove_dir_all(path).unwrap();
+        }
+    }
+    let dir = bucket.to_str().unwrap();
+    let plan = tsdbctl(&["downsample", "-d", dir, "--plan"]);
+    assert_eq!((plan.code, &*plan.err), (0, ""));
+    assert_eq!(plan.out.matches("downsample").count(), 4, "{}", plan.out);
+    let json = tsdbctl(&["downsample", "-d", dir, "--plan", "-o", "json"]);
+    let json: Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!(json["plan"]["steps"].as_array().unwrap().len(), 4);
+    assert_eq!(resolutions(&bucket), [2, 0, 0]);
+
+    let lock = DirLock::acquire(&bucket).unwrap();
+    let refused = tsdbctl(&["downsample", "-d", dir]);
+    assert!(refused.code == 2 && refused.err.contains("is held by process"), "{}", refused.err);
+    drop(lock);
+
+    let done = tsdbctl(&["downsample", "-d", dir, "-o", "json"]);
+    assert_eq!(done.code, 0, "{}", done.err);
+    assert_eq!(done.err.lines().count(), 1, "{}", done.err);
+    assert!(done.err.contains("): 4 downsampled; "), "{}", done.err);
+    let json: Value = serde_json::from_str(&done.out).unwrap();
+    assert_eq!(json["result"]["status"], "done");
+    assert_eq!(json["result"]["made"].as_array().unwrap().len(), 4);
+    assert_eq!(resolutions(&bucket), [2, 2, 2]);
+
+    let idle = tsdbctl(&["downsample", "-d", dir]);
+    assert_eq!((idle.code, &*idle.out, &*idle.err), (0, "", ""));
+}
+
+#[test]
+fn wrong_usage_is_refused() {
+    let dir = scratch();
+    let dir = dir.path().to_str().unwrap();
+    for (args, want) in [
+        (&["--tiers", "raw=14"][..], "--tiers: \"14\""),
+        (&["--tiers", "raw=14d,1h=3d"], "1h is kept for less time than raw"),
+        (&["-d", dir, "--into", dir], "--into takes the blocks of one directory; 2 are given"),
+    ] {
+        let ran = tsdbctl(&[&["downsample", "-d", dir], args].concat());
+        assert!(ran.code == 2 && ran.err.contains(want), "{args:?}: {} {}", ran.code, ran.err);
+    }
+}
