@@ -20,11 +20,13 @@ struct RawBlock {
     /// Offsets of the table of contents.
     sections: [usize; 6],
     symbols: Vec<String>,
-    /// Labels and (mint, maxt, reference) of chunks.
-    series: Vec<(Vec<LabelRef>, Vec<(i64, i64, u64)>)>,
+    series: Vec<RawSeries>,
     segments: Vec<Vec<u8>>,
     at: usize,
 }
+
+/// Labels, and (mint, maxt, reference) of chunks.
+type RawSeries = (Vec<LabelRef>, Vec<(i64, i64, u64)>);
 
 struct Bytes<'a>(&'a [u8], usize);
 
@@ -276,7 +278,8 @@ fn check_same_content(old: &mut RawBlock, mut new: RawBlock) {
     let (mut a, mut b) = (ChunkBatch::default(), ChunkBatch::default());
     while old.next().unwrap() && new.next().unwrap() {
         assert_eq!(old.labels(), new.labels());
-        (a.clear(), b.clear());
+        a.clear();
+        b.clear();
         old.chunks(&mut a).unwrap();
         new.chunks(&mut b).unwrap();
         assert!(a.iter().eq(b.iter()));
