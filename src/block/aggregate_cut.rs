@@ -109,8 +109,9 @@ mod tests {
         let mut data = Vec::new();
         whole.encode(&mut data);
         let whole = EncodedChunk { encoding: 0xff, data: &data, mint: 99, maxt: 299 };
-        type Samples<'a> = &'a [(i64, f64)];
-        let cases: [((i64, i64), (i64, i64), Samples<'_>, Samples<'_>); 5] = [
+        type Range = (i64, i64);
+        type Case<'a> = (Range, Range, &'a [(i64, f64)], &'a [(i64, f64)]);
+        let cases: [Case<'_>; 5] = [
             (
                 (0, 50),
                 (99, 299),

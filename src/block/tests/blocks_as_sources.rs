@@ -20,6 +20,8 @@ use tsdbctl_storage::{ChunkBatch, ChunkSource, Control, EncodedChunk, StorageErr
 use tsdbctl_testkit as testkit;
 
 type Series = BTreeMap<String, Vec<Chunk>>;
+/// Labels and chunks of a series to be written.
+type Written<'a> = (&'a [(&'a str, &'a str)], Vec<Chunk>);
 
 /// Everything of a source, and its symbols.
 fn read_all(source: &mut dyn ChunkSource) -> (Series, Vec<String>) {
@@ -98,7 +100,7 @@ fn batch(chunks: &[Chunk]) -> ChunkBatch {
 }
 
 /// A block of series, written to a directory.
-fn block_of(dir: &Path, series: &[(&[(&str, &str)], Vec<Chunk>)]) -> PathBuf {
+fn block_of(dir: &Path, series: &[Written<'_>]) -> PathBuf {
     let all = series
         .iter()
         .map(|(labels, chunks)| (Labels::from_pairs(labels.iter().copied()), batch(chunks)))
@@ -115,7 +117,7 @@ fn open(dir: &Path) -> Arc<Block> {
     Arc::new(Block::open(dir).unwrap())
 }
 
-fn plain() -> Vec<(&'static [(&'static str, &'static str)], Vec<Chunk>)> {
+fn plain() -> Vec<Written<'static>> {
     vec![
         (&[("a", "1")], vec![chunk(&[10, 20, 30], 1.0), chunk(&[40, 50], 2.0), chunk(&[60, 70], 3.0)]),
         (&[("a", "1"), ("b", "x")], vec![histograms(&[10, 20, 30]), histograms(&[40, 50])]),
@@ -276,7 +278,7 @@ fn section(out: &mut Vec<u8>, body: &[u8]) -> u64 {
 }
 
 /// A block whose symbols and series stand as they are given; series in postings order.
-fn write_by_hand(dir: &Path, version: u8, symbols: &[&str], series: &[(&[(&str, &str)], Vec<Chunk>)]) {
+fn write_by_hand(dir: &Path, version: u8, symbols: &[&str], series: &[Written<'_>]) {
     std::fs::create_dir_all(dir.join("chunks")).unwrap();
     let mut segment = vec![0x85, 0xbd, 0x40, 0xdd, 1, 0, 0, 0];
     let mut index = vec![0xba, 0xaa, 0xd7, 0x00, version];
@@ -348,7 +350,7 @@ fn symbols_may_be_named_by_offset_and_stand_in_any_order() {
     for version in [1, 2] {
         let dir = testkit::scratch();
         let symbols = ["z", "b", "", "unused", "a", "y"];
-        let series: Vec<(&[(&str, &str)], Vec<Chunk>)> = vec![
+        let series: Vec<Written<'_>> = vec![
             (&[("a", "y")], vec![chunk(&[1, 2], 0.0)]),
             (&[("a", "z"), ("b", "a")], vec![chunk(&[3], 0.0)]),
             (&[("b", "b")], vec![chunk(&[4], 0.0)]),
@@ -366,7 +368,7 @@ fn symbols_may_be_named_by_offset_and_stand_in_any_order() {
 #[test]
 fn series_out_of_order_are_sorted_and_those_there_twice_joined() {
     let dir = testkit::scratch();
-    let series: Vec<(&[(&str, &str)], Vec<Chunk>)> = vec![
+    let series: Vec<Written<'_>> = vec![
         (&[("a", "z")], vec![chunk(&[1, 2], 0.0)]),
         // Labels out of order.
         (&[("b", "y"), ("a", "y")], vec![chunk(&[3], 0.0)]),

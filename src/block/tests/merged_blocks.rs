@@ -125,7 +125,11 @@ fn histogram(series: u64, t: i64, salt: u64) -> Histogram {
     let counts: Vec<i64> = (0..(first + second) as i64).map(|i| 1 + i + seen).collect();
     let before = [0].into_iter().chain(counts.iter().copied());
     Histogram {
-        counter_reset_hint: if series % 3 == 0 { CounterResetHint::Gauge } else { CounterResetHint::Unknown },
+        counter_reset_hint: if series.is_multiple_of(3) {
+            CounterResetHint::Gauge
+        } else {
+            CounterResetHint::Unknown
+        },
         schema: (hash(series, era / 3) % 2) as i32,
         zero_threshold: 0.001,
         zero_count: seen as u64,
@@ -139,7 +143,7 @@ fn histogram(series: u64, t: i64, salt: u64) -> Histogram {
 
 fn append(a: &mut SeriesAppender, series: u64, t: i64, salt: u64) {
     let h = hash(series, t as u64);
-    let st = if h % 5 == 0 { 0 } else { t - 7000 - (h % 3) as i64 };
+    let st = if h.is_multiple_of(5) { 0 } else { t - 7000 - (h % 3) as i64 };
     let kind = series % 6;
     // Kinds may differ between sources at the same time, and change over time.
     let is_float = match kind {
@@ -158,7 +162,7 @@ fn append(a: &mut SeriesAppender, series: u64, t: i64, salt: u64) {
         return a.append_float(t, v, st).unwrap();
     }
     let mut histogram = histogram(series, t, salt);
-    if h % 29 == 0 {
+    if h.is_multiple_of(29) {
         histogram = Histogram { sum: STALE, ..Histogram::default() };
     }
     if kind == 4 {
@@ -228,12 +232,12 @@ fn merged_sources_have_the_samples_of_all_of_them() {
     let (mut merged_chunks, mut copied_chunks, mut contested) = (0, 0, 0);
     for case in 0..40u64 {
         let mut seed = hash(case, 99) | 1;
-        let base = if case % 4 == 0 { -3_600_000 } else { 1_700_000_000_000 };
+        let base = if case.is_multiple_of(4) { -3_600_000 } else { 1_700_000_000_000 };
         let count = 2 + xorshift(&mut seed, 4);
         let inputs: Vec<Vec<(Labels, ChunkBatch)>> = (0..count)
             .map(|n| {
                 let start = base + xorshift(&mut seed, 4) as i64 * 900_000;
-                source_of(&mut seed, n, start, case % 2 == 0)
+                source_of(&mut seed, n, start, case.is_multiple_of(2))
             })
             .collect();
         let sources =

@@ -1,7 +1,5 @@
 //! Plans against those of upstream: `plans.txt` has its answers.
 
-use std::path::Path;
-
 use tsdbctl_block::BlockMeta;
 use tsdbctl_block::meta::{HINT_OUT_OF_ORDER, HINT_SELECTED_SERIES, HINT_STALE_SERIES};
 use tsdbctl_block::plan::{merged_meta, plan};
@@ -42,8 +40,7 @@ fn answer(ranges: &str, blocks: &[&str]) -> String {
 
 #[test]
 fn plans_are_those_of_upstream() {
-    let text =
-        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans.txt")).unwrap();
+    let text = include_str!("plans.txt");
     let (mut ranges, mut blocks, mut cases) = ("", Vec::new(), 0);
     for (n, line) in text.lines().enumerate() {
         if let Some(r) = line.strip_prefix("ranges ") {
