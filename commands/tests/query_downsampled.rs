@@ -75,14 +75,18 @@ fn golden() -> Option<Golden> {
 type Series = BTreeMap<String, BTreeMap<i64, f64>>;
 
 fn answer(dir: &Path, expr: &str, time: QueryTime, limit: MaxResolution) -> (Series, Vec<String>) {
-    let database = Database::open(&[dir.to_owned()], OpenOptions::default()).unwrap();
+    answer_of(&[dir.to_owned()], expr, time, limit)
+}
+
+fn answer_of(dirs: &[PathBuf], expr: &str, time: QueryTime, limit: MaxResolution) -> (Series, Vec<String>) {
+    let database = Database::open(dirs, OpenOptions::default()).unwrap();
     let options = QueryOptions {
         max_source_resolution: limit,
         features: tsdbctl_promql::engine::Features { experimental_functions: true, ..Default::default() },
         ..QueryOptions::default()
     };
     let result = run(&database, expr, time, &options, &Control::default())
-        .unwrap_or_else(|e| panic!("{expr} over {}: {e}", dir.display()));
+        .unwrap_or_else(|e| panic!("{expr} over {dirs:?}: {e}"));
     let (warnings, infos) = result.annotations.render(expr, 0);
     assert!(warnings.is_empty(), "{expr}: {warnings:?}");
     let mut out = Series::new();
@@ -373,6 +377,36 @@ fn every_sample_is_used_once_across_tiers() {
     assert!(samples(&got) > 10);
     let said = "increase over 1m is taken over up to 2h there and scaled";
     assert!(infos.iter().any(|i| i.contains(said)), "{infos:?}");
+}
+
+#[test]
+fn directories_are_merged_whatever_their_resolutions() {
+    let Some(golden) = golden() else { return };
+    // An archive of 5m, and raw samples of the same series: none counts twice.
+    let both = [golden.five.clone(), golden.raw.clone()];
+    for expr in
+        ["count_over_time(ds_gauge[6h])", "sum_over_time(ds_int[6h])", "count_over_time(ds_latency[6h])"]
+    {
+        let (raw, _) = answer(&golden.raw, expr, range(2, 5, H), MaxResolution::Auto);
+        let (got, _) = answer_of(&both, expr, range(2, 5, H), MaxResolution::Auto);
+        compare(expr, &raw, &got, 1e-9, &BTreeMap::new());
+    }
+    // Raw samples of other series are not evaluated over the wider windows of the archive.
+    let lab = tempfile::tempdir().unwrap();
+    for block in blocks(&golden.raw).iter().chain(&blocks(&golden.five)) {
+        let is_lab = meta(block)["thanos"]["labels"]["cluster"] == "lab";
+        if is_lab == (meta(block)["thanos"]["downsample"]["resolution"] == 0) {
+            copy(block, &lab.path().join(block.file_name().unwrap()));
+        }
+    }
+    let expr = r#"changes({__name__=~"ds_special|ds_latency"}[2m])"#;
+    let time = range(3, 1, 10 * M);
+    let (got, infos) = answer(lab.path(), expr, time, MaxResolution::Auto);
+    assert!(infos.iter().any(|i| i.contains("changes over 2m is taken over up to 10m there")), "{infos:?}");
+    let (raw, _) = answer(&golden.raw, "changes(ds_special[2m])", time, MaxResolution::Auto);
+    for (labels, series) in raw {
+        assert_eq!(got.get(&labels), Some(&series), "{labels}");
+    }
 }
 
 fn tsdbctl(dir: &Path, arguments: &[&str]) -> (String, String) {

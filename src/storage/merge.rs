@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tsdbctl_chunk::SampleColumns;
+use tsdbctl_chunk::{Floats, Histograms, SampleColumns};
 use tsdbctl_model::labels::Labels;
 use tsdbctl_model::sample::Exemplar;
 use tsdbctl_model::symbols::{SymLabels, SymbolTable};
@@ -181,6 +181,8 @@ struct MergedSet {
     ends: Vec<u32>,
     /// Whether no two parts share a time.
     apart: bool,
+    /// What times each part has at which resolution; empty if all have raw samples alone.
+    pieces: Vec<Vec<Piece>>,
     control: Control,
     taken: usize,
 }
@@ -237,7 +239,42 @@ impl MergedSet {
         let mut ranges: Vec<(i64, i64)> = parts.iter().map(|p| (p.mint, p.maxt)).collect();
         ranges.sort_unstable();
         let apart = ranges.windows(2).all(|w| w[0].1 < w[1].0);
-        Ok(Self { parts, places, ends, apart, control: control.clone(), taken })
+        let mut pieces: Vec<Vec<Piece>> = parts.iter().map(|p| p.set.pieces()).collect();
+        if pieces.iter().flatten().all(|p| p.resolution_ms == 0) {
+            pieces.clear();
+        }
+        for (own, part) in pieces.iter_mut().zip(&parts).filter(|(own, _)| own.is_empty()) {
+            own.push(Piece { start: part.mint, end: part.maxt.saturating_add(1), resolution_ms: 0 });
+        }
+        Ok(Self { parts, places, ends, apart, pieces, control: control.clone(), taken })
+    }
+
+    /// Removes the windows of times for which another part has finer samples of the series: each is used once.
+    fn give_way(&self, places: &[Place], part: u32, own: &mut SampleColumns) {
+        let covering = |part: u32, t: i64| {
+            let pieces = self.pieces.get(part as usize).map_or(&[][..], Vec::as_slice);
+            pieces.iter().filter(move |p| p.start <= t && t < p.end).map(|p| p.resolution_ms).min()
+        };
+        let keep = |t: i64| {
+            let Some(resolution) = covering(part, t).filter(|r| *r > 0) else { return true };
+            !places.iter().any(|p| p.part != part && covering(p.part, t).is_some_and(|r| r < resolution))
+        };
+        let f = &mut own.floats;
+        let mut kept = Floats::default();
+        for i in (0..f.len()).filter(|i| keep(f.t[*i])) {
+            kept.t.push(f.t[i]);
+            kept.v.push(f.v[i]);
+            if !f.st.is_empty() {
+                kept.st.push(f.st[i]);
+            }
+        }
+        *f = kept;
+        let h = &mut own.histograms;
+        let mut kept = Histograms::default();
+        for i in (0..h.len()).filter(|i| keep(h.t[*i])) {
+            kept.push(h.t[i], Arc::clone(&h.h[i]), h.integer[i], h.start_timestamp(i));
+        }
+        *h = kept;
     }
 
     /// Reads a series of each part and merges by time.
@@ -255,6 +292,9 @@ impl MergedSet {
             self.parts[place.part as usize].read(place.series, filter, value, &mut own, stats)?;
             if value == Some(WindowValue::Counter) {
                 join_counters(&mut own.floats);
+            }
+            if !self.pieces.is_empty() {
+                self.give_way(places, place.part, &mut own);
             }
             columns.push(own);
         }
@@ -397,10 +437,15 @@ impl SeriesSet for MergedSet {
     }
 
     fn pieces(&self) -> Vec<Piece> {
-        let mut all: Vec<Piece> = self.parts.iter().flat_map(|p| p.set.pieces()).collect();
+        let mut all: Vec<Piece> = self.pieces.iter().flatten().copied().collect();
         all.sort_by_key(|p| (p.start, p.end));
         all.dedup();
         all
+    }
+
+    fn is_raw(&self, i: usize) -> bool {
+        let is_raw = |p: &Place| self.parts[p.part as usize].set.is_raw(p.series as usize);
+        self.pieces.is_empty() || self.places(i).iter().all(is_raw)
     }
 
     fn cost(&self, i: usize, filter: &TimeFilter) -> ReadStats {

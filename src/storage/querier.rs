@@ -254,6 +254,12 @@ pub trait SeriesSet: Send + Sync {
         Vec::new()
     }
 
+    /// Whether series `i` has raw samples alone, by what is known without reading.
+    fn is_raw(&self, i: usize) -> bool {
+        let _ = i;
+        self.pieces().iter().all(|p| p.resolution_ms == 0)
+    }
+
     /// Number of chunks and bytes that reading series `i` would touch, from metadata alone, for plans.
     fn cost(&self, i: usize, filter: &TimeFilter) -> ReadStats {
         let _ = (i, filter);
@@ -290,6 +296,9 @@ impl SeriesSet for Arc<dyn SeriesSet> {
     }
     fn pieces(&self) -> Vec<Piece> {
         (**self).pieces()
+    }
+    fn is_raw(&self, i: usize) -> bool {
+        (**self).is_raw(i)
     }
     fn cost(&self, i: usize, filter: &TimeFilter) -> ReadStats {
         (**self).cost(i, filter)

@@ -262,6 +262,10 @@ impl SeriesSet for PieceSet {
         vec![self.piece]
     }
 
+    fn is_raw(&self, _: usize) -> bool {
+        self.piece.resolution_ms == 0
+    }
+
     fn cost(&self, i: usize, filter: &TimeFilter) -> ReadStats {
         self.within(filter).map_or_else(ReadStats::default, |filter| self.set.cost(i, &filter))
     }

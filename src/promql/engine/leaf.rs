@@ -243,14 +243,15 @@ impl Shared {
     ) -> Result<LeafOutput, QueryError> {
         let samples = &mut buffers.samples;
         let mut read = ReadStats::default();
-        self.fetch(i, self.view.as_ref().map(|view| view.value), samples, &mut read)?;
+        let view = self.view.as_ref().filter(|_| !self.set.is_raw(i));
+        self.fetch(i, view.map(|view| view.value), samples, &mut read)?;
         let bytes = samples.bytes();
         if bytes > buffers.held {
             self.control.budget.take("decoded samples", bytes - buffers.held)?;
             buffers.held = bytes;
         }
         let mut out = LeafOutput { read, ..LeafOutput::default() };
-        if let Some(view) = &self.view {
+        if let Some(view) = view {
             out.column = column;
             self.compute_windows(view, i, names, buffers, &mut out)?;
             return Ok(out);
