@@ -305,8 +305,8 @@ impl MergedSet {
             let f = &mut out.floats;
             let (mut highest, mut to) = (f64::NEG_INFINITY, from);
             for i in from..f.t.len() {
-                if !(f.v[i] < highest) {
-                    highest = highest.max(f.v[i]);
+                if f.v[i] >= highest {
+                    highest = f.v[i];
                     (f.t[to], f.v[to]) = (f.t[i], f.v[i]);
                     to += 1;
                 }

@@ -446,14 +446,13 @@ pub struct Leaf {
 }
 
 impl Leaf {
-    /// Work over all series of `set`, on columns of `steps`.
+    /// Work over all series of `set`, on columns of `steps`; with how it is done where samples are downsampled.
     pub fn new(
         set: Arc<dyn SeriesSet>,
         filter: TimeFilter,
         bounds: (i64, i64),
         stats_only: bool,
-        work: Work,
-        view: Option<View>,
+        (work, view): (Work, Option<View>),
         steps: usize,
         ev: &Eval,
     ) -> Self {

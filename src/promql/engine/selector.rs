@@ -97,7 +97,7 @@ impl Source {
             filter.before = filter.before.saturating_add(view.longer_by);
             bounds.0 = bounds.0.saturating_sub(view.longer_by);
         }
-        Some(Leaf::new(set, filter, bounds, self.stats_only, work, view, steps, ev))
+        Some(Leaf::new(set, filter, bounds, self.stats_only, (work, view), steps, ev))
     }
 
     /// The resolutions that it was read at, for plans; empty for raw samples.

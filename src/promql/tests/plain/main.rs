@@ -21,7 +21,7 @@ mod value;
 use compare::{Case, Verdict, compare, shrink};
 use expressions::Grammar;
 use random::Random;
-use tsdbctl_promql::engine::{Features, QueryOptions, QueryTime};
+use tsdbctl_promql::engine::{Features, MaxResolution, QueryOptions, QueryTime};
 
 fn setting(name: &str, or: u64) -> u64 {
     std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(or)
@@ -47,6 +47,7 @@ fn case(seed: u64, data: &data::Data) -> Case {
         second_thread_above_seconds: 0.0,
         per_step_stats: true,
         features,
+        max_source_resolution: MaxResolution::Auto,
     };
     let depth = r.pick(&[1, 1, 2, 2, 2, 3]);
     let (start, end) = (data.start, data.end);
