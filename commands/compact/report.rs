@@ -44,6 +44,7 @@ impl<'u> Observer<'u> {
                 let what = list(&step.blocks);
                 self.ui.detail(format!("{dir}: writing {what} anew: {}", why_text(&step.why)));
             }
+            Event::Installed(..) | Event::Removing(_) => {}
             Event::Read(bytes) => {
                 self.bytes += bytes;
                 while self.bytes >= BAR_STEP {

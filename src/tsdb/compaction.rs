@@ -38,6 +38,11 @@ pub enum Event<'a> {
     Begun(&'a Rewrite),
     /// So many bytes of chunks were read since the last time.
     Read(u64),
+    /// A new block is there, or nothing was left for one, and what it replaces is about to be removed: who lists blocks
+    /// for readers changes the list now.
+    Installed(Option<&'a PlannedBlock>, &'a [PlannedBlock]),
+    /// Blocks are about to be removed.
+    Removing(&'a [(PlannedBlock, Removal)]),
     /// A rewrite is done.
     Written(&'a Written),
     /// A rewrite is not done.
@@ -293,6 +298,7 @@ impl Work<'_> {
                 None
             }
         };
+        observer(Event::Installed(into.as_ref(), &step.blocks));
         let mut renamed = Vec::new();
         for entry in &entries {
             renamed.push(self.rename_away(&entry.dir)?);
@@ -513,6 +519,7 @@ fn run(
         };
         match step {
             Step::Remove(blocks) => {
+                observer(Event::Removing(&blocks));
                 work.remove(&blocks, &found.entries)?;
                 for (block, removal) in blocks {
                     observer(Event::Removed(&block, &removal));

@@ -565,9 +565,9 @@ mod tests {
     fn blocks_of_another_origin_or_resolution_or_time_are_not_merged() {
         let mut there = situation(small(8));
         let thanos = |labels: &[(&str, &str)], resolution: i64| {
-            let mut thanos = tsdbctl_block::meta::Thanos::default();
-            thanos.labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-            thanos.downsample.resolution = resolution;
+            let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            let downsample = tsdbctl_block::meta::Downsample { resolution };
+            let thanos = tsdbctl_block::meta::Thanos { labels, downsample, ..Default::default() };
             Some(thanos)
         };
         // The first three are of another replica, the next three downsampled.

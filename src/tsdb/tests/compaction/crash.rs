@@ -10,7 +10,7 @@ use tsdbctl_platform::recorder::Recorder;
 use super::*;
 
 /// How many images of an operation are checked by default.
-const SHARE: usize = 60;
+const SHARE: usize = 40;
 
 struct Case {
     name: &'static str,
@@ -143,7 +143,7 @@ fn check(case: &Case) {
         assert!(names(dir).iter().all(|name| name.len() == 26), "{}: {:?}", what(), names(dir));
         checked += 1;
     }
-    assert!(checked > 30, "{}: {checked} of {}", case.name, images.len());
+    assert!(checked > 20, "{}: {checked} of {}", case.name, images.len());
 }
 
 #[test]

@@ -177,6 +177,11 @@ fn blocks_that_fill_a_range_become_one_and_then_nothing_is_left_to_do() {
         events.push(match event {
             Event::Begun(_) => "begun",
             Event::Read(bytes) if bytes > 0 => "read",
+            Event::Installed(Some(block), replaced) => {
+                assert!(dir.join(&block.meta.ulid).exists());
+                assert!(replaced.iter().all(|b| dir.join(&b.meta.ulid).exists()));
+                "installed"
+            }
             Event::Written(_) => "written",
             other => panic!("{other:?}"),
         });
@@ -184,7 +189,7 @@ fn blocks_that_fill_a_range_become_one_and_then_nothing_is_left_to_do() {
     assert!(done.is_complete() && !done.is_idle(), "{done:?}");
     assert_eq!((done.before.blocks, done.after.blocks, done.written.len()), (4, 2, 1));
     assert!(done.after.bytes < done.before.bytes);
-    assert_eq!(events, ["begun", "read", "read", "read", "written"]);
+    assert_eq!(events, ["begun", "read", "read", "read", "installed", "written"]);
     assert_eq!(spans(dir), [(0, 6, 2), (6, 8, 1)]);
     assert_eq!(samples(dir), before);
     assert_eq!(names(dir).len(), 2);
@@ -270,7 +275,8 @@ fn a_full_disk_stops_the_step_and_takes_nothing() {
 #[test]
 fn a_step_that_cannot_fit_is_refused_before_it_begins() {
     type Change = fn(&mut CompactionOptions);
-    let cases: [(u64, Change, fn(&Refusal) -> bool); 3] = [
+    type Expected = fn(&Refusal) -> bool;
+    let cases: [(u64, Change, Expected); 3] = [
         (10, |_| {}, |r| matches!(r, Refusal::Space { needed: 66_000.., free: 10 })),
         (
             1 << 30,
