@@ -62,7 +62,7 @@ fn bytes_of(dir: &Path) -> Vec<u8> {
 }
 
 fn holds(bytes: &[u8], text: &str) -> bool {
-    bytes.windows(text.len()).any(|w| w == text.as_bytes())
+    memchr::memmem::find(bytes, text.as_bytes()).is_some()
 }
 
 /// Slices of a real directory.
@@ -110,7 +110,7 @@ fn slices_of_3_14() {
         &[
             &["--start", "newest-21m", "--end", "newest-11m"],
             &["--match", "{__name__!~\".*_bucket\"}", "--end", "newest-25m"],
-            &["--start", "newest-20m", "--end", "newest-20m30s", "--match", "{job=~\".+\"}", "--match", "up"],
+            &["--start", "newest-20m30s", "--end", "newest-20m", "--match", "{job=~\".+\"}", "--match", "up"],
             &["--end", "1970-01-01T00:00:10Z"],
         ],
     );
@@ -136,7 +136,7 @@ fn pseudonyms_hide_values_and_nothing_else() {
     let (into, key, table) =
         (scratch.path().join("into"), scratch.path().join("key"), scratch.path().join("table"));
     let with_key = format!("--pseudonyms={}", text_of(&key));
-    let args = ["--match", "{job=~\".+\"}", "--start", "newest-15m"];
+    let args = ["--match", "{job=~\".+\"}", "--start", "newest-2m"];
     let hide = |into: &Path, more: &[&str]| {
         let first = ["slice", "-d", text_of(&dir), "--into", text_of(into)];
         tsdbctl(&[&first[..], &args, more].concat())
@@ -167,19 +167,22 @@ fn pseudonyms_hide_values_and_nothing_else() {
     let series =
         |lines: &[String]| lines.iter().map(|l| parts(l).0.to_owned()).collect::<BTreeSet<_>>().len();
     assert_eq!(series(&got), series(&want));
-    // No value is left in any file. Short ones and those that are also names can be there by chance.
+    // No value is left in any file. Short ones and those that are in names too may be there.
     let bytes = bytes_of(&into);
-    let names: BTreeSet<&str> =
-        want.iter().flat_map(|l| parts(l).0.split(['{', ',', '=', '"', ' '])).collect();
+    let mut kept = BTreeSet::new();
+    for labels in want.iter().map(|l| parts(l).0) {
+        let names = labels.split("=\"").filter_map(|part| part.rsplit([' ', '{']).next());
+        kept.extend(names.map(str::to_owned));
+        let metric = labels.split_once("__name__=\"").and_then(|(_, rest)| rest.split_once('"'));
+        kept.extend(metric.map(|(name, _)| name.to_owned()));
+    }
     let mut looked_for = 0;
     for value in values.values() {
         let value: String = serde_json::from_str(value).unwrap();
-        let is_kept = |name: &&str| *name == "le" || *name == "quantile";
         if value.len() >= 6 && !value.chars().all(|c| c.is_ascii_digit() || ".+-e".contains(c)) {
-            let also_name = want.iter().any(|l| l.contains(&format!("__name__=\"{value}")))
-                || names.iter().any(|n| is_kept(n) && *n == value);
-            assert!(also_name || !holds(&bytes, &value), "{value:?} is in the result");
-            looked_for += 1;
+            let in_name = kept.iter().any(|name| name.contains(&value));
+            assert!(in_name || !holds(&bytes, &value), "{value:?} is in the result");
+            looked_for += u32::from(!in_name);
         }
     }
     assert!(looked_for > 10);
@@ -192,8 +195,6 @@ fn pseudonyms_hide_values_and_nothing_else() {
     assert_eq!(hide(&other, &["--pseudonyms"]).code, 0);
     assert_ne!(exported(&other, &[]), got);
     assert_eq!(hide(&kept, &["--pseudonyms", "--pseudonyms-keep", "job"]).code, 0);
-    let jobs = |dir: &Path| ok(&["query", "labels", "-d", text_of(dir), "job"]);
-    let _ = jobs;
     let has_job = |lines: &[String]| {
         lines
             .iter()

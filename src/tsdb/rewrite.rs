@@ -289,6 +289,16 @@ impl Target {
         };
         Ok(Self { dir: dir.to_owned(), blocks: listing.live, head, _lock: lock })
     }
+
+    /// `promtool tsdb dump` reads no directory without a log, be it an empty one.
+    fn make_readable(&self, world: &World) -> Result<(), StorageError> {
+        let wal = self.dir.join("wal");
+        if !file::is_dir(&wal) {
+            create_dir_all(&*world.disk, &wal)?;
+            world.disk.sync_dir(&self.dir)?;
+        }
+        Ok(())
+    }
 }
 
 /// How it is written.
@@ -471,7 +481,11 @@ impl<'a> Rewrite<'a> {
             // Else a server would take what its head holds up to the end of this block for stored in blocks.
             meta.compaction.hints.push(HINT_OUT_OF_ORDER.to_owned());
         }
-        Ok(writer.finish_under(meta, control)?)
+        let written = writer.finish_under(meta, control)?;
+        if written.is_some() {
+            self.target.make_readable(world)?;
+        }
+        Ok(written)
     }
 }
 
