@@ -343,7 +343,7 @@ fn nothing_that_comes_meanwhile_is_lost() {
                 scope.spawn(move || {
                     let mut taken = Samples::new();
                     let mut appender = db.appender();
-                    for minute in 0..2500i64 {
+                    for minute in 0..1500i64 {
                         let mut batch = Vec::new();
                         for i in 0..12i64 {
                             // Some end, and begin again under the same labels.
@@ -390,7 +390,7 @@ fn nothing_that_comes_meanwhile_is_lost() {
             want.extend(thread.join().unwrap());
         }
         stop.store(true, Ordering::Relaxed);
-        assert!(cutter.join().unwrap() > 10);
+        assert!(cutter.join().unwrap() >= 5);
     });
     check(&db, &want, "at the end");
     drop(db);
