@@ -257,3 +257,22 @@ fn tiers_are_read_from_text() {
     }
     assert!(matches!(Tiers::parse("raw=x"), Err(TierError::Duration { .. })));
 }
+
+#[test]
+fn many_short_blocks_are_planned() {
+    let blocks = (1..200)
+        .map(|i| {
+            let name = format!("{i:04}");
+            block(&name, NOW - i * 2 * H, NOW - (i - 1) * 2 * H, 0, &[&*name])
+        })
+        .collect();
+    let s = situation(blocks, Some(Tiers::SINGLE_NODE));
+    let steps = s.simulate();
+    let count = |wanted: fn(&Step) -> bool| steps.iter().filter(|s| wanted(s)).count();
+    // 20 blocks of 2 h are younger than 40 h, and 168 than 14 d.
+    assert_eq!(count(|s| matches!(s, Step::Make { .. }) && !s.is_merge() && line(s).contains(" 5m ")), 179);
+    assert_eq!(
+        count(|s| matches!(s, Step::Remove { block, .. } if block.meta.resolution_ms() == 0)),
+        199 - 168
+    );
+}
