@@ -249,9 +249,9 @@ impl Strings {
             }
             Ok(())
         })?;
-        if self.len() == 0 {
+        if self.ends.is_empty() {
             *self = missing;
-        } else if missing.len() > 0 {
+        } else if !missing.ends.is_empty() {
             let mut both = Self {
                 text: String::with_capacity(self.text.len() + missing.text.len()),
                 ends: Vec::with_capacity(self.len() + missing.len()),
