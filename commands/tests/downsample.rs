@@ -48,7 +48,7 @@ fn a_bucket_is_planned_and_downsampled_and_then_there_is_nothing_to_do() {
     let dir = bucket.to_str().unwrap();
     let plan = tsdbctl(&["downsample", "-d", dir, "--plan"]);
     assert_eq!((plan.code, &*plan.err), (0, ""));
-    assert_eq!(plan.out.matches("downsample").count(), 4, "{}", plan.out);
+    assert_eq!(plan.out.matches(" downsample ").count(), 4, "{}", plan.out);
     let json = tsdbctl(&["downsample", "-d", dir, "--plan", "-o", "json"]);
     let json: Value = serde_json::from_str(&json.out).unwrap();
     assert_eq!(json["plan"]["steps"].as_array().unwrap().len(), 4);
