@@ -191,7 +191,7 @@ impl ChunkMerger {
 
 /// One chunk's samples, one after the other. Floats are decoded when their turn comes, so that few of many chunks are
 /// decoded at a time.
-enum Stream<'a> {
+pub(crate) enum Stream<'a> {
     /// Nothing read yet.
     Fresh(Encoding, EncodedChunk<'a>),
     /// A chunk of floats of which only the first time is known.
@@ -203,7 +203,7 @@ enum Stream<'a> {
 }
 
 impl Stream<'_> {
-    fn t(&self) -> i64 {
+    pub(crate) fn t(&self) -> i64 {
         match self {
             Self::Peeked(_, _, t) => *t,
             Self::Floats(floats, at) => floats.t[*at],
@@ -214,7 +214,7 @@ impl Stream<'_> {
     }
 
     /// Goes to the next sample; false behind the last.
-    fn advance(&mut self, buffers: &mut Vec<Floats>) -> Result<bool, ChunkError> {
+    pub(crate) fn advance(&mut self, buffers: &mut Vec<Floats>) -> Result<bool, ChunkError> {
         match self {
             Self::Fresh(encoding, chunk) => {
                 let (encoding, chunk) = (*encoding, *chunk);
@@ -263,7 +263,7 @@ impl Stream<'_> {
     }
 
     /// Decodes a chunk of floats whose first sample is the current one.
-    fn decode(&mut self, buffers: &mut Vec<Floats>) -> Result<(), ChunkError> {
+    pub(crate) fn decode(&mut self, buffers: &mut Vec<Floats>) -> Result<(), ChunkError> {
         if let Self::Peeked(encoding, chunk, t) = *self {
             let mut floats = buffers.pop().unwrap_or_default();
             decode_floats_fast(encoding, chunk.data, i64::MIN, i64::MAX, &mut floats)?;
@@ -368,29 +368,7 @@ impl<'a, 'b> Chain<'a, 'b> {
         while self.next()? {
             let i = self.current;
             self.streams[i].decode(self.buffers).map_err(failure(i))?;
-            let unsure = !self.is_consecutive;
-            let appended = match &self.streams[i] {
-                Stream::Floats(f, at) => sink.float(f.t[*at], f.v[*at], f.start_timestamp(*at)),
-                Stream::Histograms(r) => {
-                    let mut h = r.histogram();
-                    if unsure && h.counter_reset_hint != CounterResetHint::Gauge {
-                        h.counter_reset_hint = CounterResetHint::Unknown;
-                    }
-                    sink.appender(Encoding::Histogram, Encoding::HistogramSt, r.st())
-                        .append_histogram(r.t(), &h, r.st())
-                        .map(|()| sink.count(r.t()))
-                }
-                Stream::FloatHistograms(r) => {
-                    let mut h = r.float_histogram();
-                    if unsure && h.counter_reset_hint != CounterResetHint::Gauge {
-                        h.counter_reset_hint = CounterResetHint::Unknown;
-                    }
-                    sink.appender(Encoding::FloatHistogram, Encoding::FloatHistogramSt, r.st())
-                        .append_float_histogram(r.t(), &h, r.st())
-                        .map(|()| sink.count(r.t()))
-                }
-                Stream::Fresh(..) | Stream::Peeked(..) | Stream::Ended => Ok(()),
-            };
+            let appended = sink.sample(&self.streams[i], self.is_consecutive);
             appended.map_err(failure(i))?;
         }
         sink.flush();
@@ -399,7 +377,7 @@ impl<'a, 'b> Chain<'a, 'b> {
 }
 
 /// Encodes samples as upstream's `seriesToChunkEncoder` does.
-struct Sink<'o> {
+pub(crate) struct Sink<'o> {
     out: &'o mut ChunkBatch,
     xor2: bool,
     appender: SeriesAppender,
@@ -409,8 +387,36 @@ struct Sink<'o> {
 }
 
 impl<'o> Sink<'o> {
-    fn new(out: &'o mut ChunkBatch, xor2: bool) -> Self {
+    pub(crate) fn new(out: &'o mut ChunkBatch, xor2: bool) -> Self {
         Self { out, xor2, appender: new_appender(Encoding::Xor), encoding: None, samples: 0 }
+    }
+
+    /// Appends the current sample of a decoded stream. What its chunk says of counter resets holds if the sample before
+    /// is the one before in its source.
+    pub(crate) fn sample(&mut self, stream: &Stream<'_>, is_consecutive: bool) -> Result<(), ChunkError> {
+        let is_unsure = |hint| !is_consecutive && hint != CounterResetHint::Gauge;
+        match stream {
+            Stream::Floats(f, at) => self.float(f.t[*at], f.v[*at], f.start_timestamp(*at)),
+            Stream::Histograms(r) => {
+                let mut h = r.histogram();
+                if is_unsure(h.counter_reset_hint) {
+                    h.counter_reset_hint = CounterResetHint::Unknown;
+                }
+                self.appender(Encoding::Histogram, Encoding::HistogramSt, r.st())
+                    .append_histogram(r.t(), &h, r.st())
+                    .map(|()| self.count(r.t()))
+            }
+            Stream::FloatHistograms(r) => {
+                let mut h = r.float_histogram();
+                if is_unsure(h.counter_reset_hint) {
+                    h.counter_reset_hint = CounterResetHint::Unknown;
+                }
+                self.appender(Encoding::FloatHistogram, Encoding::FloatHistogramSt, r.st())
+                    .append_float_histogram(r.t(), &h, r.st())
+                    .map(|()| self.count(r.t()))
+            }
+            Stream::Fresh(..) | Stream::Peeked(..) | Stream::Ended => Ok(()),
+        }
     }
 
     fn float(&mut self, t: i64, v: f64, st: i64) -> Result<(), ChunkError> {
@@ -442,7 +448,7 @@ impl<'o> Sink<'o> {
         self.samples = if self.appender.open_start() == Some(t) { 1 } else { self.samples + 1 };
     }
 
-    fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         give(&self.appender, self.out);
     }
 }

@@ -3,14 +3,12 @@
 //! directory is merged as upstream merges it (`chunk_merge`).
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tsdbctl_chunk::{Encoding, SampleColumns, decode};
-use tsdbctl_model::CounterResetHint;
-use tsdbctl_storage::{ChunkBatch, encode_samples};
+use tsdbctl_chunk::{ChunkError, Encoding, Floats};
+use tsdbctl_storage::{ChunkBatch, EncodedChunk};
 
-use crate::chunk_merge::BadChunk;
+use crate::chunk_merge::{BadChunk, Sink, Stream};
 
 /// Samples that were left out because an earlier source has one at the same time.
 #[derive(Debug, Default)]
@@ -71,13 +69,44 @@ pub(crate) fn join(
     Ok(())
 }
 
-/// A sample of a source: its time, and where it is.
-#[derive(Clone, Copy)]
-struct Sample {
-    t: i64,
-    source: usize,
-    is_histogram: bool,
+/// What is left of the chunks of a source, in order of time.
+struct Source<'a> {
+    chunks: Vec<(usize, EncodedChunk<'a>)>,
+    /// Number of the chunk that is read.
     at: usize,
+    stream: Stream<'a>,
+}
+
+impl Source<'_> {
+    /// The chunk that is read, in the input.
+    fn place(&self) -> usize {
+        self.chunks.get(self.at).or(self.chunks.last()).map_or(0, |c| c.0)
+    }
+
+    fn bad(&self) -> impl Fn(ChunkError) -> BadChunk {
+        let place = self.place();
+        move |e| BadChunk { place, reason: e.to_string() }
+    }
+
+    /// Goes to the next sample, decoded; false behind the last.
+    fn advance(&mut self, buffers: &mut Vec<Floats>) -> Result<bool, BadChunk> {
+        while !self.stream.advance(buffers).map_err(self.bad())? {
+            self.at += 1;
+            let Some((place, chunk)) = self.chunks.get(self.at) else { return Ok(false) };
+            self.stream = stream(*place, *chunk)?;
+        }
+        self.stream.decode(buffers).map_err(self.bad())?;
+        Ok(true)
+    }
+}
+
+fn stream(place: usize, chunk: EncodedChunk<'_>) -> Result<Stream<'_>, BadChunk> {
+    match Encoding::from_byte(chunk.encoding) {
+        Some(encoding) => Ok(Stream::Fresh(encoding, chunk)),
+        None => {
+            Err(BadChunk { place, reason: format!("chunks of encoding {} cannot be merged", chunk.encoding) })
+        }
+    }
 }
 
 /// Merges chunks that overlap, sorted by source and time.
@@ -87,64 +116,53 @@ fn merge(
     conflicts: &Conflicts,
     out: &mut ChunkBatch,
 ) -> Result<(), BadChunk> {
-    let mut sources: Vec<SampleColumns> = Vec::new();
-    let mut last = None;
-    for (source, place) in cluster {
-        if last != Some(*source) {
-            sources.push(SampleColumns::default());
-            last = Some(*source);
+    let mut buffers = Vec::new();
+    let mut sources: Vec<Source<'_>> = Vec::new();
+    for list in cluster.chunk_by(|a, b| a.0 == b.0) {
+        let chunks: Vec<_> = list.iter().map(|(_, place)| (*place, input.get(*place))).collect();
+        let Some((place, first)) = chunks.first() else { continue };
+        let mut source = Source { stream: stream(*place, *first)?, chunks, at: 0 };
+        if source.advance(&mut buffers)? {
+            sources.push(source);
         }
-        let bad = |reason: String| BadChunk { place: *place, reason };
-        let chunk = input.get(*place);
-        let encoding = Encoding::from_byte(chunk.encoding)
-            .ok_or_else(|| bad(format!("chunks of encoding {} cannot be merged", chunk.encoding)))?;
-        let Some(columns) = sources.last_mut() else { continue };
-        decode(encoding, chunk.data, i64::MIN, i64::MAX, columns).map_err(|e| bad(e.to_string()))?;
     }
-    let mut all: Vec<Sample> = Vec::new();
-    for (source, columns) in sources.iter().enumerate() {
-        let sample =
-            |is_histogram: bool| move |(at, t): (usize, &i64)| Sample { t: *t, source, is_histogram, at };
-        all.extend(columns.floats.t.iter().enumerate().map(sample(false)));
-        all.extend(columns.histograms.t.iter().enumerate().map(sample(true)));
-    }
-    all.sort_by_key(|s| (s.t, s.source));
-    let mut merged = SampleColumns::default();
-    let mut before: Option<Sample> = None;
-    for sample in all {
-        let columns = &sources[sample.source];
-        if let Some(kept) = before.filter(|b| b.t == sample.t) {
-            let count = if is_same(&sources, kept, sample) { &conflicts.same } else { &conflicts.different };
-            count.fetch_add(1, Ordering::Relaxed);
-            continue;
+    let is_xor2 = |(_, place): &(usize, usize)| input.get(*place).encoding == Encoding::Xor2 as u8;
+    let mut sink = Sink::new(out, cluster.iter().any(is_xor2));
+    // Time of the sample before, and which chunk's source gave it.
+    let mut before: Option<(i64, usize)> = None;
+    while let Some(kept) = (0..sources.len()).min_by_key(|i| (sources[*i].stream.t(), *i)) {
+        let (t, bad) = (sources[kept].stream.t(), sources[kept].bad());
+        if before.is_some_and(|(last, _)| t <= last) {
+            return Err(BadChunk { place: sources[kept].place(), reason: format!("{t} ms is out of order") });
         }
-        if sample.is_histogram {
-            let h = &columns.histograms;
-            let mut histogram = Arc::clone(&h.h[sample.at]);
-            if before.is_none_or(|b| b.source != sample.source)
-                && histogram.counter_reset_hint == CounterResetHint::NotCounterReset
-            {
-                // That was said of the sample before it in its own source.
-                Arc::make_mut(&mut histogram).counter_reset_hint = CounterResetHint::Unknown;
+        let first_chunk = sources[kept].chunks[0].0;
+        let is_consecutive = before.is_some_and(|(_, source)| source == first_chunk);
+        sink.sample(&sources[kept].stream, is_consecutive).map_err(bad)?;
+        before = Some((t, first_chunk));
+        for i in (kept..sources.len()).rev() {
+            if sources[i].stream.t() != t {
+                continue;
             }
-            merged.histograms.push(sample.t, histogram, h.integer[sample.at], h.start_timestamp(sample.at));
-        } else {
-            let f = &columns.floats;
-            merged.floats.push(sample.t, f.v[sample.at], f.start_timestamp(sample.at));
+            if i > kept {
+                let is_same = is_same(&sources[kept].stream, &sources[i].stream);
+                let count = if is_same { &conflicts.same } else { &conflicts.different };
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+            if !sources[i].advance(&mut buffers)? {
+                sources.remove(i);
+            }
         }
-        before = Some(sample);
     }
-    let place = cluster.first().map_or(0, |c| c.1);
-    encode_samples(&merged, out).map_err(|e| BadChunk { place, reason: e.to_string() })
+    sink.flush();
+    Ok(())
 }
 
-fn is_same(sources: &[SampleColumns], a: Sample, b: Sample) -> bool {
-    let (x, y) = (&sources[a.source], &sources[b.source]);
-    match (a.is_histogram, b.is_histogram) {
-        (false, false) => x.floats.v[a.at].to_bits() == y.floats.v[b.at].to_bits(),
-        (true, true) => {
-            x.histograms.integer[a.at] == y.histograms.integer[b.at]
-                && x.histograms.h[a.at].equals(&y.histograms.h[b.at])
+fn is_same(a: &Stream<'_>, b: &Stream<'_>) -> bool {
+    match (a, b) {
+        (Stream::Floats(x, i), Stream::Floats(y, j)) => x.v[*i].to_bits() == y.v[*j].to_bits(),
+        (Stream::Histograms(x), Stream::Histograms(y)) => x.histogram().equals(&y.histogram()),
+        (Stream::FloatHistograms(x), Stream::FloatHistograms(y)) => {
+            x.float_histogram().equals(&y.float_histogram())
         }
         _ => false,
     }
@@ -153,10 +171,13 @@ fn is_same(sources: &[SampleColumns], a: Sample, b: Sample) -> bool {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::Arc;
 
+    use tsdbctl_chunk::{AppenderOptions, HistogramReader, SampleColumns, SeriesAppender, decode};
     use tsdbctl_model::Histogram;
+    use tsdbctl_model::histogram::CounterResetHint;
     use tsdbctl_platform::random::Generator;
-    use tsdbctl_storage::EncodedChunk;
+    use tsdbctl_storage::encode_samples;
 
     use super::*;
     use crate::chunk_merge::is_in_order;
@@ -236,6 +257,64 @@ mod tests {
             copied += u64::from(seed % 5 == 0 && different == 0);
         }
         assert!(overlapping > 1000 && copied > 20, "{overlapping} {copied}");
+    }
+
+    fn appended(options: AppenderOptions, append: impl FnOnce(&mut SeriesAppender)) -> ChunkBatch {
+        let mut appender = SeriesAppender::new(options);
+        append(&mut appender);
+        let mut out = ChunkBatch::default();
+        for c in appender.chunks() {
+            out.push(EncodedChunk { encoding: c.encoding as u8, data: c.data, mint: c.mint, maxt: c.maxt });
+        }
+        out
+    }
+
+    #[test]
+    fn counts_beyond_what_a_float_holds_stay_as_they_are() {
+        let big = (1u64 << 60) + 1;
+        let histogram = |n: u64| Histogram { count: big + n, zero_count: big + n, ..Histogram::default() };
+        let source = |times: &[i64], add: u64| {
+            appended(AppenderOptions::default(), |a| {
+                times.iter().for_each(|t| a.append_histogram(*t, &histogram(*t as u64 + add), 0).unwrap());
+            })
+        };
+        let mut input = source(&[1, 3, 5, 6], 0);
+        let first = input.len();
+        source(&[2, 3, 4, 5], 0).iter().for_each(|c| input.push(c));
+        let second = input.len();
+        // A difference that floats do not show.
+        source(&[5], 1).iter().for_each(|c| input.push(c));
+        let (conflicts, mut out) = (Conflicts::default(), ChunkBatch::default());
+        let lists = [0..first, first..second, second..input.len()];
+        join(&input, &lists, &conflicts, &mut out).unwrap();
+        let mut got = Vec::new();
+        for chunk in out.iter() {
+            let mut reader =
+                HistogramReader::new(Encoding::from_byte(chunk.encoding).unwrap(), chunk.data).unwrap();
+            while reader.advance().unwrap() {
+                got.push((reader.t(), reader.histogram().count, reader.histogram().counter_reset_hint));
+            }
+        }
+        let counts: Vec<(i64, u64)> = got.iter().map(|g| (g.0, g.1)).collect();
+        assert_eq!(counts, (1..7).map(|t| (t, big + t as u64)).collect::<Vec<_>>());
+        assert!(got[1..].iter().all(|g| g.2 == CounterResetHint::NotCounterReset), "{got:?}");
+        assert_eq!((conflicts.same(), conflicts.different()), (2, 1));
+    }
+
+    #[test]
+    fn an_encoding_that_one_of_them_has_is_kept() {
+        let xor2 = AppenderOptions { xor2: true, ..AppenderOptions::default() };
+        let floats = |times: [i64; 3], options| {
+            appended(options, |a| times.iter().for_each(|t| a.append_float(*t, *t as f64, 0).unwrap()))
+        };
+        for (second, want) in [(xor2, Encoding::Xor2), (AppenderOptions::default(), Encoding::Xor)] {
+            let mut input = floats([1, 3, 5], AppenderOptions::default());
+            floats([2, 3, 4], second).iter().for_each(|c| input.push(c));
+            let mut out = ChunkBatch::default();
+            join(&input, &[0..1, 1..2], &Conflicts::default(), &mut out).unwrap();
+            assert_eq!(out.iter().map(|c| c.encoding).collect::<Vec<_>>(), [want as u8]);
+            assert_eq!(decoded(&out).len(), 5);
+        }
     }
 
     #[test]
