@@ -55,7 +55,7 @@ pub fn writers(_: &Path) -> Writers {
     Writers { is_incomplete: true, ..Writers::default() }
 }
 
-/// By the octal flags in `flags:	0100002`.
+/// By the octal flags in `flags: 0100002`.
 #[cfg(target_os = "linux")]
 fn is_open_for_writing(info: &Path) -> bool {
     let text = std::fs::read_to_string(info).unwrap_or_default();
