@@ -77,6 +77,10 @@ impl Database {
                 if is_raw { &mut db.blocks } else { &mut db.downsampled }.push(entry);
                 continue;
             }
+            if file::exists(dir) && !file::is_dir(dir) {
+                let reason = "is no directory; give a data directory, or a block's".to_string();
+                return Err(StorageError::Unsupported { file: dir.clone(), reason });
+            }
             let listing = Listing::of(dir, options.tolerant)?;
             let is_empty = listing.live.is_empty() && listing.downsampled.is_empty();
             if is_empty && listing.superseded.is_empty() && !is_data_dir(dir) {

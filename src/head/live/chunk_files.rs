@@ -316,6 +316,23 @@ impl ChunkFiles {
         if writer.file.is_some() { writer.number } else { 0 }
     }
 
+    /// Begins the next file if the newest has chunks, so that it can be removed when they are not needed any more.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn begin_next(&self) -> Result<(), StorageError> {
+        let mut writer = self.lock();
+        let has_chunks = match &writer.file {
+            Some(_) => writer.end() > FILE_HEADER as u64,
+            None => {
+                let files = list_files(&self.dir)?;
+                let newest = files.iter().find(|(number, _)| *number == writer.number);
+                newest.is_some_and(|(_, entry)| entry.size > FILE_HEADER as u64)
+            }
+        };
+        if has_chunks { self.cut(&mut writer) } else { Ok(()) }
+    }
+
     /// Removes the files before `file`, oldest first, each removal durable before the next. The newest stays: its number
     /// must not be used again.
     ///

@@ -184,6 +184,8 @@ impl Head {
     /// # Errors
     /// If a file cannot be removed.
     pub fn truncate_out_of_order(&self, up_to: ChunkPlace, segment: u64) -> Result<Collected, StorageError> {
+        // Else the newest file stays, and what is in it is there again when the head is opened anew.
+        let begun = self.files.begin_next();
         let collected = {
             let _exclusive = self.collection.exclusive();
             self.wait_for_readers();
@@ -191,7 +193,7 @@ impl Head {
         };
         self.truncate_wbl(segment)?;
         self.remove_files_before(collected.first_file)?;
-        Ok(collected)
+        begun.map(|()| collected)
     }
 
     /// As [`Head::truncate`], but for the log, which may wait until more of it can go at once.
