@@ -181,6 +181,7 @@ impl Args {
             memory_bytes: Some(memory_bytes).filter(|bytes| *bytes > 0),
             scratch_bytes: size(&self.scratch_limit, "--scratch-limit")?,
             uploaded: self.delay_compact_file.as_deref().and_then(|path| read_uploaded(path, ui)),
+            is_head_flushed: false,
         }))
     }
 
@@ -207,6 +208,8 @@ impl Args {
         }
         let started = world.clock.monotonic();
         let flushed = if self.flush_head { self.flush(dir, options, world, control, ui)? } else { None };
+        let is_head_flushed = flushed.as_ref().is_some_and(|f| f.is_whole);
+        let options = &CompactionOptions { is_head_flushed, ..options.clone() };
         let _lock = lock(dir, ui)?;
         let mut observer = report::Observer::new(dir, ui);
         let outcome = compact(world, dir, options, control, &mut |event| observer.see(event));
@@ -240,7 +243,7 @@ impl Args {
         let opened = LiveDatabase::open(Arc::clone(&world.disk), dir, live, control);
         let (database, report) = opened.map_err(|e| match e {
             StorageError::Control(ControlError::Memory { .. }) => anyhow::anyhow!(
-                "{}: what the head holds does not fit in --memory-limit {}",
+                "{}: what the head holds does not fit in --memory-limit {}; raise it, or leave --flush-head away",
                 dir.display(),
                 self.memory_limit
             ),

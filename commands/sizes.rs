@@ -77,9 +77,35 @@ pub fn format_seconds(seconds: f64) -> String {
     }
 }
 
+/// A duration that is a guess: under a second, 12 s, 3 min, 1.5 h.
+pub fn format_estimate(ms: u64) -> String {
+    let seconds = ms as f64 / 1000.0;
+    match seconds {
+        s if s < 1.0 => "< 1 s".to_owned(),
+        s if s < 99.5 => format!("{s:.0} s"),
+        s if s < 99.5 * 60.0 => format!("{:.0} min", s / 60.0),
+        s => format!("{:.1} h", s / 3600.0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn estimates_say_no_more_than_is_known() {
+        for (ms, want) in [
+            (0, "< 1 s"),
+            (999, "< 1 s"),
+            (1_000, "1 s"),
+            (99_000, "99 s"),
+            (100_000, "2 min"),
+            (3_600_000, "60 min"),
+            (7_200_000, "2.0 h"),
+        ] {
+            assert_eq!(format_estimate(ms), want, "{ms}");
+        }
+    }
 
     #[test]
     fn sizes_in_all_their_forms() {

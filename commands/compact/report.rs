@@ -13,7 +13,7 @@ use tsdbctl_tsdb::retention::Expiry;
 
 use super::{Flushed, Output};
 use crate::exit::ExitStatus;
-use crate::sizes::{format_seconds, format_size};
+use crate::sizes::{format_estimate, format_seconds, format_size};
 use crate::table::write_table;
 use crate::ui::{Progress, Ui};
 
@@ -114,13 +114,13 @@ fn refusal_text(refusal: &Refusal) -> String {
     let size = |bytes: &u64| format_size(*bytes);
     match refusal {
         Refusal::Space { needed, free } => {
-            format!("it needs {} beside what there is, {} are free", size(needed), size(free))
+            format!("that needs {} beside what there is, {} are free", size(needed), size(free))
         }
         Refusal::Scratch { needed, limit } => {
-            format!("it needs {} beside what there is, --scratch-limit is {}", size(needed), size(limit))
+            format!("that needs {} beside what there is, --scratch-limit is {}", size(needed), size(limit))
         }
         Refusal::Memory { needed, limit } => {
-            format!("it needs about {} of memory, --memory-limit is {}", size(needed), size(limit))
+            format!("that needs about {} of memory, --memory-limit is {}", size(needed), size(limit))
         }
         Refusal::Head => format!("{refusal}: --flush-head"),
     }
@@ -128,7 +128,8 @@ fn refusal_text(refusal: &Refusal) -> String {
 
 fn refused_text(step: &Rewrite) -> String {
     let why = step.refusal.as_ref().map(refusal_text).unwrap_or_default();
-    format!("{} not written anew: {why}", list(&step.blocks))
+    let what = if step.blocks.len() == 1 { "is not written anew" } else { "are not merged" };
+    format!("{} {what}: {why}", list(&step.blocks))
 }
 
 fn future_text(block: &PlannedBlock) -> String {
@@ -257,12 +258,12 @@ pub fn show_plan(
         let blocks = plan.blocks.len();
         writeln!(
             ui.out(),
-            "{} afterwards, at most {}; scratch space {} ({} are free), about {}",
+            "{} afterwards, at most {}; scratch space {} ({} are free), time {}",
             if blocks == 1 { "1 block".to_owned() } else { format!("{blocks} blocks") },
             format_size(plan.blocks.iter().map(|b| b.bytes).sum()),
             format_size(plan.peak_bytes),
             format_size(free),
-            format_seconds(plan.time_ms as f64 / 1000.0),
+            format_estimate(plan.time_ms),
         )?;
     }
     let refused = plan
@@ -311,7 +312,7 @@ fn rows(plan: &Plan) -> Vec<Vec<String>> {
                 row(
                     [number, action.to_owned(), into],
                     &step.into,
-                    [format_size(step.scratch_bytes), format_seconds(step.time_ms as f64 / 1000.0), why],
+                    [format_size(step.scratch_bytes), format_estimate(step.time_ms), why],
                 );
                 for block in &step.blocks {
                     let [number, action, time] = none();

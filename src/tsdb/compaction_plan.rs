@@ -19,6 +19,8 @@ pub const MIN_BLOCK_MS: i64 = 2 * 3_600_000;
 pub const MAX_BLOCK_MS: i64 = 31 * 24 * 3_600_000;
 /// Bytes a second that are read, merged and written, for estimates.
 const BYTES_PER_SECOND: u64 = 60 << 20;
+/// What making a block durable takes however small it is, ms, for estimates.
+const STEP_MS: u64 = 20;
 
 /// What compaction is to do.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +37,8 @@ pub struct CompactionOptions {
     pub scratch_bytes: Option<u64>,
     /// Identifiers of uploaded blocks: others of level 1 wait, and all that begin later.
     pub uploaded: Option<HashSet<String>>,
+    /// Whether all that the head held is in blocks.
+    pub is_head_flushed: bool,
 }
 
 /// The ranges of blocks as upstream has them, ms: each three times the one before, up to `max_ms`.
@@ -199,7 +203,7 @@ pub struct Situation {
     pub live: Vec<PlannedBlock>,
     /// Blocks that are to be removed anyway, in an order in which none is removed before one it was made of.
     pub superseded: Vec<(PlannedBlock, Removal)>,
-    /// Blocks that are left alone, and with them, when blocks are merged, all that begin later.
+    /// Blocks of steps that were refused: they are left alone, and nothing is merged across them.
     pub held: HashSet<String>,
     /// Bytes of logs and head chunks; `None` without a head.
     pub head_bytes: Option<u64>,
@@ -230,6 +234,12 @@ impl Situation {
     /// Downsampled blocks have other rules.
     fn raw(&self) -> impl Iterator<Item = &PlannedBlock> {
         self.live.iter().filter(|b| b.meta.resolution_ms() == 0)
+    }
+
+    /// Whether the head may hold samples before `end` that are in no block, or a server may still bring such in order.
+    fn may_head_hold(&self, options: &CompactionOptions, end: i64) -> bool {
+        let may_come = !options.is_head_flushed || end > self.now_ms;
+        self.head_bytes.is_some() && end > self.in_order_end() && may_come
     }
 
     /// The end of what in-order blocks hold.
@@ -267,15 +277,22 @@ pub fn next_step(
     let waits = |meta: &BlockMeta| {
         meta.compaction.level <= 1 && options.uploaded.as_ref().is_some_and(|up| !up.contains(&meta.ulid))
     };
-    let is_held = |meta: &BlockMeta| situation.held.contains(&meta.ulid) || waits(meta);
-    for group in by_origin(&present) {
-        let metas: Vec<&BlockMeta> = group.iter().map(|b| &b.meta).collect();
-        let chosen: Vec<_> =
-            plan(&metas, &options.ranges_ms, &is_held).into_iter().filter_map(|i| group.get(i)).collect();
-        if !chosen.is_empty() {
-            let blocks: Vec<PlannedBlock> = chosen.into_iter().map(|b| (*b).clone()).collect();
-            let why = reason(&blocks);
-            return Ok(Some(rewrite(why, blocks, situation, options)));
+    let was_refused = |meta: &BlockMeta| situation.held.contains(&meta.ulid);
+    let is_held = |meta: &BlockMeta| was_refused(meta) || waits(meta);
+    for mut group in by_origin(&present) {
+        // As upstream: those that wait, and all behind them by name.
+        let first = group.iter().filter(|b| waits(&b.meta)).map(|b| b.meta.ulid.clone()).min();
+        group.retain(|b| first.as_ref().is_none_or(|first| b.meta.ulid < *first));
+        // One that was refused ends a run, and is the newest there, which stays as it is; others go on behind it.
+        for run in group.split_inclusive(|b| was_refused(&b.meta)) {
+            let metas: Vec<&BlockMeta> = run.iter().map(|b| &b.meta).collect();
+            let chosen = plan(&metas, &options.ranges_ms, &|_| false);
+            let blocks: Vec<PlannedBlock> =
+                chosen.into_iter().filter_map(|i| run.get(i)).map(|b| (*b).clone()).collect();
+            if !blocks.is_empty() && !blocks.iter().any(|b| was_refused(&b.meta)) {
+                let why = reason(&blocks);
+                return Ok(Some(rewrite(why, blocks, situation, options)));
+            }
         }
     }
     let cutoffs = options.rules.cutoffs(&timeline);
@@ -324,7 +341,7 @@ fn with_margin(bytes: u64) -> u64 {
 }
 
 /// Memory that writing takes at least, bytes.
-const MEMORY_LEAST: u64 = 16 << 20;
+pub(crate) const MEMORY_LEAST: u64 = 16 << 20;
 
 /// What a step takes beside buffers and postings, which the writer limits: a number for each symbol of each source, and
 /// what finds a series again.
@@ -346,25 +363,24 @@ fn rewrite(why: Why, blocks: Vec<PlannedBlock>, situation: &Situation, options: 
     let bytes: u64 = blocks.iter().map(|b| b.bytes).sum();
     let needed = with_margin(bytes);
     let memory_bytes = memory(&blocks);
-    let refusal =
-        if situation.head_bytes.is_some() && meta.is_in_order() && meta.max_time > situation.in_order_end() {
-            Some(Refusal::Head)
-        } else if let Some(limit) = options.memory_bytes.filter(|limit| memory_bytes > *limit) {
-            Some(Refusal::Memory { needed: memory_bytes, limit })
-        } else if let Some(limit) = options.scratch_bytes.filter(|limit| needed > *limit) {
-            Some(Refusal::Scratch { needed, limit })
-        } else if needed > situation.free_bytes {
-            Some(Refusal::Space { needed, free: situation.free_bytes })
-        } else {
-            None
-        };
+    let refusal = if situation.may_head_hold(options, meta.max_time) && meta.is_in_order() {
+        Some(Refusal::Head)
+    } else if let Some(limit) = options.memory_bytes.filter(|limit| memory_bytes > *limit) {
+        Some(Refusal::Memory { needed: memory_bytes, limit })
+    } else if let Some(limit) = options.scratch_bytes.filter(|limit| needed > *limit) {
+        Some(Refusal::Scratch { needed, limit })
+    } else if needed > situation.free_bytes {
+        Some(Refusal::Space { needed, free: situation.free_bytes })
+    } else {
+        None
+    };
     Step::Rewrite(Box::new(Rewrite {
         why,
         into: PlannedBlock { meta, bytes, made_by: None },
         blocks,
         scratch_bytes: needed,
         memory_bytes,
-        time_ms: bytes.saturating_mul(1000) / BYTES_PER_SECOND,
+        time_ms: STEP_MS + bytes.saturating_mul(1000) / BYTES_PER_SECOND,
         refusal,
     }))
 }
@@ -557,8 +573,43 @@ mod tests {
         let mut there = situation(small(10));
         there.free_bytes = MIB;
         let plan = simulated(there, &options());
-        assert_eq!(told(&plan), [(0, 6, "Range 3 refused".into())]);
+        let want = |start, end| (start, end, "Range 3 refused".to_string());
+        assert_eq!(told(&plan), [want(0, 6), want(6, 12), want(12, 18)]);
         assert_eq!((plan.blocks.len(), plan.peak_bytes, plan.time_ms), (10, 0, 0));
+    }
+
+    /// A step that does not fit keeps what is behind it from nothing.
+    #[test]
+    fn others_go_on_beside_what_is_refused() {
+        let mut blocks = small(10);
+        blocks[1].bytes = 100 * MIB;
+        let options = CompactionOptions { scratch_bytes: Some(20 * MIB), ..options() };
+        let plan = simulated(situation(blocks), &options);
+        let want = [(0, 6, "Range 3 refused"), (6, 12, "Range 3"), (12, 18, "Range 3")];
+        assert_eq!(told(&plan), want.map(|(start, end, what)| (start, end, what.to_string())));
+        // One that overlaps what was refused waits with it.
+        let mut blocks = small(10);
+        blocks[4].bytes = 100 * MIB;
+        blocks.push(block(20, 9, 10));
+        let plan = simulated(situation(blocks), &options);
+        assert_eq!(told(&plan)[0].2, "Overlap 2 refused");
+        let planned: Vec<_> = told(&plan)[1..].iter().map(|s| (s.0, s.1)).collect();
+        assert_eq!(planned, [(0, 6), (12, 18)]);
+    }
+
+    #[test]
+    fn a_flushed_head_holds_nothing_that_would_be_shut_out() {
+        let late = |now_ms: i64, is_head_flushed: bool| {
+            let mut blocks = vec![block(1, 0, 6), block(2, 4, 8)];
+            blocks[1].meta.compaction.hints = vec!["from-out-of-order".to_string()];
+            let mut there = situation(blocks);
+            (there.now_ms, there.head_bytes) = (now_ms, Some(MIB));
+            let options = CompactionOptions { is_head_flushed, ..options() };
+            told(&simulated(there, &options))
+        };
+        assert_eq!(late(7 * H, true)[0].2, "Overlap 2 refused");
+        assert_eq!(late(9 * H, false)[0].2, "Overlap 2 refused");
+        assert_eq!(late(9 * H, true), [(0, 8, "Overlap 2".to_string())]);
     }
 
     #[test]
