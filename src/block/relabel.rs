@@ -3,11 +3,13 @@
 //! Labels are read twice: once to find the new order, of which 4 bytes per series remain, and again one by one as the
 //! series are gone through. Chunks are passed on as they are.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use tsdbctl_model::Labels;
-use tsdbctl_storage::{ChunkBatch, ChunkSource, Control, LabelRef, SeriesTable, StorageError};
+use tsdbctl_storage::{ChunkBatch, ChunkSource, Control, LabelRef, Loss, SeriesTable, StorageError};
 
+use crate::chunk_merge::{ChunkMerger, is_in_order};
 use crate::relabel_pseudonyms::{Collision, Pseudonyms};
 
 /// What becomes of labels, in this order.
@@ -120,8 +122,10 @@ pub struct Relabelled {
     new: Vec<String>,
     /// Series of the source in the new order.
     order: Vec<u32>,
-    /// Number of the series, from 1.
-    at: usize,
+    /// Whether a damaged source has a series several times; they are joined.
+    has_copies: bool,
+    /// Where the series is in `order`: more than one place only if it is there several times.
+    at: Range<usize>,
     before: Vec<LabelRef>,
     labels: Vec<LabelRef>,
     control: Control,
@@ -150,7 +154,8 @@ impl Relabelled {
             mapping,
             new,
             order: Vec::new(),
-            at: 0,
+            has_copies: false,
+            at: 0..0,
             before: Vec::new(),
             labels: Vec::new(),
             control: control.clone(),
@@ -188,8 +193,15 @@ impl Relabelled {
         self.taken = count * size_of::<u32>();
         self.order = (0..count as u32).collect();
         self.order.sort_by(|a, b| labels(*a).cmp(labels(*b)));
-        if let Some(same) = self.order.windows(2).find(|w| labels(w[0]) == labels(w[1])) {
+        for same in self.order.windows(2).filter(|w| labels(w[0]) == labels(w[1])) {
             let (first, second) = (same[0], same[1]);
+            let (mut old, mut other) = (Vec::new(), Vec::new());
+            self.source.labels_of(first as usize, &mut old)?;
+            self.source.labels_of(second as usize, &mut other)?;
+            if old == other {
+                self.has_copies = true;
+                continue;
+            }
             let both = labels(first).to_vec();
             return Err(RelabelError::Same {
                 first: Box::new(self.old_labels(first as usize)?),
@@ -384,11 +396,23 @@ impl ChunkSource for Relabelled {
     }
 
     fn next(&mut self) -> Result<bool, StorageError> {
-        let Some(series) = self.order.get(self.at) else { return Ok(false) };
+        self.at = self.at.end..self.at.end;
+        let Some(series) = self.order.get(self.at.end) else { return Ok(false) };
         self.before.clear();
         self.source.labels_of(*series as usize, &mut self.before)?;
         self.mapping.apply(&self.before, &mut self.labels);
-        self.at += 1;
+        self.at.end += 1;
+        let mut other = Vec::new();
+        while self.has_copies
+            && let Some(series) = self.order.get(self.at.end)
+        {
+            other.clear();
+            self.source.labels_of(*series as usize, &mut other)?;
+            if other != self.before {
+                break;
+            }
+            self.at.end += 1;
+        }
         Ok(true)
     }
 
@@ -397,8 +421,28 @@ impl ChunkSource for Relabelled {
     }
 
     fn chunks(&mut self, out: &mut ChunkBatch) -> Result<(), StorageError> {
-        let series = self.order[self.at.saturating_sub(1)];
-        self.source.chunks_of(series as usize, out)
+        let from = out.len();
+        let mut ends = Vec::new();
+        for series in &self.order[self.at.clone()] {
+            self.source.chunks_of(*series as usize, out)?;
+            ends.push(out.len() - from);
+        }
+        if ends.len() < 2 || is_in_order(out, from) {
+            return Ok(());
+        }
+        let mut copies = ChunkBatch::default();
+        out.iter().skip(from).for_each(|c| copies.push(c));
+        out.truncate(from);
+        let mut merger = ChunkMerger::default();
+        let mut start = 0;
+        for end in ends {
+            merger.add(&copies, start..end);
+            start = end;
+        }
+        merger.run(&copies, out).map_err(|bad| {
+            let reason = format!("chunk of a series that is there twice: {}", bad.reason);
+            Loss { file: self.source.origin().to_owned(), offset: 0, reason }.into()
+        })
     }
 }
 
@@ -497,6 +541,26 @@ mod tests {
 
     fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
         pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_series_that_a_damaged_source_has_twice_is_one() {
+        let labels = |a: &str| Labels::from_pairs([("a", a), ("b", "x")]);
+        let symbols = ["a", "b", "k", "l", "x"].map(str::to_owned).to_vec();
+        let table = |second: u8| {
+            let series = vec![(labels("k"), 1), (labels("l"), 2), (labels("l"), second)];
+            Box::new(Table { symbols: symbols.clone(), series, at: 0, labels: Vec::new() })
+        };
+        let rules = Relabelling { added: pairs(&[("b", "y")]), ..Relabelling::default() };
+        let mut source = Relabelled::new(table(2), &rules, &Control::default()).unwrap();
+        let (all, _) = content(&mut source);
+        assert_eq!(all.values().copied().collect::<Vec<_>>(), [1, 2]);
+        // What cannot be joined is told when its turn comes.
+        let mut source = Relabelled::new(table(3), &rules, &Control::default()).unwrap();
+        assert!(source.next().unwrap() && source.next().unwrap());
+        let error = source.chunks(&mut ChunkBatch::default()).unwrap_err().to_string();
+        assert!(error.contains("a series that is there twice"), "{error}");
+        assert!(!source.next().unwrap());
     }
 
     /// What a plain model makes of it: `None` if series would become one.
