@@ -65,6 +65,10 @@ fn parse(text: &str, ui: &mut Ui) -> anyhow::Result<Option<Rule>> {
         .filter(|(selector, _)| !selector.trim().is_empty())
         .context("is no rule; write SELECTOR=DURATION, such as {job=\"debug\"}=3d")?;
     let (selector, keep) = (selector.trim(), keep.trim());
+    // What stands behind the last = is a piece of the selector.
+    if keep.contains(['"', '\'', '`', '}']) {
+        anyhow::bail!("how long is not said; write SELECTOR=DURATION, such as {{job=\"debug\"}}=3d");
+    }
     let keep_ms = parse_duration_ms(keep).map_err(|e| anyhow::anyhow!("{e}")).with_context(|| {
         format!("{keep:?} is no duration; write SELECTOR=DURATION, such as {{job=\"debug\"}}=3d")
     })?;
@@ -114,5 +118,7 @@ mod tests {
         for text in ["", "up", "=3d", r#"{job="debug"}"#, "up=x", "up="] {
             assert!(parse(text, &mut ui).is_err(), "{text}");
         }
+        let error = parse(r#"{job="debug"}"#, &mut ui).unwrap_err().to_string();
+        assert!(error.starts_with("how long is not said"), "{error}");
     }
 }
