@@ -119,7 +119,7 @@ fn step_json(step: &Step) -> Value {
             "blocks": blocks_json(from),
             "replaces": replaces.iter().map(|b| &b.meta.ulid).collect::<Vec<_>>(),
         }),
-        Step::Remove { block, why } => removal_json(block, *why),
+        Step::Remove { block, why, .. } => removal_json(block, *why),
     }
 }
 
@@ -188,7 +188,7 @@ pub fn show_plan(
                         });
                     }
                 }
-                Step::Remove { block, why } => {
+                Step::Remove { block, why, .. } => {
                     rows.push(row(number, "remove", block, why.to_string()));
                 }
             }

@@ -40,16 +40,25 @@ fn kind(meta: &BlockMeta) -> Kind {
 /// alone, and so are those that are downsampled further than others of them. Blocks that begin together come by name; in
 /// upstream, whose sort is not stable, by chance if there are more than twelve.
 pub fn plan(metas: &[&BlockMeta], ranges: &[i64], is_held_back: &dyn Fn(&BlockMeta) -> bool) -> Vec<usize> {
+    plan_ahead(metas, ranges, is_held_back).into_iter().next().unwrap_or_default()
+}
+
+/// What [`plan`] would answer, one after the other, as long as that can be told before anything is compacted: the runs
+/// have no block in common, and what becomes of one does not change the next. Many blocks are planned fast with it.
+pub fn plan_ahead(
+    metas: &[&BlockMeta],
+    ranges: &[i64],
+    is_held_back: &dyn Fn(&BlockMeta) -> bool,
+) -> Vec<Vec<usize>> {
     if ranges.is_empty() {
         return Vec::new();
     }
-    let mut all: Vec<usize> = (0..metas.len()).collect();
-    all.sort_by(|a, b| metas[*a].ulid.cmp(&metas[*b].ulid));
-    let end = all.iter().position(|i| is_held_back(metas[*i])).unwrap_or(all.len());
-    all.truncate(end);
+    let held = metas.iter().filter(|m| is_held_back(m)).map(|m| &*m.ulid).min();
+    let mut all: Vec<usize> =
+        (0..metas.len()).filter(|i| held.is_none_or(|h| *metas[*i].ulid < *h)).collect();
     let resolution = all.iter().map(|i| metas[*i].resolution_ms()).min().unwrap_or(0);
     all.retain(|i| metas[*i].resolution_ms() == resolution);
-    all.sort_by_key(|i| metas[*i].min_time);
+    all.sort_by(|a, b| (metas[*a].min_time, &metas[*a].ulid).cmp(&(metas[*b].min_time, &metas[*b].ulid)));
     // What the others wait for may be many; it comes first.
     [Kind::All, Kind::Stale, Kind::Selected]
         .into_iter()
@@ -62,16 +71,16 @@ pub fn plan(metas: &[&BlockMeta], ranges: &[i64], is_held_back: &dyn Fn(&BlockMe
 }
 
 /// The plan for blocks of one kind, sorted by start.
-fn plan_kind(metas: &[&BlockMeta], blocks: &[usize], ranges: &[i64]) -> Vec<usize> {
+fn plan_kind(metas: &[&BlockMeta], blocks: &[usize], ranges: &[i64]) -> Vec<Vec<usize>> {
     let overlapping = overlapping(metas, blocks);
     if !overlapping.is_empty() {
         return overlapping;
     }
     // The newest stays as it is for a while, so that it can be copied elsewhere before it is in another.
     let Some((_, blocks)) = blocks.split_last() else { return Vec::new() };
-    let group = aligned_group(metas, blocks, ranges);
-    if !group.is_empty() {
-        return group.to_vec();
+    let groups = aligned_groups(metas, blocks, ranges);
+    if !groups.is_empty() {
+        return groups;
     }
     let long = ranges[ranges.len() / 2];
     for i in blocks.iter().rev() {
@@ -79,52 +88,52 @@ fn plan_kind(metas: &[&BlockMeta], blocks: &[usize], ranges: &[i64]) -> Vec<usiz
         if meta.max_time.saturating_sub(meta.min_time) < long {
             // Of a short one there must be nothing left, and then the older ones are not looked at.
             let nothing_left = stats.num_tombstones > 0 && stats.num_tombstones >= stats.num_series;
-            return if nothing_left { vec![*i] } else { Vec::new() };
+            return if nothing_left { vec![vec![*i]] } else { Vec::new() };
         }
         if stats.num_tombstones as f64 / (stats.num_series.wrapping_add(1)) as f64 > 0.05 {
-            return vec![*i];
+            return vec![vec![*i]];
         }
     }
     Vec::new()
 }
 
-/// The first run of blocks that overlap.
-fn overlapping(metas: &[&BlockMeta], blocks: &[usize]) -> Vec<usize> {
-    let mut found = Vec::new();
+/// The runs of blocks that overlap.
+fn overlapping(metas: &[&BlockMeta], blocks: &[usize]) -> Vec<Vec<usize>> {
+    let mut found: Vec<Vec<usize>> = Vec::new();
     let Some(first) = blocks.first() else { return found };
     let mut end = metas[*first].max_time;
+    let mut is_in_run = false;
     for pair in blocks.windows(2) {
         let next = metas[pair[1]];
         if next.min_time < end {
-            if found.is_empty() {
-                found.push(pair[0]);
+            match found.last_mut().filter(|_| is_in_run) {
+                Some(run) => run.push(pair[1]),
+                None => found.push(pair.to_vec()),
             }
-            found.push(pair[1]);
-        } else if !found.is_empty() {
-            break;
         }
+        is_in_run = next.min_time < end;
         end = end.max(next.max_time);
     }
     found
 }
 
-/// Blocks that together fill a range, or have one behind them that begins after it.
-fn aligned_group<'b>(metas: &[&BlockMeta], blocks: &'b [usize], ranges: &[i64]) -> &'b [usize] {
-    let Some(last) = blocks.last() else { return &[] };
+/// Runs of blocks that together fill a range, or have one behind them that begins after it: all of the smallest range that
+/// has any.
+fn aligned_groups(metas: &[&BlockMeta], blocks: &[usize], ranges: &[i64]) -> Vec<Vec<usize>> {
+    let Some(last) = blocks.last() else { return Vec::new() };
     let newest_start = metas[*last].min_time;
-    for range in ranges[1..].iter().copied().filter(|r| *r > 0) {
-        for group in groups(metas, blocks, range) {
-            if group.len() < 2 || group.iter().any(|i| metas[*i].compaction.failed) {
-                continue;
-            }
-            let start = metas[group[0]].min_time;
-            let end = metas[group[group.len() - 1]].max_time;
-            if end.saturating_sub(start) == range || end <= newest_start {
-                return group;
-            }
-        }
-    }
-    &[]
+    let is_full = |group: &&[usize], range: i64| {
+        let (start, end) = (metas[group[0]].min_time, metas[group[group.len() - 1]].max_time);
+        group.len() > 1
+            && !group.iter().any(|i| metas[*i].compaction.failed)
+            && (end.saturating_sub(start) == range || end <= newest_start)
+    };
+    let full = |range: i64| {
+        let groups = groups(metas, blocks, range).into_iter();
+        groups.filter(|group| is_full(group, range)).map(<[usize]>::to_vec).collect::<Vec<_>>()
+    };
+    let larger = ranges[1..].iter().copied().filter(|r| *r > 0);
+    larger.map(full).find(|found| !found.is_empty()).unwrap_or_default()
 }
 
 /// Runs of blocks that lie inside of one multiple of `range`; blocks that lie in none are left out.

@@ -17,13 +17,14 @@
 //! when they are older. The newest raw block stays. Nothing goes unless tiers are given.
 
 pub mod run;
+mod without_windows;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::path::PathBuf;
 
 use tsdbctl_block::downsample::{FIVE_MINUTES_MS, ONE_HOUR_MS};
-use tsdbctl_block::plan::{block_ranges, merged_meta, plan};
+use tsdbctl_block::plan::{block_ranges, merged_meta, plan_ahead};
 use tsdbctl_block::{BlockDescription, BlockMeta};
 use tsdbctl_model::duration::{DurationError, format_duration_ms, parse_duration_ms};
 
@@ -162,6 +163,8 @@ pub struct Situation {
     pub tiers: Option<Tiers>,
     /// Whether short downsampled blocks are merged; in the folder of a Thanos bucket its compactor does that.
     pub merges: bool,
+    /// Blocks of level 1 that have been read and have nothing for a window: stale markers and not-a-numbers alone.
+    pub without_windows: HashSet<String>,
 }
 
 /// Why a block goes.
@@ -175,6 +178,8 @@ pub enum Departure {
         resolution_ms: i64,
         /// How long that is kept, ms.
         keep_ms: i64,
+        /// Whether it has nothing but stale markers and not-a-numbers, of which nothing goes on.
+        is_without_windows: bool,
     },
 }
 
@@ -182,8 +187,17 @@ impl fmt::Display for Departure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Replaced => f.write_str("another block holds what it held"),
-            Self::Expired { resolution_ms, keep_ms } => {
-                write!(f, "{} is kept for {}", resolution_name(*resolution_ms), format_duration_ms(*keep_ms))
+            Self::Expired { resolution_ms, keep_ms, is_without_windows } => {
+                write!(
+                    f,
+                    "{} is kept for {}",
+                    resolution_name(*resolution_ms),
+                    format_duration_ms(*keep_ms)
+                )?;
+                if *is_without_windows {
+                    f.write_str(", and it has nothing but stale markers and not-a-numbers")?;
+                }
+                Ok(())
             }
         }
     }
@@ -209,6 +223,8 @@ pub enum Step {
         block: Box<StoredBlock>,
         /// Why.
         why: Departure,
+        /// Identifiers of the coarser blocks that hold what it held, all of which must be sound when it goes.
+        relies_on: Vec<String>,
     },
 }
 
@@ -240,6 +256,10 @@ fn labels(meta: &BlockMeta) -> Labels {
     meta.thanos.as_ref().map(|t| t.labels.clone()).unwrap_or_default()
 }
 
+fn has_labels(meta: &BlockMeta, wanted: &Labels) -> bool {
+    meta.thanos.as_ref().map_or(wanted.is_empty(), |t| t.labels == *wanted)
+}
+
 /// The blocks of level 1 that a block's samples first were in.
 fn sources(meta: &BlockMeta) -> BTreeSet<&str> {
     let named: BTreeSet<&str> = meta.compaction.sources.iter().map(String::as_str).collect();
@@ -267,13 +287,13 @@ impl<'a> ByTime<'a> {
         Self { blocks, longest_ms }
     }
 
-    /// Those that overlap with a block.
-    fn overlapping(&self, meta: &BlockMeta) -> impl Iterator<Item = &'a StoredBlock> {
+    /// The places of those that overlap with a block.
+    fn overlapping(&self, meta: &BlockMeta) -> impl Iterator<Item = usize> {
         let earliest = meta.min_time.saturating_sub(self.longest_ms);
         let first = self.blocks.partition_point(|b| b.meta.min_time < earliest);
         let end = self.blocks.partition_point(|b| b.meta.min_time < meta.max_time);
         let min_time = meta.min_time;
-        self.blocks[first..end.max(first)].iter().copied().filter(move |b| min_time < b.meta.max_time)
+        (first..end.max(first)).filter(move |i| min_time < self.blocks[*i].meta.max_time)
     }
 
     /// Those that overlap with no other.
@@ -299,36 +319,75 @@ impl<'a> ByTime<'a> {
     }
 }
 
+/// Blocks that hold what finer ones held.
+struct Coarse<'a> {
+    by_time: ByTime<'a>,
+    /// Of each, in its order.
+    sources: Vec<BTreeSet<&'a str>>,
+}
+
+impl<'a> Coarse<'a> {
+    fn new(blocks: impl Iterator<Item = &'a StoredBlock>) -> Self {
+        let by_time = ByTime::new(blocks);
+        let sources = by_time.blocks.iter().map(|b| sources(&b.meta)).collect();
+        Self { by_time, sources }
+    }
+
+    /// Those that overlap with a block, with their sources.
+    fn overlapping(&self, meta: &BlockMeta) -> impl Iterator<Item = (&'a StoredBlock, &BTreeSet<&'a str>)> {
+        self.by_time.overlapping(meta).map(|i| (self.by_time.blocks[i], &self.sources[i]))
+    }
+}
+
 impl Situation {
     /// The blocks' times.
     pub fn timeline(&self) -> Timeline {
         Timeline::new(self.blocks.iter().map(|b| &b.meta), self.now_ms, SMALLEST_BLOCK_MS)
     }
 
-    /// What to do next, if anything.
-    pub fn next_step(&self) -> Option<Step> {
-        if let Some(block) = self.superseded.first() {
-            return Some(Step::Remove { block: Box::new(block.clone()), why: Departure::Replaced });
+    /// What to do next: steps in order of which none changes what another is about; when all are done, or one could not be,
+    /// the rest is to be asked for again. None if nothing is left to do.
+    pub fn next_steps(&self) -> Vec<Step> {
+        let replaced = |block: &StoredBlock| Step::Remove {
+            block: Box::new(block.clone()),
+            why: Departure::Replaced,
+            relies_on: Vec::new(),
+        };
+        if !self.superseded.is_empty() {
+            return self.superseded.iter().map(replaced).collect();
         }
         let timeline = self.timeline();
-        let all: BTreeSet<Labels> = self.blocks.iter().map(|b| labels(&b.meta)).collect();
+        let all = self.labels();
         for (from_ms, to_ms) in [(0, FIVE_MINUTES_MS), (FIVE_MINUTES_MS, ONE_HOUR_MS)] {
             for labels in &all {
-                let level = Level::new(self, labels, &timeline, from_ms, to_ms);
-                if let Some(step) = level.next().or_else(|| self.merge(labels, to_ms, &timeline)) {
-                    return Some(step);
+                let mut steps = Level::new(self, labels, &timeline, from_ms, to_ms).steps();
+                if steps.is_empty() {
+                    steps = self.merges(labels, to_ms, &timeline);
+                }
+                if !steps.is_empty() {
+                    return steps;
                 }
             }
         }
         self.expired(&timeline)
     }
 
+    fn labels(&self) -> BTreeSet<Labels> {
+        let mut all: BTreeSet<Labels> = BTreeSet::new();
+        for meta in self.blocks.iter().map(|b| &b.meta) {
+            // Most have the same.
+            if !all.last().is_some_and(|last| has_labels(meta, last)) {
+                all.insert(labels(meta));
+            }
+        }
+        all
+    }
+
     /// Late samples that cannot be downsampled.
     pub fn kept_back(&self) -> Vec<KeptBack> {
         let timeline = self.timeline();
-        let all: BTreeSet<Labels> = self.blocks.iter().map(|b| labels(&b.meta)).collect();
         let mut out = Vec::new();
-        for labels in &all {
+        for labels in &self.labels() {
             for (from_ms, to_ms) in [(0, FIVE_MINUTES_MS), (FIVE_MINUTES_MS, ONE_HOUR_MS)] {
                 out.extend(Level::new(self, labels, &timeline, from_ms, to_ms).kept_back());
             }
@@ -341,26 +400,40 @@ impl Situation {
         const MOST: usize = 100_000;
         let mut situation = self.clone();
         let mut steps = Vec::new();
-        while let Some(step) = situation.next_step() {
-            let gone: HashSet<&str> = match &step {
-                Step::Make { replaces, .. } => replaces.iter().map(|b| &*b.meta.ulid).collect(),
-                Step::Remove { block, .. } => HashSet::from([&*block.meta.ulid]),
-            };
-            situation.blocks.retain(|b| !gone.contains(&*b.meta.ulid));
-            situation.superseded.retain(|b| !gone.contains(&*b.meta.ulid));
-            if let Step::Make { meta, from, .. } = &step {
-                let mut meta = (**meta).clone();
-                meta.ulid = format!("step {}", steps.len() + 1);
-                meta.stats.num_series = from.iter().map(|b| b.meta.stats.num_series).max().unwrap_or(0);
-                let bytes = from.iter().map(|b| b.bytes).sum();
-                situation.blocks.push(StoredBlock { meta, dir: PathBuf::new(), bytes });
-            }
-            steps.push(step);
-            if steps.len() == MOST {
+        while steps.len() < MOST {
+            let next = situation.next_steps();
+            if next.is_empty() {
                 break;
             }
+            let mut gone: HashSet<&str> = HashSet::new();
+            let mut new = Vec::new();
+            for (i, step) in next.iter().enumerate() {
+                match step {
+                    Step::Make { replaces, meta, from, .. } => {
+                        gone.extend(replaces.iter().map(|b| &*b.meta.ulid));
+                        let mut meta = (**meta).clone();
+                        meta.ulid = format!("step {}", steps.len() + i + 1);
+                        meta.stats.num_series =
+                            from.iter().map(|b| b.meta.stats.num_series).max().unwrap_or(0);
+                        let bytes = from.iter().map(|b| b.bytes).sum();
+                        new.push(StoredBlock { meta, dir: PathBuf::new(), bytes });
+                    }
+                    Step::Remove { block, .. } => {
+                        gone.insert(&block.meta.ulid);
+                    }
+                }
+            }
+            situation.leave(&gone);
+            situation.blocks.extend(new);
+            steps.extend(next);
         }
         steps
+    }
+
+    /// Takes blocks out that are gone.
+    pub(crate) fn leave(&mut self, gone: &HashSet<&str>) {
+        self.blocks.retain(|b| !gone.contains(&*b.meta.ulid));
+        self.superseded.retain(|b| !gone.contains(&*b.meta.ulid));
     }
 
     fn of<'a>(
@@ -371,65 +444,79 @@ impl Situation {
     ) -> impl Iterator<Item = &'a StoredBlock> {
         self.blocks.iter().filter(move |b| {
             b.meta.resolution_ms() == resolution_ms
-                && labels(&b.meta) == *wanted
+                && has_labels(&b.meta, wanted)
                 && !timeline.is_future(&b.meta)
         })
     }
 
-    /// The next merge of downsampled blocks.
-    fn merge(&self, labels: &Labels, resolution_ms: i64, timeline: &Timeline) -> Option<Step> {
+    /// The next merges of downsampled blocks.
+    fn merges(&self, labels: &Labels, resolution_ms: i64, timeline: &Timeline) -> Vec<Step> {
         if !self.merges {
-            return None;
+            return Vec::new();
         }
         // Windows of the same time cannot be put together: counters of both would have to be known.
         let mut blocks = ByTime::new(self.of(labels, resolution_ms, timeline)).apart();
         blocks.retain(|b| !self.held.contains(&b.meta.ulid));
         let metas: Vec<&BlockMeta> = blocks.iter().map(|b| &b.meta).collect();
-        let places = plan(&metas, &block_ranges(SMALLEST_BLOCK_MS, 7, 3), &|_| false);
-        if places.len() < 2 {
-            return None;
-        }
-        let from: Vec<StoredBlock> = places.iter().map(|i| blocks[*i].clone()).collect();
-        let metas: Vec<&BlockMeta> = from.iter().map(|b| &b.meta).collect();
-        let merged = merged_meta(String::new(), &metas);
-        let mut meta = merged.downsampled(String::new(), resolution_ms);
-        if let Some(thanos) = &mut meta.thanos {
-            thanos.labels.clone_from(labels);
-        }
-        count_raw(&mut meta, &metas);
-        Some(Step::Make { resolution_ms, replaces: from.clone(), from, meta: Box::new(meta) })
+        let runs = plan_ahead(&metas, &block_ranges(SMALLEST_BLOCK_MS, 7, 3), &|_| false);
+        let merge = |places: Vec<usize>| {
+            let from: Vec<StoredBlock> = places.iter().map(|i| blocks[*i].clone()).collect();
+            let metas: Vec<&BlockMeta> = from.iter().map(|b| &b.meta).collect();
+            let merged = merged_meta(String::new(), &metas);
+            let mut meta = merged.downsampled(String::new(), resolution_ms);
+            if let Some(thanos) = &mut meta.thanos {
+                thanos.labels.clone_from(labels);
+            }
+            count_raw(&mut meta, &metas);
+            Step::Make { resolution_ms, replaces: from.clone(), from, meta: Box::new(meta) }
+        };
+        runs.into_iter().filter(|places| places.len() > 1).map(merge).collect()
     }
 
-    /// The next block that its tier does not reach.
-    fn expired(&self, timeline: &Timeline) -> Option<Step> {
-        let tiers = self.tiers?;
+    /// The blocks that their tier does not reach.
+    fn expired(&self, timeline: &Timeline) -> Vec<Step> {
+        let mut steps = Vec::new();
+        let Some(tiers) = self.tiers else { return steps };
         let newest = self.of_any(0, timeline).map(|b| b.meta.max_time).max();
         for (resolution_ms, coarser_ms) in
             [(0, Some(FIVE_MINUTES_MS)), (FIVE_MINUTES_MS, Some(ONE_HOUR_MS)), (ONE_HOUR_MS, None)]
         {
             let keep_ms = tiers.of(resolution_ms);
-            let Some(cutoff) = timeline.cutoff_ms(keep_ms).filter(|_| keep_ms > 0) else {
+            if keep_ms == 0 {
                 continue;
+            }
+            // Of what goes for good, no gap is elapsed time: it may be a clock's that jumped.
+            let cutoff = match coarser_ms {
+                Some(_) => timeline.cutoff_ms(keep_ms),
+                None => timeline.cutoff_without_gaps_ms(keep_ms),
             };
+            let Some(cutoff) = cutoff else { continue };
             let mut old: Vec<&StoredBlock> = self
                 .of_any(resolution_ms, timeline)
                 .filter(|b| b.meta.max_time <= cutoff && !self.held.contains(&b.meta.ulid))
                 .filter(|b| resolution_ms > 0 || Some(b.meta.max_time) != newest)
                 .collect();
             old.sort_by_key(|b| (b.meta.min_time, &b.meta.ulid));
-            let gone = match coarser_ms {
-                None => old.into_iter().next(),
-                Some(coarser_ms) => {
-                    let coarser = self.sound(coarser_ms, timeline);
-                    old.into_iter().find(|b| !covering(&b.meta, &coarser).is_empty())
-                }
-            };
-            if let Some(block) = gone {
-                let why = Departure::Expired { resolution_ms, keep_ms };
-                return Some(Step::Remove { block: Box::new(block.clone()), why });
+            let coarser = coarser_ms.map(|ms| self.sound(ms, timeline));
+            for block in old {
+                let successors = match &coarser {
+                    None => Some(Vec::new()),
+                    Some(coarser) => self.covering(&block.meta, coarser),
+                };
+                let Some(successors) = successors else { continue };
+                let is_without_windows = coarser.is_some() && successors.is_empty();
+                steps.push(Step::Remove {
+                    block: Box::new(block.clone()),
+                    why: Departure::Expired { resolution_ms, keep_ms, is_without_windows },
+                    relies_on: successors.into_iter().map(|b| b.meta.ulid.clone()).collect(),
+                });
+            }
+            // One tier after the other: what goes here may be what another relied on.
+            if !steps.is_empty() {
+                break;
             }
         }
-        None
+        steps
     }
 
     fn of_any<'a>(
@@ -443,31 +530,32 @@ impl Situation {
     }
 
     /// The blocks of a resolution that others may rely on.
-    fn sound(&self, resolution_ms: i64, timeline: &Timeline) -> ByTime<'_> {
-        ByTime::new(self.blocks.iter().filter(|b| {
+    fn sound(&self, resolution_ms: i64, timeline: &Timeline) -> Coarse<'_> {
+        Coarse::new(self.blocks.iter().filter(|b| {
             b.meta.resolution_ms() == resolution_ms
                 && !timeline.is_future(&b.meta)
                 && !self.held.contains(&b.meta.ulid)
         }))
     }
 
-    /// The blocks that must be sound before a block goes because of its tier.
-    pub fn successors(&self, block: &BlockMeta) -> Vec<&StoredBlock> {
-        let coarser_ms = match block.resolution_ms() {
-            ..=0 => FIVE_MINUTES_MS,
-            FIVE_MINUTES_MS => ONE_HOUR_MS,
-            _ => return Vec::new(),
-        };
-        covering(block, &self.sound(coarser_ms, &self.timeline()))
+    /// The blocks of a coarser resolution that together hold what a block holds, as far as there was something to hold;
+    /// `None` if a part of it is missing.
+    fn covering<'a>(&self, meta: &BlockMeta, coarser: &Coarse<'a>) -> Option<Vec<&'a StoredBlock>> {
+        let producer = labels(meta);
+        let wanted = sources(meta);
+        let mut missing = wanted.clone();
+        let mut successors = Vec::new();
+        for (block, held) in coarser.overlapping(meta).filter(|(b, _)| has_labels(&b.meta, &producer)) {
+            missing.retain(|s| !held.contains(s));
+            if wanted.iter().any(|s| held.contains(s)) {
+                successors.push(block);
+            }
+        }
+        if meta.resolution_ms() == 0 {
+            missing.retain(|s| !self.without_windows.contains(*s));
+        }
+        missing.is_empty().then_some(successors)
     }
-}
-
-/// The blocks of a coarser resolution that together hold what a block holds; none if a part of it is missing.
-fn covering<'a>(meta: &BlockMeta, coarser: &ByTime<'a>) -> Vec<&'a StoredBlock> {
-    let wanted = labels(meta);
-    let there: Vec<&StoredBlock> = coarser.overlapping(meta).filter(|b| labels(&b.meta) == wanted).collect();
-    let held: BTreeSet<&str> = there.iter().flat_map(|b| sources(&b.meta)).collect();
-    if sources(meta).is_subset(&held) { there } else { Vec::new() }
 }
 
 /// Adds up how many raw samples there were.
@@ -481,10 +569,16 @@ struct Level<'a> {
     to_ms: i64,
     /// By start: blocks that overlap with each other, together.
     fine: Vec<Vec<&'a StoredBlock>>,
-    coarse: ByTime<'a>,
+    coarse: Coarse<'a>,
     held: &'a HashSet<String>,
+    /// Blocks of level 1 that have nothing for a window.
+    without_windows: Option<&'a HashSet<String>>,
     due_before: i64,
     due_length: i64,
+}
+
+fn end_of(group: &[&StoredBlock]) -> i64 {
+    group.iter().map(|b| b.meta.max_time).max().unwrap_or(i64::MIN)
 }
 
 /// What there is to do about blocks that overlap.
@@ -517,8 +611,9 @@ impl<'a> Level<'a> {
         Self {
             to_ms,
             fine: groups,
-            coarse: ByTime::new(situation.of(labels, to_ms, timeline)),
+            coarse: Coarse::new(situation.of(labels, to_ms, timeline)),
             held: &situation.held,
+            without_windows: (from_ms == 0).then_some(&situation.without_windows),
             due_before: timeline.reference_ms().unwrap_or(i64::MIN).saturating_sub(due_ms),
             due_length: due_ms,
         }
@@ -539,19 +634,24 @@ impl<'a> Level<'a> {
         loop {
             let blocks: Vec<&'a StoredBlock> = from.iter().flat_map(|i| &self.fine[*i]).copied().collect();
             let wanted: BTreeSet<&str> = blocks.iter().flat_map(|b| sources(&b.meta)).collect();
-            let mut there: Vec<&'a StoredBlock> =
+            let mut there: Vec<(&'a StoredBlock, &BTreeSet<&'a str>)> =
                 blocks.iter().flat_map(|b| self.coarse.overlapping(&b.meta)).collect();
-            there.sort_by_key(|b| (b.meta.min_time, &b.meta.ulid));
-            there.dedup_by_key(|b| &b.meta.ulid);
-            let held: BTreeSet<&str> = there.iter().flat_map(|b| sources(&b.meta)).collect();
-            if from.len() == 1 && wanted.is_subset(&held) || !blocks.iter().all(|b| self.is_due(b)) {
+            there.sort_by_key(|(b, _)| (b.meta.min_time, &b.meta.ulid));
+            there.dedup_by_key(|(b, _)| &b.meta.ulid);
+            let is_held = |s: &&str| {
+                there.iter().any(|(_, held)| held.contains(s))
+                    || self.without_windows.is_some_and(|w| w.contains(*s))
+            };
+            if from.len() == 1 && wanted.iter().all(is_held) || !blocks.iter().all(|b| self.is_due(b)) {
                 return Finding::Nothing;
             }
-            let Some(partly) = there.iter().find(|c| !sources(&c.meta).is_subset(&wanted)) else {
-                return Finding::Make { from: blocks, replaces: there };
+            let Some((partly, _)) = there.iter().find(|(_, held)| !held.is_subset(&wanted)) else {
+                return Finding::Make { from: blocks, replaces: there.iter().map(|(b, _)| *b).collect() };
             };
             // It holds more than what is made here: that has to be made with it.
-            let more = (0..self.fine.len()).filter(|i| {
+            let first = self.fine.partition_point(|g| end_of(g) <= partly.meta.min_time);
+            let end = self.fine.partition_point(|g| g[0].meta.min_time < partly.meta.max_time);
+            let more = (first..end.max(first)).filter(|i| {
                 !from.contains(i) && self.fine[*i].iter().any(|b| overlap(&b.meta, &partly.meta))
             });
             let more: Vec<usize> = more.collect();
@@ -562,11 +662,19 @@ impl<'a> Level<'a> {
         }
     }
 
-    fn next(&self) -> Option<Step> {
-        self.findings().find_map(|finding| match finding {
-            Finding::Make { from, replaces } => Some(self.make(&from, &replaces)),
-            _ => None,
-        })
+    /// What can be made, no block being used or replaced twice.
+    fn steps(&self) -> Vec<Step> {
+        let mut used: HashSet<&str> = HashSet::new();
+        let mut steps = Vec::new();
+        for finding in self.findings() {
+            let Finding::Make { from, replaces } = finding else { continue };
+            let about = || from.iter().chain(&replaces).map(|b| &*b.meta.ulid);
+            if !about().any(|ulid| used.contains(ulid)) {
+                used.extend(about());
+                steps.push(self.make(&from, &replaces));
+            }
+        }
+        steps
     }
 
     fn make(&self, from: &[&StoredBlock], replaces: &[&StoredBlock]) -> Step {

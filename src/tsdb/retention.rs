@@ -78,7 +78,15 @@ impl Timeline {
 
     /// The time before which samples are older than `retention_ms`, Unix ms; `None` if there are none to judge by.
     pub fn cutoff_ms(&self, retention_ms: i64) -> Option<i64> {
-        let long_gap_ms = (retention_ms / 10).max(self.range_ms);
+        self.cutoff(retention_ms, (retention_ms / 10).max(self.range_ms))
+    }
+
+    /// The same where no gap that a block could fill is elapsed time, however short the gap is beside the retention.
+    pub fn cutoff_without_gaps_ms(&self, retention_ms: i64) -> Option<i64> {
+        self.cutoff(retention_ms, self.range_ms)
+    }
+
+    fn cutoff(&self, retention_ms: i64, long_gap_ms: i64) -> Option<i64> {
         let mut cutoff = self.reference_ms()?.saturating_sub(retention_ms);
         let mut start = i64::MAX;
         for &(from, to) in &self.spans {

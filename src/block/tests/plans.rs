@@ -2,7 +2,7 @@
 
 use tsdbctl_block::BlockMeta;
 use tsdbctl_block::meta::{HINT_OUT_OF_ORDER, HINT_SELECTED_SERIES, HINT_STALE_SERIES};
-use tsdbctl_block::plan::{merged_meta, plan};
+use tsdbctl_block::plan::{merged_meta, plan, plan_ahead};
 
 fn block(line: &str) -> BlockMeta {
     let mut words = line.split(' ');
@@ -141,6 +141,52 @@ fn plans_of_chosen_cases() {
         "",
         "one range alone is no plan"
     );
+}
+
+/// What is planned ahead is what is planned when all before it is done.
+#[test]
+fn what_is_planned_ahead_is_what_comes_next() {
+    let mut state = 7_u64;
+    let mut random = |n: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % n
+    };
+    let mut ahead = 0;
+    for case in 0..400 {
+        let mut metas = Vec::new();
+        let mut start = i64::try_from(random(10)).unwrap() * 20;
+        for i in 0..random(40) {
+            let kind = ["", " late", " stale", " selected"][[0, 0, 0, 0, 0, 1, 2, 3][random(8) as usize]];
+            let length = [20, 20, 20, 60, 15, 180][random(6) as usize];
+            metas.push(block(&format!("{:02}{i} {start}..{}{kind}", random(100), start + length)));
+            start += [length, length, length, length, length + 20, length - 5, 20][random(7) as usize];
+        }
+        let ranges = [20, 60, 180, 540];
+        let merged = |metas: &[BlockMeta], run: &[usize]| {
+            let chosen: Vec<&BlockMeta> = run.iter().map(|i| &metas[*i]).collect();
+            merged_meta(format!("m{}", chosen[0].ulid), &chosen)
+        };
+        loop {
+            let refs: Vec<&BlockMeta> = metas.iter().collect();
+            let runs = plan_ahead(&refs, &ranges, &|_| false);
+            if runs.is_empty() {
+                break;
+            }
+            ahead = ahead.max(runs.len());
+            let name = |i: &usize| refs[*i].ulid.clone();
+            let runs: Vec<Vec<String>> = runs.iter().map(|run| run.iter().map(name).collect()).collect();
+            for run in runs {
+                let refs: Vec<&BlockMeta> = metas.iter().collect();
+                let next = plan(&refs, &ranges, &|_| false);
+                let names: Vec<_> = next.iter().map(|i| refs[*i].ulid.clone()).collect();
+                assert_eq!(names, run, "case {case}");
+                let new = merged(&metas, &next);
+                metas.retain(|m| !names.contains(&m.ulid));
+                metas.push(new);
+            }
+        }
+    }
+    assert!(ahead > 3, "{ahead}");
 }
 
 #[test]

@@ -19,7 +19,7 @@ use tsdbctl_platform::file::{self, FileError};
 use tsdbctl_platform::world::World;
 use tsdbctl_storage::{ChunkBatch, ChunkSource, Control, LabelRef, StorageError};
 
-use super::{Departure, KeptBack, Situation, Step, StoredBlock, Tiers};
+use super::{Departure, KeptBack, Situation, Step, StoredBlock, Tiers, sources, without_windows};
 use crate::blocks::{BlockEntry, DOWNSAMPLED, Listing, is_block};
 use crate::compaction::DELETION_SUFFIX;
 use crate::live::remove_temporary;
@@ -124,17 +124,19 @@ struct Found {
     damaged: Vec<(PathBuf, StorageError)>,
 }
 
+/// What steps changed, which need not be looked for.
+#[derive(Default)]
+struct Changes {
+    gone: HashSet<String>,
+    new: Vec<StoredBlock>,
+}
+
 impl Found {
-    /// Takes over what a step did, which need not be looked for.
-    fn follow(&mut self, step: &Step, made: Option<&Made>) -> Result<(), StorageError> {
-        let gone: HashSet<&str> = match step {
-            Step::Make { .. } => made.iter().flat_map(|m| &m.replaced).map(String::as_str).collect(),
-            Step::Remove { block, .. } => HashSet::from([&*block.meta.ulid]),
-        };
-        self.situation.blocks.retain(|b| !gone.contains(&*b.meta.ulid));
-        self.situation.superseded.retain(|b| !gone.contains(&*b.meta.ulid));
-        self.entries.retain(|ulid, _| !gone.contains(&**ulid));
-        if let Some(new) = made.and_then(|m| m.into.as_ref()) {
+    /// Takes over what steps did.
+    fn follow(&mut self, changes: &Changes) -> Result<(), StorageError> {
+        self.situation.leave(&changes.gone.iter().map(String::as_str).collect());
+        self.entries.retain(|ulid, _| !changes.gone.contains(ulid));
+        for new in &changes.new {
             self.situation.blocks.push(new.clone());
             self.entries.insert(new.meta.ulid.clone(), BlockEntry::read(&new.dir)?);
         }
@@ -150,6 +152,10 @@ struct Work<'a> {
     control: &'a Control,
     held: HashSet<String>,
     left_alone: Vec<(PathBuf, String)>,
+    /// Blocks that others relied on, and that could be opened.
+    sound: HashSet<String>,
+    /// Whether more blocks are known now to have nothing for a window.
+    is_outdated: bool,
 }
 
 impl<'a> Work<'a> {
@@ -170,7 +176,17 @@ impl<'a> Work<'a> {
             None if is_bucket(dir)? => dir.to_owned(),
             None => dir.join(DOWNSAMPLED),
         };
-        Ok(Self { world, dir, output, options, control, held: HashSet::new(), left_alone: Vec::new() })
+        Ok(Self {
+            world,
+            dir,
+            output,
+            options,
+            control,
+            held: HashSet::new(),
+            left_alone: Vec::new(),
+            sound: HashSet::new(),
+            is_outdated: false,
+        })
     }
 
     fn disk(&self) -> &dyn Disk {
@@ -184,6 +200,7 @@ impl<'a> Work<'a> {
                 now_ms: self.world.clock.now_ms(),
                 tiers: self.options.tiers,
                 merges: self.output != self.dir,
+                without_windows: without_windows::read(&self.output),
                 ..Situation::default()
             },
             entries: HashMap::new(),
@@ -231,7 +248,9 @@ impl<'a> Work<'a> {
                     && e.meta.compaction.parents.iter().any(|p| p.ulid == block.meta.ulid)
             };
             let child = found.entries.values().find(is_child);
-            if block.meta.compaction.deletable || child.is_some_and(|c| c.block().is_ok()) {
+            if block.meta.compaction.deletable
+                || child.is_some_and(|c| Block::open_with_meta(&c.dir, c.meta.clone()).is_ok())
+            {
                 found.situation.superseded.push(block);
             }
         }
@@ -250,7 +269,9 @@ impl<'a> Work<'a> {
         let entries: Vec<&BlockEntry> = from.iter().filter_map(|b| found.entries.get(&b.meta.ulid)).collect();
         let mut sources: Vec<Box<dyn ChunkSource>> = Vec::with_capacity(entries.len());
         for entry in &entries {
-            sources.push(Box::new(BlockSource::new(entry.block()?, i64::MIN, i64::MAX)?));
+            // Opened apart, so that it is not kept open.
+            let block = Arc::new(Block::open_with_meta(&entry.dir, entry.meta.clone())?);
+            sources.push(Box::new(BlockSource::new(block, i64::MIN, i64::MAX)?));
         }
         let single = sources.len() == 1;
         let source: Box<dyn ChunkSource> = match sources.pop() {
@@ -295,6 +316,54 @@ impl<'a> Work<'a> {
         Ok(made)
     }
 
+    fn perform(
+        &mut self,
+        step: &Step,
+        found: &Found,
+        changes: &mut Changes,
+        outcome: &mut Outcome,
+        observer: &mut (dyn FnMut(Event<'_>) + Send),
+    ) -> Result<(), StorageError> {
+        match step {
+            Step::Make { from, .. } => {
+                observer(Event::Begun(step));
+                let made = self.make(step, found, observer)?;
+                observer(Event::Made(&made));
+                match &made.into {
+                    Some(new) => changes.new.push(new.clone()),
+                    None => self.remember(from, found)?,
+                }
+                changes.gone.extend(made.replaced.iter().cloned());
+                outcome.made.push(made);
+            }
+            Step::Remove { block, why, relies_on } => {
+                if self.depart(block, *why, relies_on, found)? {
+                    observer(Event::Removed(block, *why));
+                    changes.gone.insert(block.meta.ulid.clone());
+                    outcome.removed.push(((**block).clone(), *why));
+                } else {
+                    self.held.insert(block.meta.ulid.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing was left of blocks: that is noted of a raw one, so that it is not read again and may go with its tier. Of
+    /// several, one may have a number where the not-a-number of another was taken; compaction will make one of them.
+    fn remember(&mut self, from: &[StoredBlock], found: &Found) -> Result<(), StorageError> {
+        if from.len() > 1 || from.iter().any(|b| b.meta.resolution_ms() > 0) {
+            self.held.extend(from.iter().map(|b| b.meta.ulid.clone()));
+            return Ok(());
+        }
+        let raw = found.situation.blocks.iter().filter(|b| b.meta.resolution_ms() == 0);
+        let there: HashSet<&str> = raw.flat_map(|b| sources(&b.meta)).collect();
+        let new = from.iter().flat_map(|b| sources(&b.meta));
+        without_windows::add(self.disk(), &self.output, new, |ulid| there.contains(ulid))?;
+        self.is_outdated = true;
+        Ok(())
+    }
+
     fn unsupported(&self, reason: &str) -> StorageError {
         StorageError::Unsupported { file: self.dir.to_owned(), reason: reason.to_string() }
     }
@@ -323,17 +392,28 @@ impl<'a> Work<'a> {
     }
 
     /// Removes a block because of its tier, or because it was replaced; false if something speaks against it.
-    fn depart(&mut self, block: &StoredBlock, why: Departure, found: &Found) -> Result<bool, StorageError> {
+    fn depart(
+        &mut self,
+        block: &StoredBlock,
+        why: Departure,
+        relies_on: &[String],
+        found: &Found,
+    ) -> Result<bool, StorageError> {
         if matches!(why, Departure::Expired { .. }) {
-            for successor in found.situation.successors(&block.meta) {
-                let Some(entry) = found.entries.get(&successor.meta.ulid) else {
+            for successor in relies_on {
+                let Some(entry) = found.entries.get(successor) else {
                     return Ok(false);
                 };
-                if let Err(e) = entry.block() {
-                    self.left_alone.push((entry.dir.clone(), e.to_string()));
-                    self.held.insert(successor.meta.ulid.clone());
+                if self.sound.contains(successor) {
+                    continue;
+                }
+                if let Err(e) = Block::open_with_meta(&entry.dir, entry.meta.clone()) {
+                    if self.held.insert(successor.clone()) {
+                        self.left_alone.push((entry.dir.clone(), e.to_string()));
+                    }
                     return Ok(false);
                 }
+                self.sound.insert(successor.clone());
             }
             // Blocks it was compacted from would be live again.
             let parents: HashSet<&str> = block.meta.compaction.parents.iter().map(|p| &*p.ulid).collect();
@@ -445,6 +525,8 @@ pub fn run(
     remove_temporary(work.disk(), dir)?;
     if work.output != dir && file::exists(&work.output) {
         remove_temporary(work.disk(), &work.output)?;
+        // A run that was killed may have left a block whose name is not durable, and raw ones elsewhere rely on it.
+        work.disk().sync_dir(&work.output)?;
     }
     let mut found = work.look()?;
     outcome.before = totals(&found.situation.blocks);
@@ -458,46 +540,32 @@ pub fn run(
                 None => {}
             }
         }
-        if let Err(e) = control.check("downsampling") {
-            outcome.stopped = Some(e.into());
+        let steps = found.situation.next_steps();
+        if steps.is_empty() {
             break;
         }
-        let Some(step) = found.situation.next_step() else {
-            break;
-        };
-        let done = match &step {
-            Step::Make { from, .. } => {
-                observer(Event::Begun(&step));
-                work.make(&step, &found, observer).and_then(|made| {
-                    observer(Event::Made(&made));
-                    if made.into.is_none() {
-                        // There is nothing to keep of it.
-                        work.held.extend(from.iter().map(|b| b.meta.ulid.clone()));
-                    }
-                    found.follow(&step, Some(&made))?;
-                    outcome.made.push(made);
-                    Ok(())
-                })
+        let mut changes = Changes::default();
+        let mut failed = None;
+        for step in &steps {
+            let done = match control.check("downsampling") {
+                Err(e) => Err(e.into()),
+                Ok(()) => work.perform(step, &found, &mut changes, &mut outcome, observer),
+            };
+            if let Err(error) = done {
+                failed = Some((step, error));
+                break;
             }
-            Step::Remove { block, why } => work.depart(block, *why, &found).and_then(|gone| {
-                if gone {
-                    observer(Event::Removed(block, *why));
-                    found.follow(&step, None)?;
-                    outcome.removed.push(((**block).clone(), *why));
-                } else {
-                    work.held.insert(block.meta.ulid.clone());
-                }
-                Ok(())
-            }),
-        };
-        match done {
-            Ok(()) => found.situation.held.clone_from(&work.held),
-            Err(error) => {
-                if !work.survive(&step, error, &mut outcome, observer)? {
-                    break;
-                }
-                found = work.look()?;
+        }
+        found.follow(&changes)?;
+        found.situation.held.clone_from(&work.held);
+        if let Some((step, error)) = failed {
+            if !work.survive(step, error, &mut outcome, observer)? {
+                break;
             }
+            found = work.look()?;
+        } else if work.is_outdated {
+            found.situation.without_windows = without_windows::read(&work.output);
+            work.is_outdated = false;
         }
     }
     let timeline = found.situation.timeline();

@@ -20,6 +20,12 @@ fn situation(blocks: Vec<StoredBlock>, tiers: Option<Tiers>) -> Situation {
     Situation { blocks, now_ms: NOW, tiers, merges: true, ..Situation::default() }
 }
 
+/// How many blocks of five minutes hold what a raw block holds.
+fn covering(situation: &Situation, block: &StoredBlock) -> Option<usize> {
+    let coarser = situation.sound(M5, &situation.timeline());
+    situation.covering(&block.meta, &coarser).map(|blocks| blocks.len())
+}
+
 /// A step in one line.
 fn line(step: &Step) -> String {
     let names =
@@ -100,7 +106,7 @@ fn late_samples_have_their_range_made_anew() {
         None,
     );
     assert_eq!(steps(&s), ["make 5m of r for d"]);
-    let Some(Step::Make { meta, .. }) = s.next_step() else { panic!() };
+    let [Step::Make { meta, .. }] = &s.next_steps()[..] else { panic!() };
     assert_eq!(meta.compaction.parents[0].ulid, "d");
     assert_eq!(meta.compaction.sources, ["a", "late"]);
     let s = situation(
@@ -200,16 +206,16 @@ fn a_tier_ends_only_where_the_next_one_goes_on() {
     let mut half = block("h", NOW - 30 * D, NOW - 29 * D, M5, &["x"]);
     let mut whole = block("r", NOW - 30 * D, NOW - 29 * D, 0, &["x", "y"]);
     let s = situation(vec![whole.clone(), half.clone(), raw(1)], tiers);
-    assert!(s.successors(&whole.meta).is_empty());
+    assert!(covering(&s, &whole).is_none());
     half.meta.compaction.sources.push("y".to_string());
     let s = situation(vec![whole.clone(), half.clone(), raw(1)], tiers);
-    assert_eq!(s.successors(&whole.meta).len(), 1);
+    assert_eq!(covering(&s, &whole).unwrap(), 1);
     // Of another producer.
     whole.meta.thanos = Some(tsdbctl_block::meta::Thanos {
         labels: BTreeMap::from([("a".to_string(), "b".to_string())]),
         ..Default::default()
     });
-    assert!(s.successors(&whole.meta).is_empty());
+    assert!(covering(&s, &whole).is_none());
     // Long ago, in windows.
     let s = situation(
         vec![
@@ -260,19 +266,83 @@ fn tiers_are_read_from_text() {
 
 #[test]
 fn many_short_blocks_are_planned() {
-    let blocks = (1..200)
+    // Slow in proportion to their square, this would take minutes.
+    const N: i64 = 10_000;
+    let mut blocks: Vec<_> = (1..=N)
         .map(|i| {
-            let name = format!("{i:04}");
+            let name = format!("{i:05}");
             block(&name, NOW - i * 2 * H, NOW - (i - 1) * 2 * H, 0, &[&*name])
         })
         .collect();
-    let s = situation(blocks, Some(Tiers::SINGLE_NODE));
+    // Late ones that overlap, in any order.
+    for i in (40..N).step_by(7) {
+        let name = format!("late {i:05}");
+        blocks.insert(i as usize / 2, block(&name, NOW - i * 2 * H, NOW - i * 2 * H + H, 0, &[&*name]));
+    }
+    let s = situation(blocks, Some(Tiers { one_hour_ms: 0, ..Tiers::SINGLE_NODE }));
     let steps = s.simulate();
-    let count = |wanted: fn(&Step) -> bool| steps.iter().filter(|s| wanted(s)).count();
+    let count = |wanted: fn(&Step) -> bool| steps.iter().filter(|s| wanted(s)).count() as i64;
     // 20 blocks of 2 h are younger than 40 h, and 168 than 14 d.
-    assert_eq!(count(|s| matches!(s, Step::Make { .. }) && !s.is_merge() && line(s).contains(" 5m ")), 179);
+    assert_eq!(
+        count(|s| matches!(s, Step::Make { .. }) && !s.is_merge() && line(s).contains(" 5m ")),
+        N - 20
+    );
     assert_eq!(
         count(|s| matches!(s, Step::Remove { block, .. } if block.meta.resolution_ms() == 0)),
-        199 - 168
+        N - 168 + (168..N).filter(|i| (i - 40) % 7 == 0).count() as i64
     );
+}
+
+#[test]
+fn what_has_nothing_for_a_window_is_remembered_and_goes_with_its_tier() {
+    let days = |from: i64, to: i64, name: &str| block(name, NOW - from * D, NOW - to * D, 0, &[name]);
+    let blocks = vec![days(40, 30, "nan"), days(30, 15, "a"), days(15, 0, "n")];
+    let mut s = situation(blocks, Some(Tiers::SINGLE_NODE));
+    s.blocks[1].meta.compaction.sources.push("nan too".to_string());
+    assert_eq!(steps(&s)[0], "make 5m of nan");
+    s.without_windows = HashSet::from(["nan".to_string(), "nan too".to_string()]);
+    assert_eq!(
+        steps(&s),
+        ["make 5m of a", "make 5m of n", "make 1h of step 1", "make 1h of step 2", "remove nan", "remove a"]
+    );
+    let why: Vec<_> = s
+        .simulate()
+        .into_iter()
+        .filter_map(|s| match s {
+            Step::Remove { why, relies_on, .. } => Some((why.to_string(), relies_on.len())),
+            Step::Make { .. } => None,
+        })
+        .collect();
+    let plain = "raw is kept for 2w".to_string();
+    assert_eq!(
+        why,
+        [(format!("{plain}, and it has nothing but stale markers and not-a-numbers"), 0), (plain, 1)]
+    );
+    // Late samples joined it: these have to be looked at.
+    s.blocks[0].meta.compaction.sources.push("late".to_string());
+    assert_eq!(steps(&s)[0], "make 5m of nan");
+}
+
+#[test]
+fn windows_of_an_hour_outlive_a_clock_that_is_wrong_for_a_while() {
+    let tiers = Some(Tiers { one_hour_ms: 365 * D, ..Tiers::default() });
+    let hours = |i: i64| block(&format!("h{i}"), NOW - (16 + i * 10) * D, NOW - (6 + i * 10) * D, H1, &["h"]);
+    let fresh = block("n", NOW - 10 * D, NOW, 0, &["n"]);
+    let without = |blocks: &[StoredBlock], now_ms: i64| {
+        let s = Situation { now_ms, merges: false, ..situation(blocks.to_vec(), tiers) };
+        let steps = s.simulate();
+        let gone = |s: &Step| matches!(s, Step::Remove { block, .. } if block.meta.resolution_ms() == H1);
+        steps.iter().filter(|s| gone(s)).map(line).collect::<Vec<_>>()
+    };
+    // The last one ends 366 days ago.
+    let filled: Vec<_> = (0..=36).map(hours).chain([fresh]).collect();
+    assert_eq!(without(&filled, NOW), ["remove h36"]);
+    // A month ahead, a block was written there.
+    for ahead in [D, 30 * D, 400 * D] {
+        let mut wrong = filled.clone();
+        wrong.push(block("w", NOW + ahead, NOW + ahead + 2 * H, 0, &["w"]));
+        assert_eq!(without(&wrong, NOW + ahead + 2 * H), ["remove h36"], "{ahead}");
+        // And it is right again.
+        assert_eq!(without(&wrong, NOW), ["remove h36"], "{ahead}");
+    }
 }

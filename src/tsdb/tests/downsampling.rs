@@ -57,10 +57,14 @@ fn id(n: usize) -> String {
 
 /// Makes a raw block of two series.
 fn put(dir: &Path, n: usize, start: i64, end: i64, offset: i64) {
+    put_values(dir, n, start, end, offset, |t| (t / STEP) as f64);
+}
+
+fn put_values(dir: &Path, n: usize, start: i64, end: i64, offset: i64, value: fn(i64) -> f64) {
     let series = ["api", "web"].map(|job| {
         let mut appender = SeriesAppender::new(AppenderOptions::default());
         for t in (start + offset..end).step_by(STEP as usize) {
-            appender.append_float(t, (t / STEP) as f64, 0).unwrap();
+            appender.append_float(t, value(t), 0).unwrap();
         }
         let mut chunks = ChunkBatch::default();
         for c in appender.into_chunks() {
@@ -330,6 +334,39 @@ fn a_raw_block_stays_when_what_was_made_of_it_is_damaged() {
     let done = run_in(&world(Arc::new(RealDisk), NOW, 2), dir, Some(Tiers { raw_ms: 3 * H, ..RAW_60H }));
     assert!(done.removed.is_empty() && !done.is_complete(), "{done:?}");
     assert_eq!(spans(dir), before);
+}
+
+/// Nothing is made of them, so nothing but a note says that they were looked at.
+#[test]
+fn blocks_without_windows_are_read_once_and_go_with_their_tier() {
+    let dir = five();
+    let dir = dir.path();
+    put_values(dir, 70, T + 10 * H, T + 12 * H, 0, |_| f64::NAN);
+    let world = |seed| world(Arc::new(RealDisk), NOW, seed);
+    let first = run_in(&world(1), dir, None);
+    assert!(first.is_complete(), "{first:?}");
+    assert_eq!(first.made.iter().filter(|m| m.into.is_none()).count(), 1);
+    let again = run_in(&world(2), dir, None);
+    assert!(again.is_complete() && again.made.is_empty(), "{again:?}");
+    // A damaged note is none.
+    let note = dir.join("downsampled/without-windows.json");
+    let text = std::fs::read_to_string(&note).unwrap();
+    assert_eq!(text, format!("{{\"version\":1,\"sources\":[\"{}\"]}}\n", id(70)));
+    std::fs::write(&note, &text[..20]).unwrap();
+    assert_eq!(run_in(&world(3), dir, None).made.len(), 1);
+    assert_eq!(std::fs::read_to_string(&note).unwrap(), text);
+    // Late samples of its time have windows.
+    put(dir, 71, T + 10 * H, T + 12 * H, STEP / 2);
+    let late = run_in(&world(4), dir, None);
+    assert_eq!((late.made.len(), late.made[0].from.len()), (1, 2), "{late:?}");
+    std::fs::remove_dir_all(dir.join(id(71))).unwrap();
+    std::fs::remove_dir_all(&late.made[0].into.as_ref().unwrap().dir).unwrap();
+    let dropped = run_in(&world(5), dir, Some(Tiers { raw_ms: H, ..RAW_60H }));
+    assert!(dropped.is_complete(), "{dropped:?}");
+    assert!(!dir.join(id(70)).exists());
+    let why: Vec<_> = dropped.removed.iter().map(|(b, why)| (b.meta.ulid.clone(), why.to_string())).collect();
+    let text = "raw is kept for 1h, and it has nothing but stale markers and not-a-numbers".to_string();
+    assert!(why.contains(&(id(70), text)), "{why:?}");
 }
 
 #[test]
