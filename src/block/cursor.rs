@@ -20,6 +20,12 @@ impl<'a> Cursor<'a> {
         self.pos
     }
 
+    /// Number of bytes that are left.
+    #[inline]
+    pub(crate) fn left(&self) -> usize {
+        self.data.len() - self.pos
+    }
+
     /// Whether nothing is left.
     #[inline]
     pub(crate) fn is_at_end(&self) -> bool {

@@ -219,6 +219,14 @@ impl Index {
         Ok(self.table.get_or_init(|| walked))
     }
 
+    /// The postings offset table from its count on, checked, and where that is in the file.
+    pub(crate) fn pair_table(&self) -> Result<(Cursor<'_>, usize), StorageError> {
+        let (body, start) = self
+            .section(self.toc.postings_table, "the postings offset table")
+            .map_err(|d| self.corrupt(d))?;
+        Ok((Cursor::at(body, 0), start))
+    }
+
     /// The list at an offset that the postings offset table gave.
     pub(crate) fn postings(&self, offset: u64) -> Result<RawPostings<'_>, StorageError> {
         let (body, start) = self.section(offset, "a postings list").map_err(|d| self.corrupt(d))?;

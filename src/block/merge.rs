@@ -1,6 +1,7 @@
 //! Several sources as one: series in label order, chunks copied where they do not overlap, decoded, merged and encoded
 //! anew where they do.
 
+use std::cmp::Ordering;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -227,48 +228,55 @@ impl Strings {
         self.ends.push(self.text.len() as u32);
     }
 
-    /// Adds the symbols of a source.
+    /// Adds the symbols of a source. Those that are missing are counted first: mostly there are few or none, and what is
+    /// there is copied once at most.
     fn add_all(&mut self, source: &mut dyn ChunkSource) -> Result<(), StorageError> {
-        let mut missing = Self::default();
+        let (mut count, mut bytes) = (self.len(), self.text.len());
         let mut at = 0;
-        let mut bytes = self.text.len();
         source.symbols(&mut |s| {
-            while at < self.len() && self.get(at) < s {
-                at += 1;
-            }
-            if at == self.len() || self.get(at) != s {
+            if !self.find_from(&mut at, s) {
+                count += 1;
                 bytes += s.len();
-                if u32::try_from(bytes).is_err() {
-                    return Err(StorageError::Unsupported {
-                        file: Path::new("").to_owned(),
-                        reason: "strings of labels of all blocks together are more than 4 GiB, which an index cannot hold; merge fewer blocks"
-                            .to_string(),
-                    });
-                }
-                missing.push(s);
             }
             Ok(())
         })?;
-        if self.ends.is_empty() {
-            *self = missing;
-        } else if !missing.ends.is_empty() {
-            let mut both = Self {
-                text: String::with_capacity(self.text.len() + missing.text.len()),
-                ends: Vec::with_capacity(self.len() + missing.len()),
-            };
-            let mut at = 0;
-            for i in 0..missing.len() {
-                let s = missing.get(i);
-                while at < self.len() && self.get(at) < s {
-                    both.push(self.get(at));
-                    at += 1;
-                }
+        if count == self.len() {
+            return Ok(());
+        }
+        if u32::try_from(bytes).is_err() {
+            return Err(StorageError::Unsupported {
+                file: Path::new("").to_owned(),
+                reason: "strings of labels of all blocks together are more than 4 GiB, which an index cannot hold; merge fewer blocks"
+                    .to_string(),
+            });
+        }
+        let mut both = Self { text: String::with_capacity(bytes), ends: Vec::with_capacity(count) };
+        let mut at = 0;
+        source.symbols(&mut |s| {
+            let from = at;
+            let is_there = self.find_from(&mut at, s);
+            (from..at).for_each(|i| both.push(self.get(i)));
+            if !is_there {
                 both.push(s);
             }
-            (at..self.len()).for_each(|i| both.push(self.get(i)));
-            *self = both;
-        }
+            Ok(())
+        })?;
+        (at..self.len()).for_each(|i| both.push(self.get(i)));
+        *self = both;
         Ok(())
+    }
+
+    /// Goes on from a place to that of a string, or of the next if it is not there; whether it is.
+    #[inline]
+    fn find_from(&self, at: &mut usize, s: &str) -> bool {
+        while *at < self.len() {
+            match self.get(*at).cmp(s) {
+                Ordering::Less => *at += 1,
+                Ordering::Equal => return true,
+                Ordering::Greater => return false,
+            }
+        }
+        false
     }
 
     /// The places of a source's symbols, all of which were added.
@@ -276,9 +284,7 @@ impl Strings {
         let mut places = Vec::new();
         let mut at = 0;
         source.symbols(&mut |s| {
-            while at < self.len() && self.get(at) < s {
-                at += 1;
-            }
+            self.find_from(&mut at, s);
             places.push(at as u32);
             Ok(())
         })?;

@@ -14,7 +14,7 @@ use tsdbctl_block::merge::MergedSource;
 use tsdbctl_block::meta::new_ulid;
 use tsdbctl_block::plan::merged_meta;
 use tsdbctl_block::source::BlockSource;
-use tsdbctl_block::{Block, BlockMeta};
+use tsdbctl_block::{Block, BlockMeta, merge_memory};
 use tsdbctl_platform::disk::{Access, Disk, remove_all};
 use tsdbctl_platform::file::{self, FileError};
 use tsdbctl_platform::world::World;
@@ -22,7 +22,8 @@ use tsdbctl_storage::{ChunkBatch, ChunkSource, Control, LabelRef, Loss, StorageE
 
 use crate::blocks::{BlockEntry, Listing};
 use crate::compaction_plan::{
-    CompactionOptions, Plan, PlannedBlock, Removal, Rewrite, Situation, Step, Why, next_step, simulate,
+    CompactionOptions, MEMORY_LEAST, Plan, PlannedBlock, Refusal, Removal, Rewrite, Situation, Step, Why,
+    next_step, simulate,
 };
 use crate::live::remove_temporary;
 use crate::quarantine::{Quarantined, damage_of, set_aside};
@@ -322,6 +323,25 @@ impl Work<'_> {
     }
 }
 
+/// What a step takes in memory by its blocks' labels, of which the plan knows nothing; refuses it if that is too much.
+fn look_at_memory(
+    step: &mut Rewrite,
+    entries: &HashMap<String, BlockEntry>,
+    options: &CompactionOptions,
+) -> Result<(), StorageError> {
+    let (Some(limit), None) = (options.memory_bytes, &step.refusal) else { return Ok(()) };
+    let mut blocks = Vec::with_capacity(step.blocks.len());
+    for entry in step.blocks.iter().filter_map(|b| entries.get(&b.meta.ulid)) {
+        blocks.push(entry.block()?);
+    }
+    let needed = MEMORY_LEAST + merge_memory(&blocks, limit.saturating_sub(MEMORY_LEAST))?;
+    step.memory_bytes = needed;
+    if needed > limit {
+        step.refusal = Some(Refusal::Memory { needed, limit });
+    }
+    Ok(())
+}
+
 fn check_rules(
     entries: &HashMap<String, BlockEntry>,
     overdue: &mut HashMap<String, Option<usize>>,
@@ -454,7 +474,15 @@ pub fn plan_directory(
         }
         rule => rule,
     };
-    let plan = simulate(found.situation, options, &mut check)?;
+    let mut plan = simulate(found.situation, options, &mut check)?;
+    for step in &mut plan.steps {
+        if let Step::Rewrite(step) = step
+            && step.blocks.iter().all(|b| b.made_by.is_none())
+            && let Err(e) = look_at_memory(step, &found.entries, options)
+        {
+            wrong.extend(step.blocks.first().map(|b| (dir.join(&b.meta.ulid), e.to_string())));
+        }
+    }
     Ok((plan, wrong))
 }
 
@@ -526,14 +554,16 @@ fn run(
                     outcome.removed.push((block, removal));
                 }
             }
-            Step::Rewrite(step) if step.refusal.is_some() => {
-                work.held.extend(step.blocks.iter().map(|b| b.meta.ulid.clone()));
-                observer(Event::Refused(&step));
-                outcome.refused.push(*step);
-            }
-            Step::Rewrite(step) => {
+            Step::Rewrite(mut step) => {
+                let looked = look_at_memory(&mut step, &found.entries, work.options);
+                if step.refusal.is_some() {
+                    work.held.extend(step.blocks.iter().map(|b| b.meta.ulid.clone()));
+                    observer(Event::Refused(&step));
+                    outcome.refused.push(*step);
+                    continue;
+                }
                 observer(Event::Begun(&step));
-                match work.rewrite(&step, &found, observer) {
+                match looked.and_then(|()| work.rewrite(&step, &found, observer)) {
                     Ok(written) => {
                         observer(Event::Written(&written));
                         outcome.written.push(written);

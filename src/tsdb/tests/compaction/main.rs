@@ -304,6 +304,48 @@ fn a_step_that_cannot_fit_is_refused_before_it_begins() {
     }
 }
 
+#[test]
+fn labels_that_do_not_fit_into_memory_are_known_before_it_begins() {
+    let dir = scratch_in_memory();
+    let dir = dir.path();
+    let labels = |block: usize, i: usize| {
+        // Half of them are in both blocks.
+        Labels::from_pairs([("id", format!("{:0200}", 300 * block + i)), ("job", "api".to_owned())])
+    };
+    for n in 0..3 {
+        let start = T + n as i64 * 2 * H;
+        let mut appender = SeriesAppender::new(AppenderOptions::default());
+        appender.append_float(start, 1.0, 0).unwrap();
+        let mut chunks = ChunkBatch::default();
+        for c in appender.into_chunks() {
+            let encoding = c.encoding as u8;
+            chunks.push(EncodedChunk { encoding, data: &c.data, mint: c.mint, maxt: c.maxt });
+        }
+        let series = (0..600).map(|i| (labels(n, i), chunks.clone())).collect();
+        let meta = BlockMeta::new(id(n), start, start + 2 * H);
+        let (mut source, writer) = (LiteralSource::new(series), WriterOptions::default());
+        write_block(Arc::new(RealDisk), dir, &mut source, meta, writer, &Control::default()).unwrap();
+    }
+    put(dir, 3, T + 6 * H, T + 8 * H);
+    let limited = |bytes: u64| CompactionOptions { memory_bytes: Some((16 << 20) + bytes), ..options() };
+    let world = world(Arc::new(RealDisk), T + 24 * H);
+    // 1,200 strings of 200 bytes, twice while they are put together; all of the three are 1,800.
+    for (bytes, fits) in [(400_000, false), (600_000, true), (1 << 30, true)] {
+        let options = limited(bytes);
+        let (plan, _) = plan_directory(&world, dir, &options, &Control::default()).unwrap();
+        let Step::Rewrite(step) = &plan.steps[0] else { panic!("{plan:?}") };
+        assert!(step.memory_bytes > (16 << 20) + 480_000, "{step:?}");
+        assert_eq!(step.refusal.is_none(), fits, "{step:?}");
+        if !fits {
+            let done = run(dir, &options);
+            assert_eq!((done.refused.len(), done.written.len()), (1, 0), "{done:?}");
+            assert_eq!(done.refused[0].refusal, step.refusal);
+        }
+    }
+    let done = run(dir, &limited(600_000));
+    assert_eq!((done.refused.len(), done.written.len()), (0, 1), "{done:?}");
+}
+
 fn flip(path: &Path, at: usize) {
     let mut bytes = std::fs::read(path).unwrap();
     bytes[at] ^= 0x40;
