@@ -23,6 +23,7 @@ use tsdbctl_wire::Version;
 use crate::data::now_ms;
 use crate::diagnostic::show_parse_error;
 use crate::exit::ExitStatus;
+use crate::in_use::refuse_unlocked_writer;
 use crate::sizes::parse_size;
 use crate::times::{parse_step, parse_time};
 use crate::ui::Ui;
@@ -255,6 +256,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
     if file::exists(&args.dir) && !file::is_dir(&args.dir) {
         bail!("{}: is not a directory", args.dir.display());
     }
+    refuse_unlocked_writer(&args.dir)?;
     if args.blocks {
         return blocks::run(args, &plan, ui);
     }

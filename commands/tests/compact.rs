@@ -178,11 +178,21 @@ fn a_directory_that_somebody_has_is_refused_and_who_has_it_is_told() {
     {
         let segment = std::fs::File::create(place.path("db").join("wal/00000099")).unwrap();
         let mut server = Command::new("sleep").arg("60").stdout(segment).spawn().unwrap();
-        let ran = place.compact("db", &[]);
+        let (db, other, input) = (place.text("db"), place.text("other"), place.text("input.prom"));
+        let ran = [
+            &["compact", "-d", db][..],
+            &["downsample", "-d", db],
+            &["ingest", "-d", db, input],
+            &["ingest", "--blocks", "-d", db, input],
+            &["merge", other, "--into", db],
+        ]
+        .map(tsdbctl);
         server.kill().unwrap();
         server.wait().unwrap();
-        assert_eq!(ran.code, 2, "{}", ran.err);
-        assert!(ran.err.contains(&format!("process {} (sleep)", server.id())), "{}", ran.err);
+        for ran in ran {
+            assert_eq!(ran.code, 2, "{}", ran.err);
+            assert!(ran.err.contains(&format!("process {} (sleep)", server.id())), "{}", ran.err);
+        }
         std::fs::remove_file(place.path("db").join("wal/00000099")).unwrap();
     }
     assert_eq!(place.compact("db", &[]).code, 0);
