@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::io::{self, Write};
 
 use tsdbctl_chunk::SampleColumns;
+use tsdbctl_model::duration::{format_duration_ms, format_rfc3339_ms};
 use tsdbctl_model::float_text::write_g;
 use tsdbctl_model::histogram::Bucket;
 use tsdbctl_model::{FloatHistogram, Matcher, SymbolTable};
@@ -16,6 +17,9 @@ use crate::sizes::format_count;
 use crate::ui::{Progress, Ui};
 
 /// Write every sample, in the lines of `promtool tsdb dump`.
+///
+/// Exit status: 0 done, 4 of some times only downsampled samples are left, which are not written, 1 something is damaged,
+/// 2 wrong usage, or a directory that cannot be used.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Where the data is.
@@ -64,7 +68,16 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
     let written = export(&database, &sets, times, &control, ui.out(), &mut progress)?;
     drop(progress);
     ui.detail(format!("{} samples", format_count(written)));
-    Ok(ExitStatus::Success)
+    let only_downsampled = database.only_downsampled(times.0, times.1);
+    for (start, end, resolution_ms) in &only_downsampled {
+        ui.warn(format!(
+            "from {} to {} only downsampled samples are left, of {} resolution; they are not exported, `tsdbctl query` takes them",
+            format_rfc3339_ms(*start),
+            format_rfc3339_ms(*end),
+            format_duration_ms(*resolution_ms)
+        ));
+    }
+    Ok(if only_downsampled.is_empty() { ExitStatus::Success } else { ExitStatus::Partial })
 }
 
 /// A failed export.

@@ -10,20 +10,21 @@ use tsdbctl_tsdb::rewrite::Wanted;
 
 use crate::data::ALL_TIMES;
 use crate::exit::ExitStatus;
-use crate::rewriting::Destination;
+use crate::rewriting::{Destination, Rerun};
 use crate::ui::Ui;
 
 /// Make one data directory of several.
 ///
 /// Blocks and what is only in the write-ahead log are merged, each sample once, into blocks of aligned ranges; deletions
 /// are carried out. The directories are only read, and may be in use. Of two different values of one series at one time
-/// that of the directory named first is kept, and the others are counted; labels keep directories apart. Exemplars and metadata, which blocks cannot hold, and downsampled blocks are left out.
+/// that of the directory named first is kept, and the others are counted; labels keep directories apart. Exemplars and
+/// metadata, which blocks cannot hold, and downsampled samples are left out.
 ///
 /// A run that was interrupted is finished by running it again: blocks appear whole, and those that are there are not
 /// made twice.
 ///
-/// Exit status: 0 done, 4 downsampled blocks were left out or it was interrupted, 1 something is damaged, 2 wrong usage,
-/// or a directory that cannot be used.
+/// Exit status: 0 done, 4 of some times only downsampled samples are left, or it was interrupted, 1 something is damaged,
+/// 2 wrong usage, or a directory that cannot be used.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Data directories of Prometheus (or of its agent), or single blocks.
@@ -61,7 +62,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
     for (input, added) in inputs.iter_mut().zip(added) {
         input.relabelling = Relabelling { renamed: renamed.clone(), added, pseudonyms: None };
     }
-    args.into.write(&inputs, &wanted, &control, ui)
+    args.into.write(&inputs, &wanted, &control, Rerun::GoesOn, ui)
 }
 
 /// The labels that each directory's series get.

@@ -1,11 +1,12 @@
 //! What `merge` and `slice` have in common: writing data directories anew into another one, and telling what came of it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use serde_json::json;
 use tsdbctl_block::plan::block_ranges;
 use tsdbctl_block::{BlockMeta, RelabelError, WriterOptions};
+use tsdbctl_model::duration::format_rfc3339_ms;
 use tsdbctl_platform::file;
 use tsdbctl_platform::signal::stop_flag;
 use tsdbctl_platform::world::World;
@@ -14,6 +15,7 @@ use tsdbctl_storage::{Budget, Control, Interrupt, StorageError};
 use tsdbctl_tsdb::rewrite::{Input, Rewrite, RewriteError, RewriteOptions, Target, Wanted};
 
 use crate::exit::ExitStatus;
+use crate::in_use::refuse_unlocked_writer;
 use crate::sizes::{format_count, format_size, parse_size};
 use crate::times::parse_step;
 use crate::ui::Ui;
@@ -100,15 +102,14 @@ impl Destination {
     ) -> anyhow::Result<Vec<Input>> {
         // Told before anything is made.
         self.options()?;
-        let whole = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let into = whole(&self.into);
+        let into = file::resolve(&self.into);
         if file::exists(&self.into) && !file::is_dir(&self.into) {
             bail!("{}: is not a directory", self.into.display());
         }
         let mut inputs = Vec::with_capacity(dirs.len());
         for dir in dirs {
-            let dir_whole = whole(dir);
-            if dir_whole == into || dir_whole.parent() == Some(&into) {
+            let dir_whole = file::resolve(dir);
+            if dir_whole.parent() == Some(&into) || into.starts_with(&dir_whole) {
                 bail!("{}: is read, so it cannot be written: give --into another directory", dir.display());
             }
             inputs.push(Input::open(dir, wanted, control).map_err(|e| self.explain(e))?);
@@ -143,16 +144,18 @@ impl Destination {
         inputs: &[Input],
         wanted: &Wanted,
         control: &Control,
+        rerun: Rerun,
         ui: &mut Ui,
     ) -> anyhow::Result<ExitStatus> {
         let stop = stop_flag();
         let world = World::real();
+        refuse_unlocked_writer(&self.into)?;
         let target = Target::open(&world, &self.into, control).map_err(|e| self.explain(e))?;
         let rewrite =
             Rewrite::plan(inputs, wanted, &target, self.options()?).map_err(|e| self.explain_rewrite(e))?;
         let todo = rewrite.windows().iter().filter(|w| !w.is_done).count() as u64;
         let there = rewrite.windows().len() as u64 - todo;
-        let mut result = Written { there, ..Written::default() };
+        let mut result = Written { there, rerun, ..Written::default() };
         let mut progress = ui.progress(todo, "blocks");
         for window in rewrite.windows().iter().filter(|w| !w.is_done) {
             let mut each = || {
@@ -186,9 +189,19 @@ impl Destination {
         result.same = rewrite.conflicts().same();
         result.different = rewrite.conflicts().different();
         result.show(self, inputs, ui)?;
-        let skipped = inputs.iter().any(|i| !i.downsampled().is_empty());
+        let skipped = inputs.iter().any(|i| !i.only_downsampled().is_empty());
         Ok(if result.is_interrupted || skipped { ExitStatus::Partial } else { ExitStatus::Success })
     }
+}
+
+/// What the same command does if it is given again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rerun {
+    /// It makes the blocks that are missing.
+    #[default]
+    GoesOn,
+    /// Something else: pseudonyms come of a key that is forgotten.
+    BeginsAnew,
 }
 
 /// What came of it.
@@ -198,6 +211,7 @@ struct Written {
     /// Blocks that an earlier run made.
     there: u64,
     is_interrupted: bool,
+    rerun: Rerun,
     /// Samples left out because an earlier directory has the same, or another, at that time.
     same: u64,
     different: u64,
@@ -212,7 +226,7 @@ impl Written {
         };
         let sizes: Vec<u64> = self.blocks.iter().map(size).collect();
         let samples: u64 = self.blocks.iter().map(|b| b.stats.num_samples).sum();
-        let skipped: Vec<&Path> = inputs.iter().flat_map(|i| i.downsampled()).map(PathBuf::as_path).collect();
+        let skipped: Vec<_> = inputs.iter().flat_map(Input::only_downsampled).collect();
         if into.output == Output::Json {
             let blocks = self.blocks.iter().zip(&sizes).map(|(b, bytes)| {
                 json!({
@@ -233,25 +247,29 @@ impl Written {
                 "already_there": self.there,
                 "same_twice": self.same,
                 "conflicts": self.different,
-                "skipped": skipped.iter().map(|p| p.to_string_lossy()).collect::<Vec<_>>(),
+                "skipped": skipped
+                    .iter()
+                    .map(|(p, start, end)| json!({ "path": p.to_string_lossy(), "min_time": start, "max_time": end }))
+                    .collect::<Vec<_>>(),
                 "interrupted": self.is_interrupted,
             });
             writeln!(ui.out(), "{line}")?;
             ui.flush()?;
         }
-        for path in &skipped {
+        for (path, start, end) in &skipped {
             ui.warn(format!(
-                "{}: is downsampled and left out; `tsdbctl downsample -d {}` makes it anew where raw samples are left",
+                "{}: from {} to {} only downsampled samples are left; they are not copied",
                 path.display(),
-                into.into.display()
+                format_rfc3339_ms(*start),
+                format_rfc3339_ms(*end)
             ));
         }
         for (block, bytes) in self.blocks.iter().zip(&sizes) {
             ui.detail(format!(
-                "{}: {} to {} ms, {} series, {} samples, {}",
+                "{}: {} to {}, {} series, {} samples, {}",
                 block.ulid,
-                block.min_time,
-                block.max_time,
+                format_rfc3339_ms(block.min_time),
+                format_rfc3339_ms(block.max_time),
                 format_count(block.stats.num_series),
                 format_count(block.stats.num_samples),
                 format_size(*bytes)
@@ -284,7 +302,13 @@ impl Written {
             ui.detail(format!("{} samples were in several directories", format_count(self.same)));
         }
         if self.is_interrupted {
-            ui.warn("interrupted; the same command again makes the blocks that are missing");
+            ui.warn(match self.rerun {
+                Rerun::GoesOn => "interrupted; the same command again makes the blocks that are missing".to_owned(),
+                Rerun::BeginsAnew => format!(
+                    "interrupted; the key of its pseudonyms is forgotten: remove {}, and keep the key with --pseudonyms=FILE",
+                    into.into.display()
+                ),
+            });
         }
         Ok(())
     }

@@ -10,12 +10,12 @@ use tsdbctl_block::{Pseudonyms, Relabelling};
 use tsdbctl_platform::disk::Disk;
 use tsdbctl_platform::file;
 use tsdbctl_platform::world::World;
-use tsdbctl_tsdb::rewrite::Wanted;
+use tsdbctl_tsdb::rewrite::{RewriteError, Wanted};
 
 use crate::data::{ALL_TIMES, Directories, TimeRange};
 use crate::diagnostic::show_parse_error;
 use crate::exit::ExitStatus;
-use crate::rewriting::Destination;
+use crate::rewriting::{Destination, Rerun};
 use crate::sizes::format_count;
 use crate::ui::Ui;
 
@@ -23,14 +23,14 @@ use crate::ui::Ui;
 ///
 /// The cut is exact: samples outside the range (both ends belong to it) are not in the result, nor are labels of other
 /// series. What is only in the write-ahead log is in it too; several directories are merged. They are only read, and may
-/// be in use. Exemplars and metadata, which blocks cannot hold, and downsampled blocks are left out.
+/// be in use. Exemplars and metadata, which blocks cannot hold, and downsampled samples are left out.
 ///
 /// With --pseudonyms the values of labels are replaced: equal ones by equal pseudonyms, in all series, and in all runs
-/// with the same key file; without a file the key is forgotten. Names of metrics and labels, le and quantile stay as they
-/// are, and so do samples and their times.
+/// with the same key file; without a file the key is forgotten, and a second run gives others. Names of metrics and labels,
+/// le and quantile stay as they are, and so do samples and their times.
 ///
-/// Exit status: 0 done, 4 downsampled blocks were left out or it was interrupted (the same command again finishes it),
-/// 1 something is damaged, 2 wrong usage, or a directory that cannot be used.
+/// Exit status: 0 done, 4 of some times only downsampled samples are left, or it was interrupted (the same command again
+/// finishes it, unless the key was forgotten), 1 something is damaged, 2 wrong usage, or a directory that cannot be used.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Where the data is.
@@ -42,8 +42,8 @@ pub struct Args {
     /// When.
     #[command(flatten)]
     pub range: TimeRange,
-    /// Replace label values, by the key in FILE, which is made if it does not exist. Who has it can find out which value
-    /// a pseudonym stands for.
+    /// Replace label values, by the key in FILE, which is made if it does not exist, for its owner alone. Who has it can
+    /// find out which value a pseudonym stands for.
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
     #[allow(clippy::option_option, reason = "the option may be given without its value")]
     pub pseudonyms: Option<Option<PathBuf>>,
@@ -93,7 +93,8 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
     for input in &mut inputs {
         input.relabelling = Relabelling { pseudonyms: pseudonyms.clone(), ..Relabelling::default() };
     }
-    let status = args.into.write(&inputs, &wanted, &control, ui);
+    let rerun = if matches!(args.pseudonyms, Some(None)) { Rerun::BeginsAnew } else { Rerun::GoesOn };
+    let status = args.into.write(&inputs, &wanted, &control, rerun, ui);
     if let Some(pseudonyms) = &pseudonyms {
         if let Some(path) = &args.pseudonyms_table {
             table.extend(pseudonyms.table());
@@ -101,7 +102,17 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
         }
         ui.detail(format!("{} label values have pseudonyms", format_count(pseudonyms.len() as u64)));
     }
-    status
+    match status {
+        Err(e)
+            if rerun == Rerun::BeginsAnew
+                && matches!(e.downcast_ref(), Some(RewriteError::Overlap { .. })) =>
+        {
+            bail!(
+                "{e}; pseudonyms of an earlier run have another key, which is forgotten: --pseudonyms=FILE keeps it"
+            )
+        }
+        status => status,
+    }
 }
 
 impl Args {
@@ -128,7 +139,7 @@ const KEY_HEAD: &str = "tsdbctl pseudonyms key; keep it secret";
 
 fn write_key(disk: &dyn Disk, path: &Path, key: [u8; 16]) -> anyhow::Result<()> {
     let text = format!("{KEY_HEAD}\n{:032x}\n", u128::from_be_bytes(key));
-    Ok(file::replace(disk, path, text.as_bytes())?)
+    Ok(file::replace_private(disk, path, text.as_bytes())?)
 }
 
 fn read_key(path: &Path) -> anyhow::Result<[u8; 16]> {
@@ -165,7 +176,7 @@ fn write_table(disk: &dyn Disk, path: &Path, table: &BTreeMap<String, String>) -
     for (pseudonym, value) in table {
         text += &format!("{pseudonym}\t{}\n", serde_json::Value::from(value.as_str()));
     }
-    Ok(file::replace(disk, path, text.as_bytes())?)
+    Ok(file::replace_private(disk, path, text.as_bytes())?)
 }
 
 #[cfg(test)]
@@ -181,6 +192,11 @@ mod tests {
         let key: [u8; 16] = std::array::from_fn(|i| i as u8 * 3);
         write_key(&RealDisk, &path, key).unwrap();
         assert_eq!(read_key(&path).unwrap(), key);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        }
         let table: BTreeMap<String, String> = [("p-1", "a\tb\n\"c\""), ("p-2", "ß")]
             .into_iter()
             .map(|(a, b)| (a.to_owned(), b.to_owned()))

@@ -14,6 +14,8 @@ use crate::table::{write_csv_line, write_table};
 use crate::ui::Ui;
 
 /// List blocks, with gaps and overlaps marked.
+///
+/// Downsampled ones come behind the others; their samples are counted as windows.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Where the data is.
@@ -84,6 +86,13 @@ fn flags(block: &BlockEntry) -> Vec<String> {
     out
 }
 
+/// The downsampled blocks, finest first, by start.
+fn downsampled(database: &Database) -> Vec<&BlockEntry> {
+    let mut blocks: Vec<&BlockEntry> = database.downsampled().iter().collect();
+    blocks.sort_by_key(|b| (b.meta.resolution_ms(), b.meta.min_time));
+    blocks
+}
+
 /// The rows of the table: blocks, and gaps before them.
 fn table(database: &Database, tolerance_ms: i64, ui: &mut Ui) -> anyhow::Result<()> {
     let blocks = database.blocks();
@@ -93,10 +102,14 @@ fn table(database: &Database, tolerance_ms: i64, ui: &mut Ui) -> anyhow::Result<
     let mut superseded: Vec<&BlockEntry> = database.superseded().iter().collect();
     superseded.sort_by_key(|b| b.meta.min_time);
     let mut next_gap = gaps.iter().peekable();
-    let all = blocks.iter().map(|b| (b, true)).chain(superseded.iter().map(|b| (*b, false)));
+    let downsampled = downsampled(database);
+    let all = blocks.iter().map(|b| (b, true));
+    let all = all.chain(downsampled.iter().map(|b| (*b, true)));
+    let all = all.chain(superseded.iter().map(|b| (*b, false)));
     for (i, (block, live)) in all.enumerate() {
         let meta = &block.meta;
-        if live && let Some((mint, maxt)) = next_gap.next_if(|(_, maxt)| *maxt == meta.min_time) {
+        let is_raw = live && i < blocks.len();
+        if is_raw && let Some((mint, maxt)) = next_gap.next_if(|(_, maxt)| *maxt == meta.min_time) {
             rows.push(vec![
                 "-- gap --".to_string(),
                 format_rfc3339_ms(*mint),
@@ -105,7 +118,7 @@ fn table(database: &Database, tolerance_ms: i64, ui: &mut Ui) -> anyhow::Result<
             ]);
         }
         let mut flags = flags(block);
-        if live && overlaps.iter().any(|o| o.blocks.0 == i || o.blocks.1 == i) {
+        if is_raw && overlaps.iter().any(|o| o.blocks.0 == i || o.blocks.1 == i) {
             flags.push("overlap".to_string());
         }
         if !live {
@@ -160,6 +173,8 @@ fn json_body(database: &Database, tolerance_ms: i64, ui: &mut Ui) -> anyhow::Res
         Ok(value)
     };
     let live: Vec<Value> = database.blocks().iter().map(describe).collect::<Result<_, _>>()?;
+    let downsampled: Vec<Value> =
+        downsampled(database).into_iter().map(describe).collect::<Result<_, _>>()?;
     let superseded: Vec<Value> = database.superseded().iter().map(describe).collect::<Result<_, _>>()?;
     let gaps: Vec<Value> = database
         .gaps(tolerance_ms)
@@ -176,7 +191,13 @@ fn json_body(database: &Database, tolerance_ms: i64, ui: &mut Ui) -> anyhow::Res
         .collect();
     let body = json!({
         "status": "success",
-        "data": {"blocks": live, "superseded": superseded, "gaps": gaps, "overlaps": overlaps},
+        "data": {
+            "blocks": live,
+            "downsampled": downsampled,
+            "superseded": superseded,
+            "gaps": gaps,
+            "overlaps": overlaps,
+        },
     });
     serde_json::to_writer(ui.out(), &body)?;
     writeln!(ui.out())?;
@@ -187,8 +208,8 @@ fn csv(database: &Database, ui: &mut Ui) -> anyhow::Result<()> {
     let head =
         ["ulid", "min_time_ms", "max_time_ms", "samples", "chunks", "series", "size_bytes", "level", "flags"];
     write_csv_line(ui.out(), head)?;
-    let all =
-        database.blocks().iter().map(|b| (b, true)).chain(database.superseded().iter().map(|b| (b, false)));
+    let live = database.blocks().iter().chain(downsampled(database)).map(|b| (b, true));
+    let all = live.chain(database.superseded().iter().map(|b| (b, false)));
     for (block, live) in all {
         let meta = &block.meta;
         let mut flags = flags(block);

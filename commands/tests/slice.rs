@@ -265,4 +265,16 @@ fn wrong_usage_makes_nothing() {
         assert!(ran.err.contains(want), "{args:?} {}", ran.err);
     }
     assert!(!into.exists());
+    // A directory is not written into itself, however it is called.
+    #[cfg(unix)]
+    {
+        let link = scratch.path().join("link");
+        std::os::unix::fs::symlink(&dir, &link).unwrap();
+        let (inside, l) = (link.join("wal/deep"), text_of(&link));
+        for (from, to) in [(d, l), (l, d), (d, text_of(&inside)), (text_of(&inside), d)] {
+            let ran = tsdbctl(&["slice", "-d", from, "--into", to]);
+            assert_eq!(ran.code, 2, "{from} {to}: {}", ran.err);
+        }
+        assert!(!inside.exists());
+    }
 }

@@ -145,11 +145,42 @@ pub fn parent(path: &Path) -> &Path {
 /// If the system refuses. The old content stays then; only if the last step fails, which makes the new name durable,
 /// the new content is there and may be gone after a crash.
 pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    replace_with(disk, path, bytes, |_| Ok(()))
+}
+
+/// As [`replace`], and nobody but the file's owner can read it, from the beginning.
+///
+/// # Errors
+/// As [`replace`].
+pub fn replace_private(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    replace_with(disk, path, bytes, make_private)
+}
+
+#[cfg(unix)]
+fn make_private(path: &Path) -> Result<(), FileError> {
+    use std::os::unix::fs::PermissionsExt;
+    let private = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(path, private).map_err(|e| FileError::new("make private", path, e))
+}
+
+/// Elsewhere the directory's rules hold.
+#[cfg(not(unix))]
+fn make_private(_: &Path) -> Result<(), FileError> {
+    Ok(())
+}
+
+fn replace_with(
+    disk: &dyn Disk,
+    path: &Path,
+    bytes: &[u8],
+    prepare: impl FnOnce(&Path) -> Result<(), FileError>,
+) -> Result<(), FileError> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
     let temporary = PathBuf::from(temporary);
     let file = disk.open(&temporary, Access::Truncate)?;
-    let written = write_all_at(&*file, bytes, 0).and_then(|()| file.sync_data());
+    let written =
+        prepare(&temporary).and_then(|()| write_all_at(&*file, bytes, 0)).and_then(|()| file.sync_data());
     if let Err(e) = written.and_then(|()| disk.rename(&temporary, path)) {
         // The first error says what is wrong; what stays is written over next time.
         let _ = disk.remove_file(&temporary);
@@ -167,6 +198,19 @@ pub fn move_to(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(), FileError>
     let (old, new) = (parent(from), parent(to));
     disk.sync_dir(new)?;
     if old == new { Ok(()) } else { disk.sync_dir(old) }
+}
+
+/// The whole path, with links followed as far as it exists; what does not exist yet is appended as it is.
+pub fn resolve(path: &Path) -> PathBuf {
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    for there in whole.ancestors() {
+        if let Ok(resolved) = there.canonicalize() {
+            let rest = whole.strip_prefix(there).unwrap_or(Path::new(""));
+            // Joining an empty path would add a separator.
+            return if rest.as_os_str().is_empty() { resolved } else { resolved.join(rest) };
+        }
+    }
+    whole
 }
 
 /// Whether the path exists and is a directory.

@@ -162,6 +162,30 @@ impl Listing {
     }
 }
 
+/// Parts of a downsampled block's time, end exclusive, whose raw samples are in none of `raw`: by the blocks that it
+/// was made of in the end, and if some of those are gone, by time. Shorter ones than its windows are none.
+pub(crate) fn without_raw<'a>(
+    block: &BlockMeta,
+    raw: impl Iterator<Item = &'a BlockMeta> + Clone,
+) -> Vec<(i64, i64)> {
+    let there: HashSet<&str> = raw.clone().flat_map(|m| &m.compaction.sources).map(String::as_str).collect();
+    let sources = &block.compaction.sources;
+    if !sources.is_empty() && sources.iter().all(|s| there.contains(s.as_str())) {
+        return Vec::new();
+    }
+    let mut covered: Vec<(i64, i64)> = raw.map(|m| (m.min_time, m.max_time)).collect();
+    covered.sort_unstable();
+    let mut parts = Vec::new();
+    let mut at = block.min_time;
+    for (start, end) in covered.into_iter().chain([(block.max_time, i64::MAX)]) {
+        if start.min(block.max_time).saturating_sub(at) > block.resolution_ms() {
+            parts.push((at, start.min(block.max_time)));
+        }
+        at = at.max(end);
+    }
+    parts
+}
+
 pub(crate) fn sort(blocks: &mut [BlockEntry]) {
     blocks.sort_by(|a, b| {
         (a.meta.min_time, a.meta.max_time, &a.meta.ulid).cmp(&(
@@ -260,6 +284,31 @@ mod tests {
         }
         assert_eq!(end(&[], true), 100);
         assert_eq!(Listing::default().in_order_end(), i64::MIN);
+    }
+
+    #[test]
+    fn raw_samples_are_missed_where_none_of_their_blocks_is_left() {
+        let meta = |start: i64, end: i64, sources: &[&str]| {
+            let mut meta = BlockMeta::new(IDS[0].to_owned(), start, end);
+            meta.compaction.sources = sources.iter().map(|s| (*s).to_owned()).collect();
+            meta
+        };
+        let coarse = |sources: &[&str]| {
+            let downsample = tsdbctl_block::meta::Downsample { resolution: 10 };
+            let thanos = tsdbctl_block::meta::Thanos { downsample, ..Default::default() };
+            BlockMeta { thanos: Some(thanos), ..meta(0, 400, sources) }
+        };
+        let found = |coarse: &BlockMeta, raw: &[BlockMeta]| without_raw(coarse, raw.iter());
+        let (a, b) = (meta(0, 90, &["a"]), meta(150, 405, &["b", "c"]));
+        // The gap between them is none of downsampling.
+        assert_eq!(found(&coarse(&["a", "b"]), &[a.clone(), b.clone()]), []);
+        assert_eq!(found(&coarse(&["a", "b", "d"]), &[a.clone(), b.clone()]), [(90, 150)]);
+        assert_eq!(found(&coarse(&["a", "b"]), std::slice::from_ref(&a)), [(90, 400)]);
+        assert_eq!(found(&coarse(&["a", "b"]), &[b]), [(0, 150)]);
+        assert_eq!(found(&coarse(&["a", "b"]), &[]), [(0, 400)]);
+        // Windows end behind the last sample.
+        assert_eq!(found(&coarse(&[]), &[meta(5, 395, &["x"])]), []);
+        assert_eq!(found(&coarse(&["b"]), &[a, meta(395, 900, &["y"])]), [(90, 395)]);
     }
 
     #[test]

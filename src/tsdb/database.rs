@@ -8,7 +8,7 @@ use tsdbctl_model::Matcher;
 use tsdbctl_platform::file;
 use tsdbctl_storage::{Control, Loss, MergedQuerier, Querier, Queryable, Source, StorageError};
 
-use crate::blocks::{BlockEntry, Listing, Overlap, gaps, is_block, overlaps, sort};
+use crate::blocks::{BlockEntry, Listing, Overlap, gaps, is_block, overlaps, sort, without_raw};
 use crate::tiers::{Raw, Stream, with_downsampled};
 
 /// How directories are opened.
@@ -106,6 +106,37 @@ impl Database {
     /// The downsampled blocks, by start; they are of all resolutions.
     pub fn downsampled(&self) -> &[BlockEntry] {
         &self.downsampled
+    }
+
+    /// Times in `mint..=maxt` (Unix ms) of which only downsampled samples are left, by start, end exclusive, and the
+    /// finest resolution that is there.
+    pub fn only_downsampled(&self, mint: i64, maxt: i64) -> Vec<(i64, i64, i64)> {
+        let raw = self.blocks.iter().map(|b| &b.meta);
+        let mut parts: Vec<(i64, i64, i64)> = Vec::new();
+        for block in &self.downsampled {
+            let resolution_ms = block.meta.resolution_ms();
+            for (start, end) in without_raw(&block.meta, raw.clone()) {
+                let (start, end) = (start.max(mint), end.min(maxt.saturating_add(1)));
+                if start < end {
+                    parts.push((start, end, resolution_ms));
+                }
+            }
+        }
+        parts.sort_unstable();
+        let mut out: Vec<(i64, i64, i64)> = Vec::new();
+        for (start, end, resolution_ms) in parts {
+            match out.last_mut() {
+                // Blocks side by side end and begin at samples.
+                Some(last)
+                    if start <= last.1 || !raw.clone().any(|m| m.min_time < start && last.1 < m.max_time) =>
+                {
+                    last.1 = last.1.max(end);
+                    last.2 = last.2.min(resolution_ms);
+                }
+                _ => out.push((start, end, resolution_ms)),
+            }
+        }
+        out
     }
 
     fn all_blocks(&self) -> impl Iterator<Item = &BlockEntry> {

@@ -17,13 +17,14 @@ use tsdbctl_block::{
 };
 use tsdbctl_head::{HeadOptions, ReadHead};
 use tsdbctl_model::Matcher;
+use tsdbctl_model::duration::format_rfc3339_ms;
 use tsdbctl_platform::disk::{create_dir_all, sync_parent};
 use tsdbctl_platform::file;
 use tsdbctl_platform::lock::{DirLock, LockError};
 use tsdbctl_platform::world::World;
 use tsdbctl_storage::{ChunkBatch, ChunkSource, Control, Querier, QuerierSource, SeriesTable, StorageError};
 
-use crate::blocks::{BlockEntry, Listing, is_block};
+use crate::blocks::{BlockEntry, Listing, is_block, without_raw};
 use crate::live::remove_temporary;
 
 /// Where a block says what it was made from.
@@ -41,7 +42,7 @@ pub struct Input {
     pub relabelling: Relabelling,
     blocks: Vec<Arc<Block>>,
     head: Option<Head>,
-    downsampled: Vec<PathBuf>,
+    only_downsampled: Vec<(PathBuf, i64, i64)>,
 }
 
 struct Head {
@@ -117,9 +118,10 @@ impl Input {
             relabelling: Relabelling::default(),
             blocks: Vec::new(),
             head: None,
-            downsampled: Vec::new(),
+            only_downsampled: Vec::new(),
         };
         let mut listed = Vec::new();
+        let mut downsampled = Vec::new();
         let mut min_valid_time = None;
         if is_block(path) {
             listed.push(BlockEntry::read(path)?);
@@ -128,21 +130,20 @@ impl Input {
             let listing = Listing::of(path, false)?;
             min_valid_time = Some(listing.in_order_end());
             seen.clone_from(&listing.seen);
-            listed = listing.live;
+            (listed, downsampled) = (listing.live, listing.downsampled);
         }
-        for entry in listed {
-            if entry.meta.resolution_ms() > 0 {
-                input.downsampled.push(entry.dir.clone());
-            } else if entry.meta.overlaps(mint, maxt) {
-                input.blocks.push(entry.block()?);
+        let (mut raw, coarse): (Vec<_>, Vec<_>) =
+            listed.into_iter().partition(|e| e.meta.resolution_ms() == 0);
+        for entry in coarse.iter().chain(&downsampled) {
+            for (start, end) in without_raw(&entry.meta, raw.iter().map(|e| &e.meta)) {
+                if start <= maxt && mint < end {
+                    input.only_downsampled.push((entry.dir.clone(), start, end));
+                }
             }
         }
+        raw.retain(|e| e.meta.overlaps(mint, maxt));
+        input.blocks = raw.iter().map(BlockEntry::block).collect::<Result<_, _>>()?;
         let Some(min_valid_time) = min_valid_time else { return Ok(input) };
-        match file::read_dir(&path.join(DOWNSAMPLED)) {
-            Ok(entries) => input.downsampled.extend(entries.into_iter().filter(|e| e.is_dir).map(|e| e.path)),
-            Err(e) if e.is_not_found() => {}
-            Err(e) => return Err(e.into()),
-        }
         if !file::is_dir(&path.join("wal")) {
             return Ok(input);
         }
@@ -166,9 +167,9 @@ impl Input {
         self.blocks.len()
     }
 
-    /// Blocks of fewer samples than were once stored. They are left out.
-    pub fn downsampled(&self) -> &[PathBuf] {
-        &self.downsampled
+    /// Downsampled blocks, and times of theirs, end exclusive, of which no raw samples are left. They are left out.
+    pub fn only_downsampled(&self) -> &[(PathBuf, i64, i64)] {
+        &self.only_downsampled
     }
 
     /// Names of its labels.
@@ -250,9 +251,6 @@ impl Input {
     }
 }
 
-/// Folder of a data directory with downsampled blocks, which Prometheus does not look into.
-const DOWNSAMPLED: &str = "downsampled";
-
 /// The directory that is written to.
 #[derive(Debug)]
 pub struct Target {
@@ -323,8 +321,8 @@ pub enum RewriteError {
     Relabel(#[from] RelabelError),
     /// The target has a block there already.
     #[error(
-        "{} has samples of that time already ({start} to {end} ms, {what}); give an empty directory, remove what is there, or allow the overlap with --allow-overlap",
-        dir.display()
+        "{} has samples of that time already ({what} from {} to {}); give an empty directory, remove what is there, or allow the overlap with --allow-overlap",
+        dir.display(), format_rfc3339_ms(*start), format_rfc3339_ms(*end)
     )]
     Overlap {
         /// The target.
@@ -338,7 +336,8 @@ pub enum RewriteError {
     },
     /// The samples lie far apart.
     #[error(
-        "samples from {start} to {end} ms would need more than {WINDOWS_MAX} blocks; some have a wrong time: give the range with --start and --end, or a longer --max-block-duration"
+        "samples from {} to {} would need more than {WINDOWS_MAX} blocks; some have a wrong time: give the range with --start and --end, or a longer --max-block-duration",
+        format_rfc3339_ms(*start), format_rfc3339_ms(*end)
     )]
     TooLong {
         /// The first sample's time, Unix ms.
@@ -545,7 +544,7 @@ mod tests {
             // The last ones are not complete yet.
             (&[(1, 27)], &[(0, 18), (18, 24), (24, 26), (26, 28)]),
             (&[(0, 2), (0, 7), (5, 6)], &[(0, 6), (6, 8)]),
-            (&[(-5, -3), (40, 41)], &[(-18, 0), (40, 42)]),
+            (&[(-5, -3), (40, 41)], &[(-18, 0), (36, 42)]),
             (&[(1, 2), (100, 108)], &[(0, 18), (90, 108)]),
         ] {
             assert_eq!(windows(extents, &ranges).unwrap(), want, "{extents:?}");
