@@ -4,6 +4,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make and read their own files"))]
 
 mod exemplars;
+mod late_end;
 pub mod live;
 mod loss;
 pub mod mapped;

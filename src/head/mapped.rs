@@ -18,6 +18,7 @@ use tsdbctl_storage::StorageError;
 use tsdbctl_wal::cursor::Cursor;
 use tsdbctl_wal::page::crc32c;
 
+use crate::late_end::late_in_blocks;
 use crate::loss::{Losses, cut_short};
 
 const MAGIC: u32 = 0x0130_BC91;
@@ -64,13 +65,17 @@ pub struct LateChunks {
     places: HashSet<(u64, u64)>,
     /// Number of the first file, 0 if there is none.
     first_file: u32,
+    /// Those up to this place are in blocks.
+    in_blocks: u64,
 }
 
 impl LateChunks {
     /// Whether the out-of-order chunk that a marker names is there, or lay in a file that is not needed any more because
     /// its samples are in blocks. That later chunks are there says nothing: a crash may have taken this one alone.
     pub fn has_marked(&self, series: u64, place: u64) -> bool {
-        place >> 32 < u64::from(self.first_file) || self.places.contains(&(series, place))
+        place >> 32 < u64::from(self.first_file)
+            || place <= self.in_blocks
+            || self.places.contains(&(series, place))
     }
 }
 
@@ -85,7 +90,7 @@ impl MappedChunks {
     }
 
     /// Opens `dir` and gives every sound chunk to `each`, with its series and whether it is out of order; all
-    /// checksums are checked. Behind damage nothing is read, because a later chunk of a series would make
+    /// checksums are checked. Out-of-order ones that are in blocks ([`late_in_blocks`]) are left out. Behind damage nothing is read, because a later chunk of a series would make
     /// replay skip samples of the log that only the damaged one had. What of the last file a crash has torn
     /// ([`Scan::is_torn`]) is no damage: the log has it all.
     ///
@@ -100,6 +105,7 @@ impl MappedChunks {
         let files = list_files(dir)?;
         let count = files.len();
         found.late.first_file = files.first().map_or(0, |f| f.0);
+        found.late.in_blocks = late_in_blocks(dir)?;
         for (i, (number, entry)) in files.iter().enumerate() {
             if i > 0 && files[i - 1].0 + 1 != *number {
                 losses.at(&dir.join(file_name(number - 1)), 0, MISSING)?;
@@ -121,8 +127,12 @@ impl MappedChunks {
                 let at = scan.at;
                 match scan.next() {
                     Ok(Some(Scanned { series, out_of_order, chunk })) => {
+                        let place = u64::from(*number) << 32 | at as u64;
                         if out_of_order {
-                            found.late.places.insert((series, u64::from(*number) << 32 | at as u64));
+                            if place <= found.late.in_blocks {
+                                continue;
+                            }
+                            found.late.places.insert((series, place));
                         }
                         if let Some(chunk) = chunk {
                             each(series, out_of_order, chunk);

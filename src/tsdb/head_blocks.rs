@@ -128,7 +128,8 @@ impl LiveDatabase {
     }
 
     /// As long as this is held nothing is cut off the head. Who deletes holds it until head and blocks are done with:
-    /// what is written into a block meanwhile would not know of it.
+    /// what is written into a block meanwhile would not know of it. So does who compacts, if in another thread: it would
+    /// find a block, and replace it, that readers do not have yet, and would get afterwards.
     pub fn hold_cuts(&self) -> MutexGuard<'_, ()> {
         self.cutting.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -6,16 +6,18 @@
 
 use std::sync::{Arc, Mutex};
 
+use smallvec::SmallVec;
 use tsdbctl_chunk::ChunkError;
 use tsdbctl_storage::{ChunkBatch, ChunkSource, LabelRef, Loss, StorageError};
 
 use crate::live::chunk_files::ChunkPlace;
+use crate::live::chunk_maps::{ChunkMaps, FoundChunk};
+use crate::live::delete::{LateStone, Ranges, add_range};
 use crate::live::head::{Head, lock, read};
 use crate::live::index::SeriesId;
-use crate::live::rechunk::{HeadChunk, Rechunker, Wanted};
+use crate::live::rechunk::{HeadChunk, Rechunker};
 use crate::live::series_order::SeriesOrder;
 use crate::live::shard::{Piece, Shard};
-use crate::mapped::file_name;
 
 /// Every sample is visible.
 const ALL: u64 = u64::MAX;
@@ -26,6 +28,16 @@ enum Which {
     InOrder,
     /// Out-of-order ones up to a place.
     Late(ChunkPlace),
+}
+
+/// How the chunks of a series lie.
+#[derive(Clone, Copy, Debug)]
+enum How {
+    FollowingEachOther,
+    /// Over each other; cut by what they hold alone, or as the head cuts.
+    Merged {
+        by_size: bool,
+    },
 }
 
 /// Series of a head with the samples of a range, in label order.
@@ -41,10 +53,13 @@ pub struct HeadSource {
     labels: Vec<LabelRef>,
     rechunker: Rechunker,
     pieces: Vec<Piece>,
-    chunks: Vec<HeadChunk>,
-    /// Where the chunks were read, if in a file.
-    places: Vec<Option<ChunkPlace>>,
+    maps: ChunkMaps,
+    /// Chunks of the series, and where they were found, if in a file.
+    chunks: Vec<(FoundChunk, Option<ChunkPlace>)>,
 }
+
+/// Chunks of a series as they are looked at; few have more.
+type Views<'a> = SmallVec<[HeadChunk<'a>; 16]>;
 
 impl Head {
     /// Time of the earliest sample that came in order; `None` without any.
@@ -100,8 +115,8 @@ impl HeadSource {
             at: 0,
             labels: Vec::new(),
             pieces: Vec::new(),
+            maps: ChunkMaps::default(),
             chunks: Vec::new(),
-            places: Vec::new(),
         }
     }
 
@@ -110,21 +125,40 @@ impl HeadSource {
         self.order.ids().len()
     }
 
-    fn read(&mut self, place: ChunkPlace) -> Result<(), StorageError> {
-        let chunk = self.head.files.read(place)?;
-        let (mint, maxt) = (chunk.mint, chunk.maxt);
-        self.chunks.push(HeadChunk { encoding: chunk.encoding, data: chunk.data, mint, maxt });
-        self.places.push(Some(place));
+    fn find(&mut self, place: ChunkPlace) -> Result<(), StorageError> {
+        let chunk = self.maps.find(&self.head.files, place)?;
+        self.chunks.push((chunk, Some(place)));
+        Ok(())
+    }
+
+    /// Appends what is wanted of the chunks that were found, and forgets these. `deleted` is of the first ones, the last of
+    /// them of all that follow.
+    fn make(&mut self, how: How, deleted: &[Ranges], out: &mut ChunkBatch) -> Result<(), StorageError> {
+        let range = self.range;
+        let Self { maps, chunks, rechunker, .. } = self;
+        let mut views = Views::new();
+        for (i, (chunk, _)) in chunks.iter().enumerate() {
+            let FoundChunk { encoding, mint, maxt, .. } = *chunk;
+            let deleted = deleted.get(i).or(deleted.last()).map_or(&[][..], Vec::as_slice);
+            views.push(HeadChunk { encoding, data: maps.data(chunk), mint, maxt, deleted });
+        }
+        let made = match (how, &views[..]) {
+            (How::FollowingEachOther, all) => rechunker.in_order(all, range, out),
+            (How::Merged { by_size: true }, [alone]) => rechunker.copy(alone, range, out).map_err(|e| (0, e)),
+            (How::Merged { by_size }, all) => rechunker.merged(all, by_size, range, out),
+        };
+        drop(views);
+        self.chunks.iter().try_for_each(|(chunk, _)| self.maps.check_intact(chunk))?;
+        made.map_err(|e| self.damaged(e))?;
+        self.chunks.clear();
         Ok(())
     }
 
     /// What is wrong with the chunk of a number.
     fn damaged(&self, (chunk, e): (usize, ChunkError)) -> StorageError {
-        let (file, offset) = match self.places.get(chunk).copied().flatten() {
+        let (file, offset) = match self.chunks.get(chunk).and_then(|c| c.1) {
             None => (self.head.dir.join("wal"), 0),
-            Some(place) => {
-                (self.head.dir.join("chunks_head").join(file_name(place.file)), u64::from(place.offset))
-            }
+            Some(place) => (self.head.files.path(place.file), u64::from(place.offset)),
         };
         StorageError::Corrupt(Loss { file, offset, reason: e.to_string() })
     }
@@ -132,10 +166,10 @@ impl HeadSource {
     fn in_order_chunks(
         &mut self,
         id: SeriesId,
-        deleted: &[(i64, i64)],
+        deleted: &[Ranges],
         out: &mut ChunkBatch,
     ) -> Result<(), StorageError> {
-        let range @ (mint, maxt) = self.range;
+        let (mint, maxt) = self.range;
         let mut beside = Vec::new();
         let mut pieces = std::mem::take(&mut self.pieces);
         {
@@ -147,39 +181,35 @@ impl HeadSource {
         }
         for piece in pieces.drain(..) {
             match piece {
-                Piece::Mapped { place, .. } => self.read(place)?,
-                Piece::Memory { chunk, .. } => {
-                    let (encoding, mint, maxt) = (chunk.encoding, chunk.mint, chunk.maxt);
-                    self.chunks.push(HeadChunk { encoding, data: chunk.data, mint, maxt });
-                    self.places.push(None);
-                }
+                Piece::Mapped { place, .. } => self.find(place)?,
+                Piece::Memory { chunk, .. } => self.chunks.push((FoundChunk::in_memory(chunk), None)),
             }
         }
         self.pieces = pieces;
-        let wanted = Wanted { range, deleted };
-        let made = if beside.is_empty() {
-            self.rechunker.in_order(&self.chunks, wanted, out)
-        } else {
-            beside.into_iter().try_for_each(|place| self.read(place))?;
-            self.rechunker.merged(&self.chunks, false, wanted, out)
-        };
-        made.map_err(|e| self.damaged(e))
+        if beside.is_empty() {
+            return self.make(How::FollowingEachOther, deleted, out);
+        }
+        beside.into_iter().try_for_each(|place| self.find(place))?;
+        self.make(How::Merged { by_size: false }, deleted, out)
     }
 
     fn late_chunks(
         &mut self,
         id: SeriesId,
         up_to: ChunkPlace,
-        deleted: &[(i64, i64)],
+        deleted: &[Ranges],
         out: &mut ChunkBatch,
     ) -> Result<(), StorageError> {
-        let range @ (mint, maxt) = self.range;
+        let (mint, maxt) = self.range;
+        let stones = match deleted {
+            [] => None,
+            _ => lock(&self.head.late_deleted).get(&id).cloned(),
+        };
         let mut places = Vec::new();
         lock(self.head.shard_of(id)).late_chunks(id, up_to, &mut places);
         places.retain(|c| c.1 <= maxt && c.2 >= mint);
         // Of equal begin the older one is the first.
         places.sort_by_key(|c| (c.1, c.0));
-        let wanted = Wanted { range, deleted };
         let mut rest = &places[..];
         while let Some((_, _, first_end)) = rest.first() {
             let mut end = *first_end;
@@ -190,18 +220,27 @@ impl HeadSource {
                 end = end.max(*next_end);
                 count += 1;
             }
-            self.chunks.clear();
-            self.places.clear();
-            rest[..count].iter().try_for_each(|c| self.read(c.0))?;
-            rest = &rest[count..];
-            let made = match &self.chunks[..] {
-                [alone] => self.rechunker.copy(alone, wanted, out).map_err(|e| (0, e)),
-                all => self.rechunker.merged(all, true, wanted, out),
+            rest[..count].iter().try_for_each(|c| self.find(c.0))?;
+            let each: Vec<Ranges> = match &stones {
+                // What came behind a deletion is not deleted.
+                Some(stones) => rest[..count].iter().map(|c| deleted_of(stones, c.0)).collect(),
+                None => Vec::new(),
             };
-            made.map_err(|e| self.damaged(e))?;
+            rest = &rest[count..];
+            let deleted = if stones.is_some() { &each } else { deleted };
+            self.make(How::Merged { by_size: true }, deleted, out)?;
         }
         Ok(())
     }
+}
+
+/// What of an out-of-order chunk is deleted.
+fn deleted_of(stones: &[LateStone], place: ChunkPlace) -> Ranges {
+    let mut ranges = Ranges::new();
+    for stone in stones.iter().filter(|s| place.reference() < s.end) {
+        add_range(&mut ranges, stone.mint, stone.maxt);
+    }
+    ranges
 }
 
 impl ChunkSource for HeadSource {
@@ -233,11 +272,10 @@ impl ChunkSource for HeadSource {
             return Ok(());
         };
         self.chunks.clear();
-        self.places.clear();
-        let deleted = read(&self.head.tombstones).get(&id).cloned().unwrap_or_default();
+        let deleted = read(&self.head.tombstones).get(&id).cloned();
         match self.which {
-            Which::InOrder => self.in_order_chunks(id, &deleted, out),
-            Which::Late(up_to) => self.late_chunks(id, up_to, &deleted, out),
+            Which::InOrder => self.in_order_chunks(id, deleted.as_slice(), out),
+            Which::Late(up_to) => self.late_chunks(id, up_to, deleted.as_slice(), out),
         }
     }
 }

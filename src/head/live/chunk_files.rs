@@ -16,6 +16,7 @@ use tsdbctl_platform::disk::{
 use tsdbctl_platform::file::FileError;
 use tsdbctl_storage::{Loss, StorageError};
 
+use crate::late_end::LateEnd;
 use crate::mapped::{
     BadChunk, FILE_HEADER, Scan, Scanned, file_name, list_files, write_chunk, write_file_header,
 };
@@ -269,6 +270,42 @@ impl ChunkFiles {
                 Err(e) => return Err(self.damaged(place, e.reason)),
             }
         }
+    }
+
+    /// Notes, durably, that the out-of-order chunks up to this one are in blocks. Its file is to be durable.
+    ///
+    /// # Errors
+    /// If it cannot be read, or the note not be written.
+    pub fn note_late_end(&self, place: ChunkPlace) -> Result<(), StorageError> {
+        let chunk = self.read(place)?;
+        let end = LateEnd {
+            file: place.file,
+            offset: place.offset,
+            series: chunk.series_ref,
+            mint: chunk.mint,
+            maxt: chunk.maxt,
+            length: chunk.data.len() as u32,
+        };
+        end.write(&*self.disk, &self.dir)
+    }
+
+    /// No chunk that comes lies in front of this reference.
+    pub(super) fn end(&self) -> u64 {
+        let writer = self.lock();
+        match &writer.file {
+            Some(_) => u64::from(writer.number) << 32 | writer.end(),
+            None => (u64::from(writer.number) + 1) << 32,
+        }
+    }
+
+    /// Whether a chunk is in its file, not in the buffer.
+    pub(super) fn is_written(&self, place: ChunkPlace) -> bool {
+        place.reference() < self.written.load(Ordering::Acquire)
+    }
+
+    /// The path of a file.
+    pub(super) fn path(&self, number: u32) -> PathBuf {
+        self.dir.join(file_name(number))
     }
 
     fn damaged(&self, place: ChunkPlace, reason: String) -> StorageError {

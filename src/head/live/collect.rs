@@ -178,22 +178,25 @@ impl Head {
         self.collect(self.min_valid_time.load(Ordering::Acquire), None).0
     }
 
-    /// Takes the out-of-order chunks up to `up_to` out of memory, which a durable block has by now that readers see;
-    /// then the segments of the out-of-order log before `segment`, in which all of these samples are.
+    /// Removes the segments of the out-of-order log before `segment`, in which all samples of the out-of-order chunks up to
+    /// `up_to` are, and nothing else, which a durable block has by now that readers see; then takes these chunks out of
+    /// memory, and never finds them again.
     ///
     /// # Errors
-    /// If a file cannot be removed.
+    /// If a file cannot be written or removed. What is in memory is there as long as it would be there again.
     pub fn truncate_out_of_order(&self, up_to: ChunkPlace, segment: u64) -> Result<Collected, StorageError> {
-        // Else the newest file stays, and what is in it is there again when the head is opened anew.
-        let begun = self.files.begin_next();
+        self.truncate_wbl(segment)?;
+        // Else the newest file stays, even if nothing else in it is needed.
+        self.files.begin_next()?;
+        // From here on the chunks are not there again when the head is opened anew.
+        self.files.note_late_end(up_to)?;
         let collected = {
             let _exclusive = self.collection.exclusive();
             self.wait_for_readers();
             self.collect(self.min_time.load(Ordering::Acquire), Some(up_to)).0
         };
-        self.truncate_wbl(segment)?;
         self.remove_files_before(collected.first_file)?;
-        begun.map(|()| collected)
+        Ok(collected)
     }
 
     /// As [`Head::truncate`], but for the log, which may wait until more of it can go at once.
@@ -308,9 +311,10 @@ impl Head {
     /// Forgets what few series have, of series that are gone.
     pub(super) fn forget_sides(&self, gone: &[SeriesId]) {
         let (mut tombstones, mut metadata) = (write(&self.tombstones), lock(&self.metadata));
-        let mut exemplars = lock(&self.exemplars);
+        let (mut exemplars, mut late_deleted) = (lock(&self.exemplars), lock(&self.late_deleted));
         for id in gone {
             tombstones.remove(id);
+            late_deleted.remove(id);
             metadata.remove(id);
             exemplars.remove(Owner::Slot(id.0));
         }
@@ -326,6 +330,12 @@ impl Head {
             let begins = begins.get(id).copied().unwrap_or(i64::MIN);
             ranges.retain(|(_, last)| *last >= begins);
             !ranges.is_empty()
+        });
+        drop(tombstones);
+        lock(&self.late_deleted).retain(|id, stones| {
+            let begins = begins.get(id).copied().unwrap_or(i64::MIN);
+            stones.retain(|stone| stone.maxt >= begins);
+            !stones.is_empty()
         });
     }
 }

@@ -65,6 +65,7 @@ impl Head {
         encode::tombstones(&mut record, &entries);
         let packed = RecordPacker::new(self.options.log.compression).pack(&record);
         let position = self.wal.lock().append(&[packed]).map_err(storage_error)?;
+        self.delete_late(stones.iter().map(|(id, stone)| (*id, stone.mint, stone.maxt)));
         let mut tombstones = write(&self.tombstones);
         for (id, stone) in &stones {
             add_range(tombstones.entry(*id).or_default(), stone.mint, stone.maxt);
@@ -72,6 +73,40 @@ impl Head {
         drop(tombstones);
         self.wal.wait(position).map_err(storage_error)?;
         Ok(stones.len())
+    }
+}
+
+/// Ranges of time, Unix ms, both ends inclusive.
+pub(super) type Ranges = Vec<(i64, i64)>;
+
+/// A deletion of what a series has out of order.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LateStone {
+    /// Chunks from this reference on came behind it.
+    pub end: u64,
+    /// First time, Unix ms.
+    pub mint: i64,
+    /// Last time, Unix ms.
+    pub maxt: i64,
+}
+
+impl Head {
+    /// Notes of which late samples deletions are: those that the series have now. Readers do not see the later ones either,
+    /// as upstream's do not, but a block of them has them.
+    pub(super) fn delete_late(&self, stones: impl Iterator<Item = (SeriesId, i64, i64)>) {
+        // Nobody adds any as long as these are held.
+        let log = lock(&self.wbl);
+        let _adding = log.as_ref().map(|log| log.lock());
+        let mut late_deleted = lock(&self.late_deleted);
+        for (id, mint, maxt) in stones {
+            let is_in_chunks = {
+                let mut shard = lock(self.shard_of(id));
+                !shard.has_late(id) || shard.seal_out_of_order(id, &self.options.rules, &self.files).1
+            };
+            // In doubt it is deleted.
+            let end = if is_in_chunks { self.files.end() } else { u64::MAX };
+            late_deleted.entry(id).or_default().push(LateStone { end, mint, maxt });
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use tsdbctl_wal::{LogOptions, LogWriter, Mended, PackedRecord, mend};
 use crate::exemplars::Exemplars;
 use crate::live::chunk_files::{ChunkFiles, FILE_BYTES};
 use crate::live::collect::Collection;
+use crate::live::delete::{LateStone, Ranges};
 use crate::live::index::{Index, SeriesId};
 use crate::live::isolation::Isolation;
 use crate::live::load::load;
@@ -104,6 +105,8 @@ pub struct Head {
     pub isolation: Isolation,
     /// Deleted ranges, sorted and apart.
     pub tombstones: RwLock<HashMap<SeriesId, Vec<(i64, i64)>>>,
+    /// Of the series of these: which late samples they are of.
+    pub(crate) late_deleted: Mutex<HashMap<SeriesId, Vec<LateStone>>>,
     /// The newest metadata of each series.
     pub metadata: Mutex<HashMap<SeriesId, Metadata>>,
     /// The newest exemplars.
@@ -229,6 +232,7 @@ impl Head {
             files: loaded.files,
             isolation: Isolation::default(),
             tombstones: RwLock::new(loaded.tombstones),
+            late_deleted: Mutex::default(),
             metadata: Mutex::new(loaded.metadata),
             exemplars: Mutex::new(loaded.exemplars),
             next_ref: AtomicU64::new(loaded.next_ref),
@@ -251,6 +255,11 @@ impl Head {
                     record.flags |= flags::LOGGED;
                 }
             }
+        }
+        let ranges: Vec<(SeriesId, Ranges)> =
+            read(&head.tombstones).iter().map(|(id, ranges)| (*id, ranges.clone())).collect();
+        for (id, ranges) in ranges {
+            head.delete_late(ranges.into_iter().map(|(mint, maxt)| (id, mint, maxt)));
         }
         head.write_state(false)?;
         Ok((Arc::new(head), report))

@@ -33,28 +33,38 @@ pub struct SealedLate {
 }
 
 impl Head {
-    /// Puts all out-of-order samples into chunks; `None` if there are none. Those that come meanwhile may be among them.
+    /// Puts all out-of-order samples into chunks; `None` if there are none.
     ///
     /// # Errors
     /// If the system refuses: what there is stays as it was.
     pub fn seal_out_of_order(self: &Arc<Self>) -> Result<Option<SealedLate>, StorageError> {
-        let has_late = |shard: &Mutex<Shard>| {
-            let shard = lock(shard);
-            shard.ids().any(|id| shard.has_late(id))
-        };
-        if !self.shards.iter().any(has_late) {
+        // Most of the work while others go on.
+        if self.seal_late_series()?.is_none() {
             return Ok(None);
         }
-        let wbl = lock(&self.wbl).clone();
-        let segment = match wbl {
-            Some(log) => {
-                // What is in memory is in the segments before, all of it.
-                let mut guard = log.lock();
-                pay_debt(self, &mut guard)?;
-                guard.next_segment().map_err(storage_error)?
-            }
-            None => 0,
+        let (segment, sealed) = {
+            // Nobody adds any as long as these are held: so what is in memory is in the segments before, all of it, and
+            // none is in a chunk up to the last one that is not among these.
+            let log = lock(&self.wbl);
+            let mut adding = log.as_ref().map(|log| log.lock());
+            let segment = match &mut adding {
+                Some(guard) => {
+                    pay_debt(self, guard)?;
+                    guard.next_segment().map_err(storage_error)?
+                }
+                None => 0,
+            };
+            (segment, self.seal_late_series()?)
         };
+        let Some((ids, (up_to, mint, maxt))) = sealed else { return Ok(None) };
+        let order = Arc::new(SeriesOrder::new(self, ids));
+        Ok(Some(SealedLate { head: Arc::clone(self), order, up_to, segment, mint, maxt }))
+    }
+
+    /// Puts out-of-order samples into chunks. The series that have such chunks, and of all of these the last place and the
+    /// times; `None` without any.
+    #[allow(clippy::type_complexity)]
+    fn seal_late_series(&self) -> Result<Option<(Vec<SeriesId>, (ChunkPlace, i64, i64))>, StorageError> {
         let mut ids = Vec::new();
         let mut all: Option<(ChunkPlace, i64, i64)> = None;
         for shard in &self.shards {
@@ -80,9 +90,7 @@ impl Head {
                 }
             }
         }
-        let Some((up_to, mint, maxt)) = all else { return Ok(None) };
-        let order = Arc::new(SeriesOrder::new(self, ids));
-        Ok(Some(SealedLate { head: Arc::clone(self), order, up_to, segment, mint, maxt }))
+        Ok(all.map(|all| (ids, all)))
     }
 
     /// Looks for the earliest and the latest sample out of order that are left.

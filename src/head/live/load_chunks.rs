@@ -13,6 +13,7 @@ use tsdbctl_platform::disk::{Access, Disk, create_dir_all, write_all_at};
 use tsdbctl_platform::map::Map;
 use tsdbctl_storage::{Control, StorageError};
 
+use crate::late_end::late_in_blocks;
 use crate::live::chunk_files::ChunkPlace;
 use crate::live::shard::AttachedChunk;
 use crate::live::snapshot::remove_older;
@@ -52,6 +53,8 @@ pub struct FoundChunks {
     pub last_file: u32,
     /// Highest reference met.
     pub highest_ref: u64,
+    /// Out-of-order chunks up to this place are in blocks.
+    late_in_blocks: u64,
     /// Whether anything was put aside.
     pub is_mended: bool,
 }
@@ -112,10 +115,11 @@ impl FoundChunks {
         let found = self.chunks.binary_search_by_key(&(series, place), at);
         found.is_ok_and(|i| self.chunks[i].key & OUT_OF_ORDER != 0)
             || (place >> 32 != 0 && place >> 32 < u64::from(self.first_file))
+            || place <= self.late_in_blocks
     }
 
     /// Scans `chunks_head/` of a data directory and checks every checksum. In-order chunks that end before
-    /// `min_valid_time` are in blocks and left out. What is not sound is put aside.
+    /// `min_valid_time` are in blocks and left out, as are out-of-order ones of which [`late_in_blocks`] says so. What is not sound is put aside.
     ///
     /// # Errors
     /// If the system refuses, or the memory limit does not suffice.
@@ -128,7 +132,11 @@ impl FoundChunks {
     ) -> Result<Self, StorageError> {
         let chunks_dir = dir.join("chunks_head");
         let files = list_files(&chunks_dir)?;
-        let mut found = Self { first_file: files.first().map_or(0, |f| f.0), ..Self::default() };
+        let mut found = Self {
+            first_file: files.first().map_or(0, |f| f.0),
+            late_in_blocks: late_in_blocks(&chunks_dir)?,
+            ..Self::default()
+        };
         let mut bad: Option<Bad> = None;
         let mut buffer = Vec::new();
         for (i, (number, entry)) in files.iter().enumerate() {
@@ -178,6 +186,9 @@ impl FoundChunks {
             return;
         }
         let place = u64::from(file) << 32 | offset;
+        if out_of_order && place <= self.late_in_blocks {
+            return;
+        }
         let late = if out_of_order { OUT_OF_ORDER } else { 0 };
         let key = series << 8 | late | (chunk.encoding as u64 & ENCODING);
         self.chunks.push(Found { key, place, mint: chunk.mint, maxt: chunk.maxt });

@@ -13,6 +13,7 @@ mod batch;
 pub mod block_source;
 pub mod checkpoint;
 pub mod chunk_files;
+mod chunk_maps;
 pub mod collect;
 mod commit;
 pub mod delete;

@@ -7,7 +7,7 @@
 
 use tsdbctl_chunk::append::{chunk_end, range_end};
 use tsdbctl_chunk::{
-    AppenderOptions, ChunkError, Encoding, Floats, SeriesAppender, decode_float_histograms,
+    AppenderOptions, Chunk, ChunkError, Encoding, Floats, SeriesAppender, decode_float_histograms,
     decode_floats_fast, decode_histograms, sample_count,
 };
 use tsdbctl_model::histogram::CounterResetHint;
@@ -25,12 +25,14 @@ const RESET_MASK: u8 = 0xc0;
 const RESET: u8 = 0x80;
 
 /// A chunk of a head.
-#[derive(Debug)]
-pub(super) struct HeadChunk {
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HeadChunk<'a> {
     pub encoding: Encoding,
-    pub data: Vec<u8>,
+    pub data: &'a [u8],
     pub mint: i64,
     pub maxt: i64,
+    /// Ranges of it that were deleted, sorted and apart.
+    pub deleted: &'a [(i64, i64)],
 }
 
 /// A sample of any kind.
@@ -51,29 +53,25 @@ pub(super) struct Rechunker {
     scratch: Vec<u8>,
 }
 
-/// What chunks are written of.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Wanted<'a> {
-    /// First and last time.
-    pub range: (i64, i64),
-    /// Deleted ranges, sorted and apart.
-    pub deleted: &'a [(i64, i64)],
-}
+/// First and last time of what is written.
+type Range = (i64, i64);
 
-impl Wanted<'_> {
-    fn has(&self, t: i64) -> bool {
-        (self.range.0..=self.range.1).contains(&t) && !is_deleted(self.deleted, t, t)
+impl HeadChunk<'_> {
+    /// Whether a sample of it at `t` is wanted.
+    fn has(&self, t: i64, range: Range) -> bool {
+        (range.0..=range.1).contains(&t) && !is_deleted(self.deleted, t, t)
     }
 
-    /// Whether all samples between two times are wanted.
-    fn has_all(&self, mint: i64, maxt: i64) -> bool {
-        self.range.0 <= mint
-            && maxt <= self.range.1
-            && !self.deleted.iter().any(|(a, b)| *a <= maxt && *b >= mint)
+    /// Whether all its samples are wanted.
+    fn is_wanted(&self, range: Range) -> bool {
+        range.0 <= self.mint
+            && self.maxt <= range.1
+            && !self.deleted.iter().any(|(a, b)| *a <= self.maxt && *b >= self.mint)
     }
 
-    fn overlaps(&self, mint: i64, maxt: i64) -> bool {
-        mint <= self.range.1 && maxt >= self.range.0 && !is_deleted(self.deleted, mint, maxt)
+    /// Whether some may be.
+    fn overlaps(&self, range: Range) -> bool {
+        self.mint <= range.1 && self.maxt >= range.0 && !is_deleted(self.deleted, self.mint, self.maxt)
     }
 }
 
@@ -153,8 +151,8 @@ impl Rechunker {
     /// The place of the chunk that is damaged, and how.
     pub fn in_order(
         &mut self,
-        chunks: &[HeadChunk],
-        wanted: Wanted<'_>,
+        chunks: &[HeadChunk<'_>],
+        range: Range,
         out: &mut ChunkBatch,
     ) -> Result<(), (usize, ChunkError)> {
         let mut first = 0;
@@ -163,12 +161,13 @@ impl Rechunker {
             let early = self.ended_early(run).map_err(at)?;
             let (sound, rest) = run.split_at(early.unwrap_or(run.len()));
             for (i, chunk) in sound.iter().enumerate() {
-                self.copy(chunk, wanted, out).map_err(|e| (first + i, e))?;
+                self.copy(chunk, range, out).map_err(|e| (first + i, e))?;
             }
             if !rest.is_empty() {
                 let at = |(i, e)| (first + sound.len() + i, e);
                 for chunk in self.join(rest).map_err(at)? {
-                    self.copy(&chunk, wanted, out).map_err(|e| (first + sound.len(), e))?;
+                    self.copy(&as_chunk(&chunk, run[0].deleted), range, out)
+                        .map_err(|e| (first + sound.len(), e))?;
                 }
             }
             first += run.len();
@@ -177,7 +176,7 @@ impl Rechunker {
     }
 
     /// The first of chunks of one encoding that the next one should continue; `None` if all are as upstream cuts them.
-    fn ended_early(&mut self, run: &[HeadChunk]) -> Result<Option<usize>, (usize, ChunkError)> {
+    fn ended_early(&mut self, run: &[HeadChunk<'_>]) -> Result<Option<usize>, (usize, ChunkError)> {
         for (i, pair) in run.windows(2).enumerate() {
             let [chunk, next] = pair else { continue };
             let is_whole = next.mint >= range_end(chunk.mint, self.options.chunk_range_ms)
@@ -193,8 +192,8 @@ impl Rechunker {
     }
 
     /// Whether upstream would have put a sample at `next`, and none before, into a new chunk of floats.
-    fn is_whole(&mut self, chunk: &HeadChunk, next: i64) -> Result<bool, ChunkError> {
-        let samples = sample_count(chunk.encoding, &chunk.data)?;
+    fn is_whole(&mut self, chunk: &HeadChunk<'_>, next: i64) -> Result<bool, ChunkError> {
+        let samples = sample_count(chunk.encoding, chunk.data)?;
         if samples >= self.options.samples_per_chunk * 2 || chunk.data.len() > MOST_FLOAT_BYTES {
             return Ok(true);
         }
@@ -212,9 +211,9 @@ impl Rechunker {
     }
 
     /// Time of the sample of this number, from 1.
-    fn time_of_sample(&mut self, chunk: &HeadChunk, number: usize) -> Result<i64, ChunkError> {
+    fn time_of_sample(&mut self, chunk: &HeadChunk<'_>, number: usize) -> Result<i64, ChunkError> {
         self.scratch.clear();
-        self.scratch.extend_from_slice(&chunk.data);
+        self.scratch.extend_from_slice(chunk.data);
         // The decoder stops where the header says that there are no more.
         if let (Some(count), Ok(number)) = (self.scratch.first_chunk_mut::<2>(), u16::try_from(number)) {
             *count = number.to_be_bytes();
@@ -225,7 +224,7 @@ impl Rechunker {
     }
 
     /// Cuts the samples of chunks of one encoding anew.
-    fn join(&mut self, run: &[HeadChunk]) -> Result<Vec<HeadChunk>, (usize, ChunkError)> {
+    fn join(&mut self, run: &[HeadChunk<'_>]) -> Result<Vec<Chunk>, (usize, ChunkError)> {
         let encoding = run[0].encoding;
         let mut series = SeriesAppender::new(self.options_of(encoding));
         let reset = reset_byte(encoding);
@@ -234,17 +233,16 @@ impl Rechunker {
             let at = |e| (i, e);
             if is_of_floats(encoding) {
                 self.floats.clear();
-                decode_floats_fast(encoding, &chunk.data, i64::MIN, i64::MAX, &mut self.floats)
-                    .map_err(at)?;
+                decode_floats_fast(encoding, chunk.data, i64::MIN, i64::MAX, &mut self.floats).map_err(at)?;
                 for (n, (t, v)) in self.floats.t.iter().zip(&self.floats.v).enumerate() {
                     series.append_float(*t, *v, self.floats.start_timestamp(n)).map_err(at)?;
                 }
                 continue;
             }
             let mut samples = Vec::new();
-            decode_all(encoding, &chunk.data, &mut samples).map_err(at)?;
+            decode_all(encoding, chunk.data, &mut samples).map_err(at)?;
             if i > 0
-                && header(&chunk.data) == Some(RESET)
+                && header(chunk.data) == Some(RESET)
                 && let Some(first) = samples.first_mut()
             {
                 // The chunk's header knows it, the sample itself does not say it.
@@ -256,9 +254,9 @@ impl Rechunker {
             }
             samples.iter().try_for_each(|s| append(&mut series, s)).map_err(at)?;
         }
-        let mut chunks = head_chunks(series);
+        let mut chunks = series.into_chunks();
         // What was in front of the first sample is not in these chunks.
-        if let (Some(at), Some(known), Some(first)) = (reset, header(&run[0].data), chunks.first_mut())
+        if let (Some(at), Some(known), Some(first)) = (reset, header(run[0].data), chunks.first_mut())
             && let Some(byte) = first.data.get_mut(at)
         {
             *byte = *byte & !RESET_MASK | known;
@@ -269,23 +267,23 @@ impl Rechunker {
     /// Appends a chunk, written anew if some of its samples are not wanted.
     pub fn copy(
         &mut self,
-        chunk: &HeadChunk,
-        wanted: Wanted<'_>,
+        chunk: &HeadChunk<'_>,
+        range: Range,
         out: &mut ChunkBatch,
     ) -> Result<(), ChunkError> {
-        if !wanted.overlaps(chunk.mint, chunk.maxt) {
+        if !chunk.overlaps(range) {
             return Ok(());
         }
-        if wanted.has_all(chunk.mint, chunk.maxt) {
+        if chunk.is_wanted(range) {
             push(chunk, out);
             return Ok(());
         }
         let mut samples = Vec::new();
-        decode_all(chunk.encoding, &chunk.data, &mut samples)?;
-        samples.retain(|s| wanted.has(s.t));
+        decode_all(chunk.encoding, chunk.data, &mut samples)?;
+        samples.retain(|s| chunk.has(s.t, range));
         let mut series = SeriesAppender::new(self.options_of(chunk.encoding)).without_limits();
         samples.iter().try_for_each(|s| append(&mut series, s))?;
-        head_chunks(series).iter().for_each(|chunk| push(chunk, out));
+        series.into_chunks().iter().for_each(|chunk| push(&as_chunk(chunk, &[]), out));
         Ok(())
     }
 
@@ -297,16 +295,18 @@ impl Rechunker {
     /// As [`Rechunker::in_order`].
     pub fn merged(
         &mut self,
-        chunks: &[HeadChunk],
+        chunks: &[HeadChunk<'_>],
         by_size: bool,
-        wanted: Wanted<'_>,
+        range: Range,
         out: &mut ChunkBatch,
     ) -> Result<(), (usize, ChunkError)> {
         let mut samples = Vec::new();
         for (i, chunk) in chunks.iter().enumerate() {
-            decode_all(chunk.encoding, &chunk.data, &mut samples).map_err(|e| (i, e))?;
+            let first = samples.len();
+            decode_all(chunk.encoding, chunk.data, &mut samples).map_err(|e| (i, e))?;
+            let wanted = samples.drain(first..).filter(|s| chunk.has(s.t, range)).collect::<Vec<_>>();
+            samples.extend(wanted);
         }
-        samples.retain(|s| wanted.has(s.t));
         samples.sort_by_key(|s| s.t);
         samples.dedup_by_key(|s| s.t);
         // Whether counters were reset is for the encoder to find: the neighbours are others now.
@@ -329,17 +329,17 @@ impl Rechunker {
         }
         let mut series = SeriesAppender::new(options);
         samples.iter().try_for_each(|s| append(&mut series, s)).map_err(|e| (0, e))?;
-        head_chunks(series).iter().for_each(|chunk| push(chunk, out));
+        series.into_chunks().iter().for_each(|chunk| push(&as_chunk(chunk, &[]), out));
         Ok(())
     }
 }
 
-fn head_chunks(series: SeriesAppender) -> Vec<HeadChunk> {
-    let chunks = series.into_chunks().into_iter();
-    chunks.map(|c| HeadChunk { encoding: c.encoding, data: c.data, mint: c.mint, maxt: c.maxt }).collect()
+fn as_chunk<'a>(chunk: &'a Chunk, deleted: &'a [(i64, i64)]) -> HeadChunk<'a> {
+    let Chunk { encoding, data, mint, maxt, .. } = chunk;
+    HeadChunk { encoding: *encoding, data, mint: *mint, maxt: *maxt, deleted }
 }
 
-fn push(chunk: &HeadChunk, out: &mut ChunkBatch) {
-    let HeadChunk { encoding, data, mint, maxt } = chunk;
-    out.push(EncodedChunk { encoding: *encoding as u8, data, mint: *mint, maxt: *maxt });
+fn push(chunk: &HeadChunk<'_>, out: &mut ChunkBatch) {
+    let HeadChunk { encoding, data, mint, maxt, .. } = *chunk;
+    out.push(EncodedChunk { encoding: encoding as u8, data, mint, maxt });
 }

@@ -215,7 +215,7 @@ fn every_sample_is_there_once_however_much_was_cut() {
     check(&db, &want, "late ones cut");
     assert_eq!(cut_late(&db), []);
     // A killed process' directory.
-    std::mem::drop(db);
+    drop(db);
     let db = open(scratch.path());
     check(&db, &want, "killed and opened again");
     fill(&db, 400..640, &mut want);
@@ -430,4 +430,128 @@ fn a_cut_that_fails_loses_nothing() {
     db.close().unwrap();
     let db = open(scratch.path());
     check(&db, &want, "opened again");
+}
+
+/// A file of chunks stays while anything in it is needed. What of it is in blocks is not there again when the directory is
+/// opened anew: it would go into another block, and come back after the first one is deleted.
+#[test]
+fn late_samples_that_were_cut_do_not_come_back() {
+    let scratch = testkit::scratch();
+    let (mut in_order, mut late) = (Samples::new(), Samples::new());
+    let db = open(scratch.path());
+    let add = |db: &LiveDatabase, i: i64, t: i64, want: &mut Samples| {
+        let name = format!("s{i}");
+        let mut appender = db.appender();
+        let id = series(&mut appender, &name);
+        appender.append_float(id, t, i as f64, 0).unwrap();
+        assert_eq!(appender.commit().unwrap().stored, 1);
+        want.entry(name).or_default().insert(t, (i as f64).to_bits());
+    };
+    for minute in 0..150 {
+        (0..5).for_each(|i| add(&db, i, START + minute * MINUTE, &mut in_order));
+    }
+    (1..80).for_each(|n| add(&db, n % 3, START + n * MINUTE + 1, &mut late));
+    let made = cut_late(&db);
+    assert_eq!(ranges(&made), [(0, 120)]);
+    // These come behind, and are in no block.
+    (1..40).for_each(|n| add(&db, 4, START + n * MINUTE + 1, &mut in_order));
+    let all = || {
+        let mut all = in_order.clone();
+        late.iter().for_each(|(name, samples)| all.get_mut(name).unwrap().extend(samples));
+        all
+    };
+    check(&db, &all(), "cut");
+    drop(db);
+    let db = open(scratch.path());
+    check(&db, &all(), "killed and opened again");
+    db.close().unwrap();
+    let chunks = std::fs::read_dir(scratch.path().join("chunks_head")).unwrap().map(|e| e.unwrap());
+    let kept = chunks.filter(|e| e.file_name() == "000001").count();
+    assert_eq!(kept, 1, "what came in order is in there too");
+    std::fs::remove_dir_all(scratch.path().join(&made[0].ulid)).unwrap();
+    let db = open(scratch.path());
+    check(&db, &in_order, "the block is deleted");
+    let second = cut_late(&db);
+    assert_eq!((second.len(), second[0].stats.num_samples), (1, 39));
+    db.close().unwrap();
+    check(&open(scratch.path()), &in_order, "cut once more");
+}
+
+/// Many late samples of series that had none come while all there are go into chunks.
+#[test]
+fn late_samples_that_come_while_they_are_cut_are_not_lost() {
+    let scratch = testkit::scratch_in_memory();
+    let db = open(scratch.path());
+    let mut appender = db.appender();
+    for i in 0..1500 {
+        let id = series(&mut appender, &format!("a{i}"));
+        appender.append_float(id, START + 300 * MINUTE, 1.0, 0).unwrap();
+    }
+    appender.commit().unwrap();
+    let mut want: Samples = (0..1500)
+        .map(|i| (format!("a{i}"), BTreeMap::from([(START + 300 * MINUTE, 1f64.to_bits())])))
+        .collect();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let cutter = scope.spawn(|| {
+            let mut blocks = 0;
+            while !done.load(Ordering::Relaxed) {
+                blocks += cut_late(&db).len();
+            }
+            blocks
+        });
+        for i in (0..1500).rev() {
+            let name = format!("a{i}");
+            let id = series(&mut appender, &name);
+            let samples = want.get_mut(&name).unwrap();
+            for minute in 1..80 {
+                let t = START + minute * MINUTE;
+                appender.append_float(id, t, minute as f64, 0).unwrap();
+                samples.insert(t, (minute as f64).to_bits());
+            }
+            appender.commit().unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+        assert!(cutter.join().unwrap() > 1);
+    });
+    check(&db, &want, "cut");
+    drop(db);
+    check(&open(scratch.path()), &want, "opened again");
+}
+
+/// What is deleted is what there is: late samples that come into the range afterwards are in the block that is made of
+/// them, though the head's readers do not see them yet, as upstream's do not.
+#[test]
+fn late_samples_behind_a_deletion_go_into_blocks() {
+    let scratch = testkit::scratch();
+    let mut db = open(scratch.path());
+    let mut want = Samples::new();
+    let add = |db: &LiveDatabase, minute: i64, ms: i64| {
+        let mut appender = db.appender();
+        let id = series(&mut appender, "s");
+        appender.append_float(id, START + minute * MINUTE + ms, minute as f64, 0).unwrap();
+        assert_eq!(appender.commit().unwrap().stored, 1);
+        ("s".to_string(), START + minute * MINUTE + ms, (minute as f64).to_bits())
+    };
+    let see = |want: &mut Samples, (name, t, v): (String, i64, u64)| {
+        want.entry(name).or_default().insert(t, v);
+    };
+    for minute in 0..150 {
+        see(&mut want, add(&db, minute, 0));
+    }
+    (0..40).for_each(|minute| see(&mut want, add(&db, minute, 1)));
+    delete(&db, "s", (5, 30), &mut want);
+    for ms in 2..6 {
+        let hidden = [add(&db, 12, ms), add(&db, 25, ms)];
+        see(&mut want, add(&db, 35, ms));
+        check(&db, &want, "hidden");
+        assert_eq!(cut_late(&db).len(), 1);
+        hidden.into_iter().for_each(|s| see(&mut want, s));
+        check(&db, &want, &format!("cut {ms}"));
+        if ms % 2 == 1 {
+            drop(db);
+            db = open(scratch.path());
+            check(&db, &want, &format!("opened {ms}"));
+        }
+    }
 }
