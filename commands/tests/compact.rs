@@ -289,3 +289,30 @@ fn blocks_wait_for_their_upload_if_that_can_be_read() {
     assert!(ran.err.contains("no block waits for its upload"), "{}", ran.err);
     assert_eq!((ran.code, place.ulids("db").len()), (0, 3));
 }
+
+#[test]
+fn a_block_from_the_future_takes_none_of_five_good_ones_with_it() {
+    let place = Place::new();
+    place.blocks("db", 0, 10);
+    let before = place.dump("db");
+    // Of the year 2100: Prometheus deletes the five.
+    let input = place.path("future.prom");
+    std::fs::write(&input, "m{job=\"api\"} 1 4102444800000\n").unwrap();
+    let ran = tsdbctl(&["ingest", "--blocks", "-d", place.text("db"), input.to_str().unwrap()]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let with_future = place.ulids("db");
+    assert_eq!(with_future.len(), 6);
+    let ran = place.compact("db", &["--retention-time=15d", "--max-block-duration=2h"]);
+    assert_eq!((ran.code, &*ran.out), (0, ""), "{}", ran.err);
+    assert!(
+        ran.err.contains("ends in the future, at 2100-01-01T00:00:00.001Z: it is left alone"),
+        "{}",
+        ran.err
+    );
+    assert_eq!(place.ulids("db"), with_future);
+    assert_eq!(place.dump("db").lines().count(), before.lines().count() + 1);
+    // What is too old goes all the same.
+    let ran = place.compact("db", &["--retention-time=4h", "--max-block-duration=2h"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(place.ulids("db"), with_future[3..]);
+}
