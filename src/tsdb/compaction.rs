@@ -23,7 +23,7 @@ use tsdbctl_storage::{ChunkBatch, ChunkSource, Control, LabelRef, Loss, StorageE
 use crate::blocks::{BlockEntry, Listing};
 use crate::compaction_plan::{
     CompactionOptions, MEMORY_LEAST, Plan, PlannedBlock, Refusal, Removal, Rewrite, Situation, Step, Why,
-    next_step, simulate,
+    next_steps, simulate,
 };
 use crate::live::remove_temporary;
 use crate::quarantine::{Quarantined, damage_of, set_aside};
@@ -31,6 +31,9 @@ use crate::retention_rules::{RuledSource, overdue_rule};
 
 /// End of the name of a block's directory while it is being removed.
 pub const DELETION_SUFFIX: &str = ".tmp-for-deletion";
+
+/// Steps that are done before the directory is looked at again: a server's head may have been cut meanwhile.
+const STEPS_AT_ONCE: usize = 64;
 
 /// What is going on.
 #[derive(Debug)]
@@ -209,12 +212,12 @@ impl Work<'_> {
         found.situation.superseded.retain(|(b, _)| !still_needed.contains(&b.meta.ulid));
     }
 
-    fn next(&mut self, found: &Found) -> Result<Option<Step>, StorageError> {
+    fn next(&mut self, found: &Found) -> Result<Vec<Step>, StorageError> {
         let (options, control, overdue) = (self.options, self.control, &mut self.overdue);
         let mut check = |block: &PlannedBlock, cutoffs: &[Option<i64>]| {
             check_rules(&found.entries, overdue, options, control, block, cutoffs)
         };
-        next_step(&found.situation, options, &mut check)
+        next_steps(&found.situation, options, &mut check)
     }
 
     /// Removes blocks in their order: names go before content, and a block's before those of what was made of it.
@@ -536,45 +539,68 @@ fn run(
             }
             continue;
         }
-        let step = match work.next(&found) {
-            Ok(Some(step)) => step,
-            Ok(None) => return Ok(()),
+        let mut steps = match work.next(&found) {
+            Ok(steps) if steps.is_empty() => return Ok(()),
+            Ok(steps) => steps,
             Err(e) => {
                 let step = "looking for series that retention rules take".to_owned();
                 blame(work, outcome, observer, &found, e, step)?;
                 continue;
             }
         };
-        match step {
-            Step::Remove(blocks) => {
-                observer(Event::Removing(&blocks));
-                work.remove(&blocks, &found.entries)?;
-                for (block, removal) in blocks {
-                    observer(Event::Removed(&block, &removal));
-                    outcome.removed.push((block, removal));
-                }
+        steps.truncate(STEPS_AT_ONCE);
+        for (i, step) in steps.into_iter().enumerate() {
+            if i > 0 {
+                work.control.check("compaction")?;
+                found.situation.free_bytes = work.disk().free_space(work.dir)?;
             }
-            Step::Rewrite(mut step) => {
-                let looked = look_at_memory(&mut step, &found.entries, work.options);
-                if step.refusal.is_some() {
-                    work.held.extend(step.blocks.iter().map(|b| b.meta.ulid.clone()));
-                    observer(Event::Refused(&step));
-                    outcome.refused.push(*step);
-                    continue;
-                }
-                observer(Event::Begun(&step));
-                match looked.and_then(|()| work.rewrite(&step, &found, observer)) {
-                    Ok(written) => {
-                        observer(Event::Written(&written));
-                        outcome.written.push(written);
-                    }
-                    Err(e) => {
-                        let ulids: Vec<&str> = step.blocks.iter().map(|b| &*b.meta.ulid).collect();
-                        let what = format!("writing {} anew", ulids.join(", "));
-                        blame(work, outcome, observer, &found, e, what)?;
-                    }
-                }
+            if !perform(work, step, &found, outcome, observer)? {
+                break;
             }
+        }
+    }
+}
+
+/// Does a step; false if it could not be done, and what comes next is to be asked for again.
+fn perform(
+    work: &mut Work<'_>,
+    step: Step,
+    found: &Found,
+    outcome: &mut Outcome,
+    observer: &mut (dyn FnMut(Event<'_>) + Send),
+) -> Result<bool, StorageError> {
+    let mut step = match step {
+        Step::Rewrite(step) => step,
+        Step::Remove(blocks) => {
+            observer(Event::Removing(&blocks));
+            work.remove(&blocks, &found.entries)?;
+            for (block, removal) in blocks {
+                observer(Event::Removed(&block, &removal));
+                outcome.removed.push((block, removal));
+            }
+            return Ok(true);
+        }
+    };
+    step.refusal = step.refused(&found.situation, work.options);
+    let looked = look_at_memory(&mut step, &found.entries, work.options);
+    if step.refusal.is_some() {
+        work.held.extend(step.blocks.iter().map(|b| b.meta.ulid.clone()));
+        observer(Event::Refused(&step));
+        outcome.refused.push(*step);
+        return Ok(false);
+    }
+    observer(Event::Begun(&step));
+    match looked.and_then(|()| work.rewrite(&step, found, observer)) {
+        Ok(written) => {
+            observer(Event::Written(&written));
+            outcome.written.push(written);
+            Ok(true)
+        }
+        Err(e) => {
+            let ulids: Vec<&str> = step.blocks.iter().map(|b| &*b.meta.ulid).collect();
+            let what = format!("writing {} anew", ulids.join(", "));
+            blame(work, outcome, observer, found, e, what)?;
+            Ok(false)
         }
     }
 }

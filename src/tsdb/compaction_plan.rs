@@ -1,12 +1,12 @@
 //! What compacting a data directory comes to, step by step: which blocks go, which become one, what is applied to them,
-//! and what each step needs. [`next_step`] decides; the compaction does as it says, and [`simulate`] goes on with what
+//! and what each step needs. [`next_steps`] decides; the compaction does as it says, and [`simulate`] goes on with what
 //! would be there then.
 
 use std::collections::HashSet;
 use std::fmt;
 
 use tsdbctl_block::BlockMeta;
-use tsdbctl_block::plan::{block_ranges, merged_meta, plan};
+use tsdbctl_block::plan::{block_ranges, merged_meta, plan_ahead};
 use tsdbctl_model::duration::format_duration_ms;
 use tsdbctl_storage::StorageError;
 
@@ -249,18 +249,19 @@ impl Situation {
     }
 }
 
-/// What is to be done next; `None` if nothing is. A step that is refused is answered with the reason: its blocks are to
-/// be held from then on.
+/// What is to be done next, in order; nothing if nothing is. Each step is what would be next if those before it were done,
+/// as long as that can be told; then, or if one could not be done, the rest is to be asked for again. A step that is
+/// refused is the last, with the reason: its blocks are to be held from then on.
 ///
 /// # Errors
 /// What `overdue_rule` answers.
-pub fn next_step(
+pub fn next_steps(
     situation: &Situation,
     options: &CompactionOptions,
     overdue_rule: &mut RuleCheck<'_>,
-) -> Result<Option<Step>, StorageError> {
+) -> Result<Vec<Step>, StorageError> {
     if !situation.superseded.is_empty() {
-        return Ok(Some(Step::Remove(situation.superseded.clone())));
+        return Ok(vec![Step::Remove(situation.superseded.clone())]);
     }
     let timeline = situation.timeline(options);
     let raw: Vec<&PlannedBlock> = situation.raw().collect();
@@ -270,7 +271,7 @@ pub fn next_step(
     let verdict = judge(&sized, options.retention.time_ms, limit, head_bytes, &timeline);
     if !verdict.expired.is_empty() {
         let expired = verdict.expired.into_iter().map(|(i, why)| (raw[i].clone(), Removal::Expired(why)));
-        return Ok(Some(Step::Remove(expired.collect())));
+        return Ok(vec![Step::Remove(expired.collect())]);
     }
     // A block from the future would take the others with it.
     let present: Vec<&PlannedBlock> = raw.into_iter().filter(|b| !timeline.is_future(&b.meta)).collect();
@@ -286,26 +287,41 @@ pub fn next_step(
         // One that was refused ends a run, and is the newest there, which stays as it is; others go on behind it.
         for run in group.split_inclusive(|b| was_refused(&b.meta)) {
             let metas: Vec<&BlockMeta> = run.iter().map(|b| &b.meta).collect();
-            let chosen = plan(&metas, &options.ranges_ms, &|_| false);
-            let blocks: Vec<PlannedBlock> =
-                chosen.into_iter().filter_map(|i| run.get(i)).map(|b| (*b).clone()).collect();
-            if !blocks.is_empty() && !blocks.iter().any(|b| was_refused(&b.meta)) {
-                let why = reason(&blocks);
-                return Ok(Some(rewrite(why, blocks, situation, options)));
+            let mut steps = Vec::new();
+            for chosen in plan_ahead(&metas, &options.ranges_ms, &|_| false) {
+                let blocks: Vec<PlannedBlock> =
+                    chosen.into_iter().filter_map(|i| run.get(i)).map(|b| (*b).clone()).collect();
+                if blocks.iter().any(|b| was_refused(&b.meta)) {
+                    break;
+                }
+                let step = rewrite(reason(&blocks), blocks, situation, options);
+                let is_refused = step.refusal.is_some();
+                steps.push(Step::Rewrite(Box::new(step)));
+                if is_refused {
+                    break;
+                }
+            }
+            if !steps.is_empty() {
+                return Ok(steps);
             }
         }
     }
     let cutoffs = options.rules.cutoffs(&timeline);
+    let mut steps = Vec::new();
     if cutoffs.iter().any(Option::is_some) {
         for block in present.iter().filter(|b| !is_held(&b.meta)) {
             let rule = overdue_rule(block, &cutoffs)?.and_then(|i| options.rules.0.get(i));
-            if let Some(rule) = rule {
-                let why = Why::Rule { selector: rule.selector.clone(), keep_ms: rule.keep_ms };
-                return Ok(Some(rewrite(why, vec![(*block).clone()], situation, options)));
+            let Some(rule) = rule else { continue };
+            let why = Why::Rule { selector: rule.selector.clone(), keep_ms: rule.keep_ms };
+            let step = rewrite(why, vec![(*block).clone()], situation, options);
+            let is_refused = step.refusal.is_some();
+            steps.push(Step::Rewrite(Box::new(step)));
+            if is_refused {
+                break;
             }
         }
     }
-    Ok(None)
+    Ok(steps)
 }
 
 /// Blocks of different origin (Thanos' labels) lie side by side in a bucket, and are never merged. Each group is by start.
@@ -319,7 +335,10 @@ fn by_origin<'a>(blocks: &[&'a PlannedBlock]) -> Vec<Vec<&'a PlannedBlock>> {
         }
     }
     for group in &mut groups {
-        group.sort_by_key(|b| (b.meta.min_time, b.meta.max_time, b.meta.ulid.clone()));
+        group.sort_by(|a, b| {
+            let times = |b: &PlannedBlock| (b.meta.min_time, b.meta.max_time);
+            times(a).cmp(&times(b)).then_with(|| a.meta.ulid.cmp(&b.meta.ulid))
+        });
     }
     groups
 }
@@ -350,7 +369,12 @@ fn memory(blocks: &[PlannedBlock]) -> u64 {
     MEMORY_LEAST + series.saturating_mul(16)
 }
 
-fn rewrite(why: Why, blocks: Vec<PlannedBlock>, situation: &Situation, options: &CompactionOptions) -> Step {
+fn rewrite(
+    why: Why,
+    blocks: Vec<PlannedBlock>,
+    situation: &Situation,
+    options: &CompactionOptions,
+) -> Rewrite {
     let metas: Vec<&BlockMeta> = blocks.iter().map(|b| &b.meta).collect();
     let mut meta = merged_meta(String::new(), &metas);
     // Of overlapping blocks fewer may be left.
@@ -363,26 +387,35 @@ fn rewrite(why: Why, blocks: Vec<PlannedBlock>, situation: &Situation, options: 
     let bytes: u64 = blocks.iter().map(|b| b.bytes).sum();
     let needed = with_margin(bytes);
     let memory_bytes = memory(&blocks);
-    let refusal = if situation.may_head_hold(options, meta.max_time) && meta.is_in_order() {
-        Some(Refusal::Head)
-    } else if let Some(limit) = options.memory_bytes.filter(|limit| memory_bytes > *limit) {
-        Some(Refusal::Memory { needed: memory_bytes, limit })
-    } else if let Some(limit) = options.scratch_bytes.filter(|limit| needed > *limit) {
-        Some(Refusal::Scratch { needed, limit })
-    } else if needed > situation.free_bytes {
-        Some(Refusal::Space { needed, free: situation.free_bytes })
-    } else {
-        None
-    };
-    Step::Rewrite(Box::new(Rewrite {
+    let mut step = Rewrite {
         why,
         into: PlannedBlock { meta, bytes, made_by: None },
         blocks,
         scratch_bytes: needed,
         memory_bytes,
         time_ms: STEP_MS + bytes.saturating_mul(1000) / BYTES_PER_SECOND,
-        refusal,
-    }))
+        refusal: None,
+    };
+    step.refusal = step.refused(situation, options);
+    step
+}
+
+impl Rewrite {
+    /// Why it is not to be done, if that is so.
+    pub fn refused(&self, situation: &Situation, options: &CompactionOptions) -> Option<Refusal> {
+        let (needed, meta) = (self.scratch_bytes, &self.into.meta);
+        if situation.may_head_hold(options, meta.max_time) && meta.is_in_order() {
+            Some(Refusal::Head)
+        } else if let Some(limit) = options.memory_bytes.filter(|limit| self.memory_bytes > *limit) {
+            Some(Refusal::Memory { needed: self.memory_bytes, limit })
+        } else if let Some(limit) = options.scratch_bytes.filter(|limit| needed > *limit) {
+            Some(Refusal::Scratch { needed, limit })
+        } else if needed > situation.free_bytes {
+            Some(Refusal::Space { needed, free: situation.free_bytes })
+        } else {
+            None
+        }
+    }
 }
 
 /// All steps, as far as can be told before they are done.
@@ -429,32 +462,37 @@ pub fn simulate(
             Some(_) => Ok(None),
             None => overdue_rule(block, cutoffs),
         };
-        let Some(mut step) = next_step(&situation, options, &mut check)? else { break };
-        let number = plan.steps.len() + 1;
-        match &mut step {
-            Step::Remove(removed) => {
-                let bytes: u64 = removed.iter().map(|(b, _)| b.bytes).sum();
-                situation.free_bytes = situation.free_bytes.saturating_add(bytes);
-                beside -= i128::from(bytes);
-                let gone: HashSet<&str> = removed.iter().map(|(b, _)| &*b.meta.ulid).collect();
-                situation.live.retain(|b| !gone.contains(&*b.meta.ulid));
-                situation.superseded.clear();
-            }
-            Step::Rewrite(step) if step.refusal.is_some() => {
-                situation.held.extend(step.blocks.iter().map(|b| b.meta.ulid.clone()));
-            }
-            Step::Rewrite(step) => {
-                step.into.meta.ulid = format!("step {number}");
-                step.into.made_by = Some(number);
-                plan.time_ms += step.time_ms;
-                let peak = beside + i128::from(step.scratch_bytes);
-                plan.peak_bytes = plan.peak_bytes.max(u64::try_from(peak).unwrap_or(0));
-                let gone: HashSet<&str> = step.blocks.iter().map(|b| &*b.meta.ulid).collect();
-                situation.live.retain(|b| !gone.contains(&*b.meta.ulid));
-                situation.live.push(step.into.clone());
-            }
+        let steps = next_steps(&situation, options, &mut check)?;
+        if steps.is_empty() {
+            break;
         }
-        plan.steps.push(step);
+        let mut gone: HashSet<String> = HashSet::new();
+        for mut step in steps {
+            let number = plan.steps.len() + 1;
+            match &mut step {
+                Step::Remove(removed) => {
+                    let bytes: u64 = removed.iter().map(|(b, _)| b.bytes).sum();
+                    situation.free_bytes = situation.free_bytes.saturating_add(bytes);
+                    beside -= i128::from(bytes);
+                    gone.extend(removed.iter().map(|(b, _)| b.meta.ulid.clone()));
+                    situation.superseded.clear();
+                }
+                Step::Rewrite(step) if step.refusal.is_some() => {
+                    situation.held.extend(step.blocks.iter().map(|b| b.meta.ulid.clone()));
+                }
+                Step::Rewrite(step) => {
+                    step.into.meta.ulid = format!("step {number}");
+                    step.into.made_by = Some(number);
+                    plan.time_ms += step.time_ms;
+                    let peak = beside + i128::from(step.scratch_bytes);
+                    plan.peak_bytes = plan.peak_bytes.max(u64::try_from(peak).unwrap_or(0));
+                    gone.extend(step.blocks.iter().map(|b| b.meta.ulid.clone()));
+                    situation.live.push(step.into.clone());
+                }
+            }
+            plan.steps.push(step);
+        }
+        situation.live.retain(|b| !gone.contains(&b.meta.ulid));
     }
     plan.blocks = situation.live;
     plan.blocks.sort_by_key(|b| (b.meta.min_time, b.meta.max_time));
@@ -546,6 +584,22 @@ mod tests {
         assert!(plan.time_ms > 0);
         let again = simulated(situation(plan.blocks), &options());
         assert!(again.is_idle());
+    }
+
+    #[test]
+    fn many_blocks_are_planned() {
+        const N: usize = 10_000;
+        // Slow in proportion to their square, this would take minutes.
+        let mut there = situation(small(N));
+        there.now_ms = 2 * N as i64 * H;
+        let plan = simulated(there, &options());
+        let full = |hours: usize| (N - 1) * 2 / hours;
+        assert_eq!(plan.steps.len(), full(6) + full(18) + full(54));
+        assert_eq!(plan.blocks.iter().map(|b| b.bytes).sum::<u64>(), N as u64 * MIB);
+        // None of which fits.
+        let mut there = situation(small(500));
+        there.free_bytes = MIB;
+        assert_eq!(simulated(there, &options()).steps.len(), 166);
     }
 
     #[test]
