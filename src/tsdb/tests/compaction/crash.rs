@@ -107,6 +107,14 @@ const CASES: [Case; 8] = [
     },
 ];
 
+/// The distance between two images that are checked.
+fn step(images: usize) -> usize {
+    match std::env::var("TSDBCTL_CRASH_POINTS") {
+        Ok(share) if share == "all" => 1,
+        _ => (images / SHARE).max(1),
+    }
+}
+
 fn check(case: &Case) {
     let dir = scratch_in_memory();
     let dir = dir.path();
@@ -119,11 +127,7 @@ fn check(case: &Case) {
     let (after, spans_after) = (samples(dir), spans(dir));
     let recording = recorder.recording();
     let images: Vec<_> = CrashImages::new(&recording).all(7, 4).collect();
-    let share = match std::env::var("TSDBCTL_CRASH_POINTS") {
-        Ok(share) if share == "all" => images.len(),
-        _ => SHARE,
-    };
-    let step = (images.len() / share).max(1);
+    let step = step(images.len());
     let mut checked = 0;
     for image in images.iter().step_by(step) {
         let place = scratch_in_memory();
@@ -143,6 +147,7 @@ fn check(case: &Case) {
         assert!(names(dir).iter().all(|name| name.len() == 26), "{}: {:?}", what(), names(dir));
         checked += 1;
     }
+    eprintln!("{}: {checked} of {} images", case.name, images.len());
     assert!(checked > 20, "{}: {checked} of {}", case.name, images.len());
 }
 
@@ -166,7 +171,7 @@ fn a_block_that_is_set_aside_is_at_one_place_or_the_other() {
     let after = samples(dir);
     let recording = recorder.recording();
     let images: Vec<_> = CrashImages::new(&recording).all(7, 4).collect();
-    for image in images.iter().step_by((images.len() / SHARE).max(1)) {
+    for image in images.iter().step_by(step(images.len())) {
         let place = scratch_in_memory();
         let dir = place.path();
         image.write_to(dir).unwrap();

@@ -1,6 +1,6 @@
 //! Compaction of whole directories: what is merged, what goes, what is set aside, and what stays whatever happens.
 
-#![allow(clippy::disallowed_methods, reason = "tests make and read their own files")]
+#![allow(clippy::disallowed_methods, clippy::print_stderr, reason = "tests make files and say what they did")]
 
 mod crash;
 
