@@ -322,7 +322,7 @@ fn map_symbols(
             return Err(collision.into());
         }
     }
-    if source.len() > 0 {
+    if !source.is_empty() {
         new.extend(renamed.iter().map(|(_, to)| ((*to).to_owned(), NONE)));
         let added = rules.added.iter().flat_map(|(name, value)| [name, value]);
         new.extend(added.map(|s| (s.clone(), NONE)));
@@ -364,7 +364,7 @@ fn map_symbols(
         let i = new.partition_point(|(string, _)| string.as_str() < s);
         places.get(i).copied().unwrap_or(NONE)
     };
-    if source.len() > 0 {
+    if !source.is_empty() {
         mapping.renamed = renamed.iter().map(|(from, to)| (*from, find(to))).collect();
         mapping.added = rules.added.iter().map(|(name, value)| (find(name), find(value))).collect();
     }
