@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use serde_json::json;
 use tsdbctl_block::BlockMeta;
 use tsdbctl_head::live::LiveOptions;
 use tsdbctl_model::duration::parse_duration_ms;
@@ -123,12 +124,24 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
             continue;
         }
         let done = args.one(dir, &options, &world, &control, ui);
-        statuses.push(done.unwrap_or_else(|e| {
-            ui.error(format!("{e:#}"));
-            crate::status_of(&e)
-        }));
+        statuses.push(done.or_else(|e| show_failure(dir, &e, args.output, ui))?);
     }
     Ok(together(&statuses))
+}
+
+/// Says why nothing came of a directory: programs too find a line for each.
+pub(crate) fn show_failure(
+    dir: &Path,
+    error: &anyhow::Error,
+    output: Output,
+    ui: &mut Ui,
+) -> anyhow::Result<ExitStatus> {
+    let text = format!("{error:#}");
+    if output == Output::Json {
+        writeln!(ui.out(), "{}", json!({ "directory": dir.display().to_string(), "error": text }))?;
+    }
+    ui.error(text);
+    Ok(crate::status_of(error))
 }
 
 /// How it ends for several directories: as for each of them, or in part.

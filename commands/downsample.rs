@@ -8,7 +8,7 @@ use tsdbctl_storage::{Budget, Control, Interrupt};
 use tsdbctl_tsdb::downsampling::Tiers;
 use tsdbctl_tsdb::downsampling::run::{DownsamplingOptions, run as downsample, situation};
 
-use crate::compact::{Output, Watch, check_directory, lock, together};
+use crate::compact::{Output, Watch, check_directory, lock, show_failure, together};
 use crate::exit::ExitStatus;
 use crate::ui::Ui;
 
@@ -75,10 +75,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
             continue;
         }
         let done = args.one(dir, &options, &world, &control, ui);
-        statuses.push(done.unwrap_or_else(|e| {
-            ui.error(format!("{e:#}"));
-            crate::status_of(&e)
-        }));
+        statuses.push(done.or_else(|e| show_failure(dir, &e, args.output, ui))?);
     }
     Ok(together(&statuses))
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 use assert_cmd::cargo::CommandCargoExt;
 use serde_json::Value;
 use tsdbctl_platform::lock::DirLock;
-use tsdbctl_testkit::{TempDir, scratch};
+use tsdbctl_testkit::{TempDir, scratch, unpack_directory};
 
 const H: i64 = 3_600;
 /// A multiple of 54 hours, in seconds, in 2026.
@@ -155,6 +155,25 @@ fn the_result_is_told_to_programs() {
     assert!(removed[0]["reason"].as_str().unwrap().contains("older than 2h"), "{result}");
     assert_eq!((&result["before"]["blocks"], &result["after"]["blocks"]), (&4.into(), &1.into()));
     assert_eq!(json(&place.compact("db", &["-o", "json"]))["result"]["status"], "done");
+    // A line for each directory, whatever comes of it.
+    let ran = place.compact("db", &["-d", place.text("none"), "-o", "json"]);
+    let lines: Vec<Value> = ran.out.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!((ran.code, lines.len()), (4, 2));
+    assert_eq!(lines[1]["directory"], place.text("none"));
+    assert!(lines[1]["error"].as_str().unwrap().contains("No such file"), "{}", ran.out);
+}
+
+/// What came out of order is in the log of its own and in files of chunks: it comes back from neither.
+#[test]
+fn late_samples_are_flushed_once() {
+    let Some((_scratch, dir)) = unpack_directory("data/prometheus-3.14-crashed.tar.zst") else { return };
+    let dir = dir.to_str().unwrap();
+    let flush = || tsdbctl(&["compact", "-d", dir, "--flush-head"]);
+    let ran = flush();
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(ran.err.contains("2 blocks made of the head"), "{}", ran.err);
+    let ran = flush();
+    assert!(ran.code == 0 && !ran.err.contains("of the head"), "{}", ran.err);
 }
 
 #[test]
