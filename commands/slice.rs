@@ -186,6 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[allow(clippy::disallowed_methods, reason = "tests look at their own files")]
     fn keys_and_tables_are_read_as_they_were_written() {
         let dir = tsdbctl_testkit::scratch();
         let path = dir.path().join("key");

@@ -162,6 +162,7 @@ impl Stop {
 }
 
 /// Where samples end up.
+#[allow(clippy::large_enum_variant, reason = "there is one of them")]
 pub enum Store {
     /// In the head.
     Head(Appender),
