@@ -348,6 +348,13 @@ pub fn show_outcome(
     for block in &outcome.future {
         ui.warn(format!("{}: {}", dir.display(), future_text(block)));
     }
+    for block in &outcome.not_downsampled {
+        ui.warn(format!(
+            "{}: {} was not downsampled before retention removed it; run `tsdbctl downsample` more often, or keep blocks longer",
+            dir.display(),
+            block.meta.ulid
+        ));
+    }
     let status = match status(outcome) {
         ExitStatus::Success if flushed.is_some_and(|f| !f.is_whole) => ExitStatus::Partial,
         status => status,
@@ -403,6 +410,7 @@ pub fn show_outcome(
                 })).collect::<Vec<_>>(),
                 "refused": outcome.refused.iter().map(rewrite_json).collect::<Vec<_>>(),
                 "future": blocks_json(&outcome.future),
+                "not_downsampled": blocks_json(&outcome.not_downsampled),
                 "left_alone": wrong_json(&outcome.left_alone),
                 "stopped": outcome.stopped.as_ref().map(ToString::to_string),
                 "time_ms": took.as_millis() as u64,

@@ -20,11 +20,12 @@ use tsdbctl_platform::file::{self, FileError};
 use tsdbctl_platform::world::World;
 use tsdbctl_storage::{ChunkBatch, ChunkSource, Control, LabelRef, Loss, StorageError};
 
-use crate::blocks::{BlockEntry, Listing};
+use crate::blocks::{BlockEntry, DOWNSAMPLED, Listing};
 use crate::compaction_plan::{
     CompactionOptions, MEMORY_LEAST, Plan, PlannedBlock, Refusal, Removal, Rewrite, Situation, Step, Why,
     next_steps, simulate,
 };
+use crate::downsampling::without_windows;
 use crate::live::remove_temporary;
 use crate::quarantine::{Quarantined, damage_of, set_aside};
 use crate::retention_rules::{RuledSource, overdue_rule};
@@ -34,6 +35,9 @@ pub const DELETION_SUFFIX: &str = ".tmp-for-deletion";
 
 /// Steps that are done before the directory is looked at again: a server's head may have been cut meanwhile.
 const STEPS_AT_ONCE: usize = 64;
+
+/// End of the name of a block's directory while it is being made.
+const CREATION_SUFFIX: &str = ".tmp-for-creation";
 
 /// What is going on.
 #[derive(Debug)]
@@ -87,6 +91,8 @@ pub struct Outcome {
     pub future: Vec<PlannedBlock>,
     /// Blocks that cannot be judged: of an unknown version, or the system does not let them be read.
     pub left_alone: Vec<(PathBuf, String)>,
+    /// Blocks that retention removed before they were downsampled, in a directory that is.
+    pub not_downsampled: Vec<PlannedBlock>,
     /// What ended the run early; what was done before stays.
     pub stopped: Option<StorageError>,
 }
@@ -119,6 +125,8 @@ impl Outcome {
 struct Found {
     situation: Situation,
     entries: HashMap<String, BlockEntry>,
+    /// The blocks of level 1 that were downsampled; none if nothing ever was.
+    downsampled: HashSet<String>,
     /// By directory.
     damaged: Vec<(PathBuf, Loss)>,
     left_alone: Vec<(PathBuf, String)>,
@@ -153,9 +161,15 @@ impl Work<'_> {
                 ..Situation::default()
             },
             entries: HashMap::new(),
+            downsampled: HashSet::new(),
             damaged: Vec::new(),
             left_alone: Vec::new(),
         };
+        let windows = listing.downsampled.iter();
+        found.downsampled.extend(windows.flat_map(|e| e.meta.compaction.sources.iter().cloned()));
+        if !found.downsampled.is_empty() {
+            found.downsampled.extend(without_windows::read(&self.dir.join(DOWNSAMPLED)));
+        }
         for loss in listing.losses {
             let dir = file::parent(&loss.file).to_owned();
             match BlockEntry::read(&dir) {
@@ -226,6 +240,7 @@ impl Work<'_> {
         blocks: &[(PlannedBlock, Removal)],
         entries: &HashMap<String, BlockEntry>,
     ) -> Result<(), StorageError> {
+        self.settle_children(blocks, entries)?;
         let mut renamed = Vec::new();
         let mut pending: HashSet<&str> = HashSet::new();
         for (block, _) in blocks {
@@ -239,6 +254,27 @@ impl Work<'_> {
             pending.insert(&block.meta.ulid);
         }
         self.finish_removal(&renamed)
+    }
+
+    /// Who made the blocks that replace some may have been told that their names were not made durable, and no later
+    /// sync has to do it: they get them anew. If one is lost on the way its parents are there.
+    fn settle_children(
+        &self,
+        blocks: &[(PlannedBlock, Removal)],
+        entries: &HashMap<String, BlockEntry>,
+    ) -> Result<(), StorageError> {
+        let gone: HashSet<&str> = blocks
+            .iter()
+            .filter(|(_, why)| *why == Removal::Replaced)
+            .map(|(block, _)| &*block.meta.ulid)
+            .collect();
+        let children = entries.values().filter(|e| {
+            e.meta.resolution_ms() == 0 && e.meta.compaction.parents.iter().any(|p| gone.contains(&*p.ulid))
+        });
+        for child in children {
+            settle_name(self.disk(), &child.dir)?;
+        }
+        Ok(())
     }
 
     fn rename_away(&self, block_dir: &Path) -> Result<PathBuf, FileError> {
@@ -343,6 +379,19 @@ fn look_at_memory(
         step.refusal = Some(Refusal::Memory { needed, limit });
     }
     Ok(())
+}
+
+/// Gives a block its name anew, durably. A crash on the way leaves it, or a temporary directory.
+pub(crate) fn settle_name(disk: &dyn Disk, block_dir: &Path) -> Result<(), FileError> {
+    let mut away = block_dir.as_os_str().to_owned();
+    away.push(CREATION_SUFFIX);
+    let away = PathBuf::from(away);
+    if file::exists(&away) {
+        remove_all(disk, &away)?;
+    }
+    disk.rename(block_dir, &away)?;
+    disk.rename(&away, block_dir)?;
+    disk.sync_dir(file::parent(block_dir))
 }
 
 fn check_rules(
@@ -575,6 +624,13 @@ fn perform(
             observer(Event::Removing(&blocks));
             work.remove(&blocks, &found.entries)?;
             for (block, removal) in blocks {
+                let is_done = |s: &String| found.downsampled.contains(s);
+                if matches!(removal, Removal::Expired(_))
+                    && !found.downsampled.is_empty()
+                    && !block.meta.compaction.sources.iter().all(is_done)
+                {
+                    outcome.not_downsampled.push(block.clone());
+                }
                 observer(Event::Removed(&block, &removal));
                 outcome.removed.push((block, removal));
             }

@@ -17,7 +17,7 @@
 //! when they are older. The newest raw block stays. Nothing goes unless tiers are given.
 
 pub mod run;
-mod without_windows;
+pub(crate) mod without_windows;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
@@ -457,7 +457,18 @@ impl Situation {
         // Windows of the same time cannot be put together: counters of both would have to be known.
         let mut blocks = ByTime::new(self.of(labels, resolution_ms, timeline)).apart();
         blocks.retain(|b| !self.held.contains(&b.meta.ulid));
-        let metas: Vec<&BlockMeta> = blocks.iter().map(|b| &b.meta).collect();
+        let mut metas: Vec<&BlockMeta> = blocks.iter().map(|b| &b.meta).collect();
+        // What comes next is not there before this. With it the last blocks are merged when their range is over, and need
+        // not wait for newer ones as raw blocks do.
+        let end = metas.iter().map(|m| m.max_time).max().unwrap_or(i64::MIN);
+        let start = end.max(due_before(timeline, due_ms(resolution_ms)));
+        let mut next = [0, 1].map(|i| {
+            let start = start.saturating_add(i);
+            let meta = BlockMeta::new(String::new(), start, start.saturating_add(1));
+            meta.downsampled(String::new(), resolution_ms)
+        });
+        next[0].compaction.failed = true;
+        metas.extend(&next);
         let runs = plan_ahead(&metas, &block_ranges(SMALLEST_BLOCK_MS, 7, 3), &|_| false);
         let merge = |places: Vec<usize>| {
             let from: Vec<StoredBlock> = places.iter().map(|i| blocks[*i].clone()).collect();
@@ -558,6 +569,15 @@ impl Situation {
     }
 }
 
+/// Age from which blocks are due for windows of a resolution, ms.
+fn due_ms(to_ms: i64) -> i64 {
+    if to_ms <= FIVE_MINUTES_MS { RAW_DUE_MS } else { FIVE_MINUTES_DUE_MS }
+}
+
+fn due_before(timeline: &Timeline, due_ms: i64) -> i64 {
+    timeline.reference_ms().unwrap_or(i64::MIN).saturating_sub(due_ms)
+}
+
 /// Adds up how many raw samples there were.
 fn count_raw(meta: &mut BlockMeta, of: &[&BlockMeta]) {
     meta.stats.num_float_samples = of.iter().map(|m| m.stats.num_float_samples).sum();
@@ -596,7 +616,7 @@ impl<'a> Level<'a> {
         from_ms: i64,
         to_ms: i64,
     ) -> Self {
-        let due_ms = if from_ms == 0 { RAW_DUE_MS } else { FIVE_MINUTES_DUE_MS };
+        let due_ms = due_ms(to_ms);
         let mut fine: Vec<&StoredBlock> = situation.of(labels, from_ms, timeline).collect();
         fine.sort_by_key(|b| (b.meta.min_time, b.meta.max_time, &b.meta.ulid));
         let mut groups: Vec<Vec<&StoredBlock>> = Vec::new();
@@ -614,7 +634,7 @@ impl<'a> Level<'a> {
             coarse: Coarse::new(situation.of(labels, to_ms, timeline)),
             held: &situation.held,
             without_windows: (from_ms == 0).then_some(&situation.without_windows),
-            due_before: timeline.reference_ms().unwrap_or(i64::MIN).saturating_sub(due_ms),
+            due_before: due_before(timeline, due_ms),
             due_length: due_ms,
         }
     }

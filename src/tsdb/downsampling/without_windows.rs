@@ -18,7 +18,7 @@ const FILE_NAME: &str = "without-windows.json";
 const VERSION: u32 = 1;
 
 /// The sources that are named in a directory.
-pub(super) fn read(dir: &Path) -> HashSet<String> {
+pub(crate) fn read(dir: &Path) -> HashSet<String> {
     let note: Option<Value> =
         file::read(&dir.join(FILE_NAME)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let note = note.filter(|n| n["version"] == VERSION).unwrap_or_default();

@@ -470,6 +470,25 @@ fn expired_blocks_go_and_a_block_from_the_future_takes_none_with_it() {
     assert_eq!(spans(dir), [(6, 8, 1), (720, 721, 1)]);
 }
 
+#[test]
+fn what_retention_takes_before_it_is_downsampled_is_told() {
+    for (sources, told) in [(vec![], 0), (vec![0, 9], 1), (vec![0, 1, 2], 0)] {
+        let dir = four();
+        let dir = dir.path();
+        run(dir, &options());
+        if !sources.is_empty() {
+            let mut windows = BlockMeta::new(id(50), T, T + 6 * H).downsampled(id(50), 300_000);
+            windows.compaction.sources = sources.iter().map(|n| id(*n)).collect();
+            let block = dir.join("downsampled").join(id(50));
+            std::fs::create_dir_all(&block).unwrap();
+            std::fs::write(block.join("meta.json"), serde_json::to_vec(&windows).unwrap()).unwrap();
+        }
+        let retention = Retention { time_ms: 2 * H, ..Retention::default() };
+        let done = run(dir, &CompactionOptions { retention, ..options() });
+        assert_eq!((done.removed.len(), done.not_downsampled.len()), (1, told), "{sources:?} {done:?}");
+    }
+}
+
 fn rule(job: &str, keep_ms: i64) -> Rule {
     Rule { selector: format!("{{job={job:?}}}"), matchers: vec![Matcher::equal("job", job)], keep_ms }
 }
