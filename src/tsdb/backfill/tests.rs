@@ -248,7 +248,7 @@ fn the_first_of_a_series_and_time_is_stored_and_the_others_are_counted() {
             .map(|_| {
                 let v = random.next() % 3;
                 let t = (random.next() % 40) as i64 * 400_000 - 8_000_000;
-                let float = round % 2 == 0 || random.next() % 3 > 0;
+                let float = round % 2 == 0 || !random.next().is_multiple_of(3);
                 let series = (random.next() % 3) as u32;
                 (series, t, if float { Value::Float(v as f64) } else { Value::Histogram(v + 1) })
             })
