@@ -8,6 +8,7 @@ pub mod block_writer;
 mod checksum;
 mod chunk_merge;
 mod chunk_writer;
+mod counters;
 mod cursor;
 pub mod cut;
 mod file_writer;

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use tsdbctl_chunk::{Aggregate, AggregateChunk, ChunkError, SampleColumns, decode, decode_counter};
+use tsdbctl_chunk::{Aggregate, AggregateChunk, ChunkError, SampleColumns, decode};
 use tsdbctl_model::CounterResetHint;
 use tsdbctl_storage::WindowValue;
+
+use crate::counters::{decode_counters, decode_movements};
 
 fn part(
     chunk: &AggregateChunk<'_>,
@@ -37,31 +39,13 @@ pub(crate) fn decode_windows(
         WindowValue::Sum => Aggregate::Sum,
         WindowValue::Min => Aggregate::Min,
         WindowValue::Max => Aggregate::Max,
-        WindowValue::Counter if chunk.is_histogram() => Aggregate::Counter,
-        WindowValue::Counter => return counter(chunk, mint, maxt, out),
+        WindowValue::Counter => return decode_counters(chunk, mint, maxt, out),
+        WindowValue::Movements => {
+            let is_known = decode_movements(chunk, mint, maxt, out)?;
+            return if is_known { Ok(()) } else { average(chunk, mint, maxt, out) };
+        }
     };
     part(chunk, aggregate, mint, maxt, out)
-}
-
-/// The true value at the end included, which stands at the same time as the last window.
-fn counter(
-    chunk: &AggregateChunk<'_>,
-    mint: i64,
-    maxt: i64,
-    out: &mut SampleColumns,
-) -> Result<(), ChunkError> {
-    let Some((encoding, data)) = chunk.get(Aggregate::Counter) else { return Ok(()) };
-    let f = &mut out.floats;
-    let from = f.len();
-    decode_counter(encoding, data, f)?;
-    f.truncate(from + f.t[from..].partition_point(|t| *t <= maxt));
-    let start = from + f.t[from..].partition_point(|t| *t < mint);
-    f.t.drain(from..start);
-    f.v.drain(from..start);
-    if !f.st.is_empty() {
-        f.st.drain(from..start);
-    }
-    Ok(())
 }
 
 fn average(
@@ -111,7 +95,7 @@ mod tests {
     fn each_value_comes_from_its_aggregate() {
         let count = xor(&[(9, 2.0), (19, 4.0), (25, 1.0)]);
         let sum = xor(&[(9, 3.0), (19, 10.0), (25, 7.0)]);
-        let (min, max) = (xor(&[(9, 1.0), (19, 2.0), (25, 7.0)]), xor(&[(9, 2.0), (19, 3.0), (25, 7.0)]));
+        let (min, max) = (xor(&[(9, 1.0), (19, 2.0), (25, 7.0)]), xor(&[(9, 2.0), (19, 5.0), (25, 7.0)]));
         let counter = xor(&[(1, 1.0), (9, 2.0), (19, 5.0), (25, 12.0), (25, 7.0)]);
         let mut chunk = AggregateChunk::default();
         for (aggregate, data) in Aggregate::ALL.into_iter().zip([&count, &sum, &min, &max, &counter]) {
@@ -122,8 +106,10 @@ mod tests {
             (WindowValue::Count, &[(9, 2.0), (19, 4.0)]),
             (WindowValue::Sum, &[(9, 3.0), (19, 10.0)]),
             (WindowValue::Min, &[(9, 1.0), (19, 2.0)]),
-            (WindowValue::Max, &[(9, 2.0), (19, 3.0)]),
-            (WindowValue::Counter, &[(1, 1.0), (9, 2.0), (19, 5.0)]),
+            (WindowValue::Max, &[(9, 2.0), (19, 5.0)]),
+            (WindowValue::Counter, &[(1, 1.0), (9, 2.0), (19, 5.0), (19, 5.0)]),
+            // The fall in the last window is not wanted.
+            (WindowValue::Movements, &[(1, 1.0), (9, 2.0), (19, 5.0)]),
         ] {
             let mut out = SampleColumns::default();
             decode_windows(&chunk, value, 0, 24, &mut out).unwrap();
@@ -132,7 +118,7 @@ mod tests {
         }
         let mut out = SampleColumns::default();
         decode_windows(&chunk, WindowValue::Counter, 20, 99, &mut out).unwrap();
-        assert_eq!((out.floats.t, out.floats.v), (vec![25, 25], vec![12.0, 7.0]));
+        assert_eq!((out.floats.t, out.floats.v), (vec![25; 3], vec![7.0, 12.0, 7.0]));
         let mut short = chunk;
         let count = xor(&[(9, 2.0)]);
         short.set(Aggregate::Count, Encoding::Xor, &count);

@@ -42,6 +42,12 @@ impl Floats {
     #[inline]
     pub fn push(&mut self, t: i64, v: f64, st: i64) {
         debug_assert!(self.t.last().is_none_or(|last| *last < t));
+        self.add(t, v, st);
+    }
+
+    /// [`Floats::push`] of a time that may be there already, for who takes one of them out again.
+    #[inline]
+    pub fn add(&mut self, t: i64, v: f64, st: i64) {
         if st != 0 && self.st.is_empty() {
             self.st.resize(self.t.len(), 0);
         }
@@ -89,7 +95,7 @@ impl Histograms {
     }
 
     /// [`Histograms::push`] for what may overlap with what is there, until the caller merges it.
-    pub(crate) fn add(&mut self, t: i64, h: Arc<FloatHistogram>, integer: bool, st: i64) {
+    pub fn add(&mut self, t: i64, h: Arc<FloatHistogram>, integer: bool, st: i64) {
         if st != 0 && self.st.is_empty() {
             self.st.resize(self.t.len(), 0);
         }

@@ -8,6 +8,7 @@ pub mod control;
 pub mod error;
 pub mod memory;
 pub mod merge;
+mod overlap;
 pub mod querier;
 pub mod querier_source;
 pub mod resolution;

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tsdbctl_chunk::{Floats, Histograms, SampleColumns};
+use tsdbctl_chunk::SampleColumns;
 use tsdbctl_model::labels::Labels;
 use tsdbctl_model::sample::Exemplar;
 use tsdbctl_model::symbols::{SymLabels, SymbolTable};
@@ -12,6 +12,7 @@ use tsdbctl_model::{CounterResetHint, Matcher};
 
 use crate::control::Control;
 use crate::error::{Loss, StorageError};
+use crate::overlap::{Overlapping, give_way, merge_counters};
 use crate::querier::{LabelNeeds, Querier, ReadStats, SelectHints, SeriesExemplars, SeriesSet, TimeFilter};
 use crate::resolution::{Piece, WindowValue, join_counters};
 
@@ -137,8 +138,20 @@ pub(crate) fn merged_set(
     symbols: &SymbolTable,
     control: &Control,
 ) -> Result<Box<dyn SeriesSet>, StorageError> {
-    let parts = parts.into_iter().map(|(set, mint, maxt)| Part { set, mint, maxt }).collect();
-    Ok(Box::new(MergedSet::new(parts, symbols, control)?))
+    merged_with_last_resort(parts, None, symbols, control)
+}
+
+/// As [`merged_set`]; of a last one the series are taken that no other part has windows of.
+pub(crate) fn merged_with_last_resort(
+    parts: Vec<(Box<dyn SeriesSet>, i64, i64)>,
+    last_resort: Option<(Box<dyn SeriesSet>, i64, i64)>,
+    symbols: &SymbolTable,
+    control: &Control,
+) -> Result<Box<dyn SeriesSet>, StorageError> {
+    let place = last_resort.is_some().then_some(parts.len());
+    let parts = parts.into_iter().chain(last_resort);
+    let parts = parts.map(|(set, mint, maxt)| Part { set, mint, maxt }).collect();
+    Ok(Box::new(MergedSet::with_last_resort(parts, place, symbols, control)?))
 }
 
 /// What one source selected.
@@ -181,6 +194,8 @@ struct MergedSet {
     ends: Vec<u32>,
     /// Whether no two parts share a time.
     apart: bool,
+    /// A part that shares times with the others, and is used for series that they have no windows of.
+    last_resort: Option<usize>,
     /// What times each part has at which resolution; empty if all have raw samples alone.
     pieces: Vec<Vec<Piece>>,
     control: Control,
@@ -195,6 +210,15 @@ impl Drop for MergedSet {
 
 impl MergedSet {
     fn new(parts: Vec<Part>, symbols: &SymbolTable, control: &Control) -> Result<Self, StorageError> {
+        Self::with_last_resort(parts, None, symbols, control)
+    }
+
+    fn with_last_resort(
+        parts: Vec<Part>,
+        last_resort: Option<usize>,
+        symbols: &SymbolTable,
+        control: &Control,
+    ) -> Result<Self, StorageError> {
         let total: usize = parts.iter().map(|p| p.set.len()).sum();
         let taken = total * (size_of::<Place>() + size_of::<u32>());
         control.budget.take("merged series", taken)?;
@@ -227,7 +251,17 @@ impl MergedSet {
             }
             runs = next;
         }
-        let places = runs.pop().unwrap_or_default();
+        let mut places = runs.pop().unwrap_or_default();
+        if let Some(last_resort) = last_resort {
+            // Those of one series are neighbours.
+            let same = places.chunk_by(|a, b| compare(*a, *b) == Ordering::Equal);
+            let has_windows = |p: &Place| !parts[p.part as usize].set.is_raw(p.series as usize);
+            let wanted = same.flat_map(|series| {
+                let known = series.iter().any(has_windows);
+                series.iter().copied().filter(move |p| !known || p.part as usize != last_resort)
+            });
+            places = wanted.collect();
+        }
         let mut ends: Vec<u32> = Vec::with_capacity(places.len());
         for (i, place) in places.iter().enumerate() {
             match ends.last_mut() {
@@ -236,7 +270,8 @@ impl MergedSet {
             }
         }
         ends.shrink_to_fit();
-        let mut ranges: Vec<(i64, i64)> = parts.iter().map(|p| (p.mint, p.maxt)).collect();
+        let others = parts.iter().enumerate().filter(|(i, _)| last_resort != Some(*i));
+        let mut ranges: Vec<(i64, i64)> = others.map(|(_, p)| (p.mint, p.maxt)).collect();
         ranges.sort_unstable();
         let apart = ranges.windows(2).all(|w| w[0].1 < w[1].0);
         let mut pieces: Vec<Vec<Piece>> = parts.iter().map(|p| p.set.pieces()).collect();
@@ -246,35 +281,7 @@ impl MergedSet {
         for (own, part) in pieces.iter_mut().zip(&parts).filter(|(own, _)| own.is_empty()) {
             own.push(Piece { start: part.mint, end: part.maxt.saturating_add(1), resolution_ms: 0 });
         }
-        Ok(Self { parts, places, ends, apart, pieces, control: control.clone(), taken })
-    }
-
-    /// Removes the windows of times for which another part has finer samples of the series: each is used once.
-    fn give_way(&self, places: &[Place], part: u32, own: &mut SampleColumns) {
-        let covering = |part: u32, t: i64| {
-            let pieces = self.pieces.get(part as usize).map_or(&[][..], Vec::as_slice);
-            pieces.iter().filter(move |p| p.start <= t && t < p.end).map(|p| p.resolution_ms).min()
-        };
-        let keep = |t: i64| {
-            let Some(resolution) = covering(part, t).filter(|r| *r > 0) else { return true };
-            !places.iter().any(|p| p.part != part && covering(p.part, t).is_some_and(|r| r < resolution))
-        };
-        let f = &mut own.floats;
-        let mut kept = Floats::default();
-        for i in (0..f.len()).filter(|i| keep(f.t[*i])) {
-            kept.t.push(f.t[i]);
-            kept.v.push(f.v[i]);
-            if !f.st.is_empty() {
-                kept.st.push(f.st[i]);
-            }
-        }
-        *f = kept;
-        let h = &mut own.histograms;
-        let mut kept = Histograms::default();
-        for i in (0..h.len()).filter(|i| keep(h.t[*i])) {
-            kept.push(h.t[i], Arc::clone(&h.h[i]), h.integer[i], h.start_timestamp(i));
-        }
-        *h = kept;
+        Ok(Self { parts, places, ends, apart, last_resort, pieces, control: control.clone(), taken })
     }
 
     /// Reads a series of each part and merges by time.
@@ -290,28 +297,27 @@ impl MergedSet {
         for place in places {
             let mut own = SampleColumns::default();
             self.parts[place.part as usize].read(place.series, filter, value, &mut own, stats)?;
-            if value == Some(WindowValue::Counter) {
-                join_counters(&mut own.floats);
-            }
-            if !self.pieces.is_empty() {
-                self.give_way(places, place.part, &mut own);
-            }
             columns.push(own);
         }
-        let from = out.floats.len();
-        merge_columns(&columns, out);
-        if value == Some(WindowValue::Counter) {
-            // Joined counters never fall: what does is another source's, a bit behind.
-            let f = &mut out.floats;
-            let (mut highest, mut to) = (f64::NEG_INFINITY, from);
-            for i in from..f.t.len() {
-                if f.v[i] >= highest {
-                    highest = f.v[i];
-                    (f.t[to], f.v[to]) = (f.t[i], f.v[i]);
-                    to += 1;
-                }
+        let is_raw = |p: &Place| self.parts[p.part as usize].set.is_raw(p.series as usize);
+        if self.pieces.is_empty() || places.iter().all(is_raw) {
+            merge_columns(&columns, out);
+            return Ok(());
+        }
+        let is_counter = value == Some(WindowValue::Counter);
+        let sources = columns.into_iter().zip(places).map(|(mut columns, place)| {
+            let last = (columns.floats.v.last().copied(), columns.histograms.h.last().cloned());
+            if is_counter {
+                join_counters(&mut columns);
             }
-            f.truncate(to);
+            let pieces = self.pieces.get(place.part as usize).map_or(&[][..], Vec::as_slice);
+            Overlapping { columns, pieces, last }
+        });
+        let sources: Vec<Overlapping<'_>> = sources.collect();
+        if is_counter {
+            merge_counters(&sources, out);
+        } else {
+            merge_columns(&give_way(sources), out);
         }
         Ok(())
     }
@@ -329,7 +335,11 @@ impl MergedSet {
         if let [one] = places {
             return part(one).read(one.series, filter, value, out, stats);
         }
-        if !self.apart || places.windows(2).any(|w| w[0].part == w[1].part) {
+        let is_last_resort = |p: &Place| self.last_resort == Some(p.part as usize);
+        if !self.apart
+            || places.iter().any(is_last_resort)
+            || places.windows(2).any(|w| w[0].part == w[1].part)
+        {
             return self.merge(places, filter, value, out, stats);
         }
         let mut by_time: Vec<Place> = places.to_vec();

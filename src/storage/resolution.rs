@@ -3,8 +3,11 @@
 //! A downsampled sample stands at the end of its window (or at the last sample it was made of, if that is earlier), so
 //! pieces of a coarser resolution begin and end with whole windows, and every stored sample is used once.
 
-use tsdbctl_chunk::{CounterJoin, Floats, SampleColumns};
+use std::sync::Arc;
+
+use tsdbctl_chunk::{CounterJoin, Floats, Histograms, SampleColumns};
 use tsdbctl_model::sample::is_stale;
+use tsdbctl_model::{CounterResetHint, FloatHistogram};
 
 /// Which value of a window is wanted. Raw samples are their own value, but count as 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -22,6 +25,8 @@ pub enum WindowValue {
     Max,
     /// The counter at the window's end; see [`join_counters`].
     Counter,
+    /// Samples that fall and change as often as is known for sure; of histograms the average, its hint telling of resets.
+    Movements,
 }
 
 /// Which resolutions a selection takes. The default: raw samples only.
@@ -216,12 +221,79 @@ pub fn raw_as_windows(
 
 /// Joins the values of a counter, read as [`WindowValue::Counter`], to one that never falls.
 ///
-/// A downsampled chunk's counter begins with a true sample, goes on without resets, and ends with the true last value at
-/// the time of the sample before it: that one tells whether the counter was reset before the next sample, and goes.
-/// Resets between raw samples are taken out as well, so that all differences are right across all borders.
-pub fn join_counters(floats: &mut Floats) {
-    let stored = std::mem::take(floats);
-    CounterJoin::default().add(&stored, floats);
+/// A downsampled counter begins with a true value and goes on without resets. Where the true value is another one then, it
+/// comes as a second sample at the time of the last: that one tells whether the counter was reset before the next sample, and
+/// goes. At the start it may come in front in the same way. Resets between raw samples are taken out as well, so that all
+/// differences are right across all borders.
+pub fn join_counters(samples: &mut SampleColumns) {
+    let stored = std::mem::take(&mut samples.floats);
+    CounterJoin::default().add(&stored, &mut samples.floats);
+    join_histograms(&mut samples.histograms);
+}
+
+fn join_histograms(histograms: &mut Histograms) {
+    let stored = std::mem::take(histograms);
+    // The sample that the next is compared with, and what is added to it.
+    let mut last: Option<(i64, Arc<FloatHistogram>)> = None;
+    let mut added: Option<FloatHistogram> = None;
+    for (i, (&t, h)) in stored.t.iter().zip(&stored.h).enumerate() {
+        if is_stale(h.sum) {
+            continue;
+        }
+        let is_gauge = h.counter_reset_hint == CounterResetHint::Gauge;
+        let mut is_first = false;
+        match &last {
+            Some((before, _)) if t < *before => continue,
+            Some((before, other)) if t == *before => {
+                // From here on it is told from this one on.
+                if let Some(more) = sum(Some(other), added.as_ref()).and_then(|total| difference(&total, h)) {
+                    added = Some(more);
+                }
+                last = Some((t, Arc::clone(h)));
+                continue;
+            }
+            Some((_, other)) if !is_gauge && h.detect_reset(other) => {
+                match sum(Some(other), added.as_ref()) {
+                    Some(more) => added = Some(more),
+                    None => is_first = true,
+                }
+            }
+            Some(_) => {}
+            None => is_first = true,
+        }
+        let mut joined = Arc::clone(h);
+        match added.as_ref().filter(|_| !is_gauge && !is_first) {
+            Some(more) => match sum(Some(h), Some(more)) {
+                Some(total) => joined = Arc::new(total),
+                None => (is_first, added) = (true, None),
+            },
+            None => {}
+        }
+        let hint = match (is_gauge, is_first) {
+            (true, _) => CounterResetHint::Gauge,
+            (false, true) => CounterResetHint::Unknown,
+            (false, false) => CounterResetHint::NotCounterReset,
+        };
+        if joined.counter_reset_hint != hint {
+            Arc::make_mut(&mut joined).counter_reset_hint = hint;
+        }
+        last = Some((t, Arc::clone(h)));
+        histograms.push(t, joined, stored.integer[i], stored.start_timestamp(i));
+    }
+}
+
+/// None if they cannot be added.
+fn sum(a: Option<&FloatHistogram>, b: Option<&FloatHistogram>) -> Option<FloatHistogram> {
+    let (Some(a), Some(b)) = (a, b) else { return a.or(b).cloned() };
+    let mut sum = a.clone();
+    sum.add(b).ok()?;
+    Some(sum)
+}
+
+fn difference(a: &FloatHistogram, b: &FloatHistogram) -> Option<FloatHistogram> {
+    let mut difference = a.clone();
+    difference.sub(b).ok()?;
+    Some(difference)
 }
 
 #[cfg(test)]
@@ -323,13 +395,16 @@ mod tests {
             ),
             (&[], &[]),
         ] {
-            let mut f = floats(samples);
-            join_counters(&mut f);
+            let mut columns = SampleColumns { floats: floats(samples), ..Default::default() };
+            join_counters(&mut columns);
+            let f = columns.floats;
             assert_eq!(f.v, want, "{samples:?}");
             assert!(f.t.windows(2).all(|w| w[0] < w[1]), "{:?}", f.t);
         }
-        let mut f = floats(&[(1, 2.0), (2, f64::NAN), (3, 5.0)]);
-        join_counters(&mut f);
+        let f = floats(&[(1, 2.0), (2, f64::NAN), (3, 5.0)]);
+        let mut columns = SampleColumns { floats: f, ..Default::default() };
+        join_counters(&mut columns);
+        let f = columns.floats;
         assert_eq!((f.t, f.v), (vec![1, 3], vec![2.0, 5.0]));
     }
 
@@ -338,7 +413,7 @@ mod tests {
         let stale = f64::from_bits(tsdbctl_model::sample::STALE_NAN_BITS);
         let mut columns =
             SampleColumns { floats: floats(&[(1, 7.0), (2, 8.0), (3, stale)]), ..Default::default() };
-        let h = std::sync::Arc::new(tsdbctl_model::FloatHistogram::default());
+        let h = Arc::new(FloatHistogram::default());
         columns.histograms.push(2, h.clone(), true, 0);
         columns.histograms.push(9, h, true, 0);
         raw_as_windows(&mut columns, 1, 1, WindowValue::Sum);

@@ -9,7 +9,7 @@ use tsdbctl_model::symbols::{SymLabels, SymbolTable};
 
 use crate::control::Control;
 use crate::error::{Loss, StorageError};
-use crate::merge::{MergedQuerier, Source, merged_set};
+use crate::merge::{MergedQuerier, Source, merged_set, merged_with_last_resort};
 use crate::querier::{LabelNeeds, Querier, ReadStats, SelectHints, SeriesExemplars, SeriesSet, TimeFilter};
 use crate::resolution::{Coverage, Piece, WindowValue, choose};
 
@@ -22,13 +22,21 @@ pub struct TieredQuerier {
     /// By resolution, ms.
     downsampled: BTreeMap<i64, MergedQuerier>,
     coverage: Vec<Coverage>,
+    late: Option<MergedQuerier>,
 }
 
 impl TieredQuerier {
     /// `raw` and what is downsampled, by resolution in ms; `coverage` says for which times there is what.
     pub fn new(raw: MergedQuerier, downsampled: Vec<(i64, Vec<Source>)>, coverage: Vec<Coverage>) -> Self {
         let downsampled = downsampled.into_iter().map(|(r, sources)| (r, MergedQuerier::new(sources)));
-        Self { raw, downsampled: downsampled.collect(), coverage }
+        Self { raw, downsampled: downsampled.collect(), coverage, late: None }
+    }
+
+    /// Samples that came late, which are among the raw ones too. Where windows answer they are used for series that have
+    /// none.
+    pub fn with_late(mut self, late: Vec<Source>) -> Self {
+        self.late = (!late.is_empty()).then(|| MergedQuerier::new(late));
+        self
     }
 
     fn all(&self) -> impl Iterator<Item = &MergedQuerier> {
@@ -72,14 +80,25 @@ impl Querier for TieredQuerier {
                 None => {
                     let needs = SelectHints { start, ..needs.clone() };
                     let found = self.of(piece.resolution_ms).select(&needs, matchers, symbols, control)?;
+                    // Nobody is told of windows that nothing of the selection has.
                     let set: Arc<dyn SeriesSet> = Arc::from(found);
                     sets.insert(piece.resolution_ms, Arc::clone(&set));
                     set
                 }
             };
-            parts.push((Box::new(PieceSet { set, piece }), piece.start, piece.end - 1));
+            if !set.is_empty() {
+                parts.push((Box::new(PieceSet { set, piece }), piece.start, piece.end - 1));
+            }
         }
-        merged_set(parts, symbols, control)
+        let late = match &self.late {
+            Some(late) => {
+                let needs = SelectHints { start, ..needs };
+                let found = late.select(&needs, matchers, symbols, control)?;
+                Some((found, start, hints.end)).filter(|(found, _, _)| !found.is_empty())
+            }
+            None => None,
+        };
+        merged_with_last_resort(parts, late, symbols, control)
     }
 
     fn label_names(&self, matchers: &[Matcher], control: &Control) -> Result<Vec<String>, StorageError> {
@@ -188,41 +207,6 @@ impl PieceSet {
     }
 }
 
-impl PieceSet {
-    /// A piece may begin and end inside of a chunk, whose counter says nothing of the true value there. The largest
-    /// sample of the window is that value, unless the counter was reset in this very window.
-    fn tell_true_values(
-        &self,
-        i: usize,
-        from: usize,
-        out: &mut SampleColumns,
-        stats: &mut ReadStats,
-    ) -> Result<(), StorageError> {
-        let mut largest = |t: i64| {
-            let mut found = SampleColumns::default();
-            let filter = TimeFilter::all_between(t, t);
-            self.set.read_window(i, &filter, WindowValue::Max, &mut found, stats)?;
-            Ok::<_, StorageError>(found.floats.v.first().copied())
-        };
-        let f = &mut out.floats;
-        let Some(first) = f.t.get(from).copied() else { return Ok(()) };
-        let times = &f.t[from..];
-        let (last, is_told) =
-            (times[times.len() - 1], times.len() > 1 && times[times.len() - 2] == times[times.len() - 1]);
-        // Two samples at one time: what the counter is, and what the next is to be compared with.
-        if !is_told && let Some(value) = largest(last)? {
-            f.t.push(last);
-            f.v.push(value);
-        }
-        if let Some(value) = largest(first)? {
-            f.t.insert(from, first);
-            f.v.insert(from, value);
-        }
-        f.st.clear();
-        Ok(())
-    }
-}
-
 impl SeriesSet for PieceSet {
     fn len(&self) -> usize {
         self.set.len()
@@ -250,12 +234,13 @@ impl SeriesSet for PieceSet {
         out: &mut SampleColumns,
         stats: &mut ReadStats,
     ) -> Result<(), StorageError> {
-        let from = out.floats.len();
-        self.clipped(filter, out, |filter, out| self.set.read_window(i, filter, value, out, stats))?;
-        if value == WindowValue::Counter && self.piece.resolution_ms > 0 {
-            self.tell_true_values(i, from, out, stats)?;
-        }
-        Ok(())
+        // Of a counter the true values where the piece begins and ends are wanted, so it is read as far as that.
+        let whole = (self.piece.resolution_ms > 0 && value == WindowValue::Counter).then(|| {
+            let mint = filter.mint().max(self.piece.start);
+            TimeFilter::all_between(mint, filter.maxt().min(self.piece.end - 1).max(mint))
+        });
+        let filter = whole.as_ref().unwrap_or(filter);
+        self.clipped(filter, out, |filter, out| self.set.read_window(i, filter, value, out, stats))
     }
 
     fn pieces(&self) -> Vec<Piece> {

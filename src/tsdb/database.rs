@@ -9,7 +9,7 @@ use tsdbctl_platform::file;
 use tsdbctl_storage::{Control, Loss, MergedQuerier, Querier, Queryable, Source, StorageError};
 
 use crate::blocks::{BlockEntry, Listing, Overlap, gaps, is_block, overlaps, sort, without_raw};
-use crate::tiers::{Raw, Stream, with_downsampled};
+use crate::tiers::{Raw, Stream, reach_back, with_downsampled};
 
 /// How directories are opened.
 #[derive(Clone, Copy, Debug, Default)]
@@ -256,13 +256,19 @@ impl Database {
             // A head without samples still tells of its exemplars and losses.
             let (first, last) = read.times().unwrap_or((i64::MAX, i64::MAX));
             let source = Source { querier: Box::new(read), mint: first, maxt: last };
-            raw.push(Raw { stream: Stream::of_head(&head.dir), source, is_partial: false });
+            // What is older than the blocks' end came late.
+            let from = first.max(head.min_valid_time);
+            let covers = (from <= last && first != i64::MAX).then_some((from, last.saturating_add(1)));
+            raw.push(Raw::of_head(Stream::of_head(&head.dir), source, covers));
         }
-        for entry in self.blocks.iter().filter(|b| b.meta.overlaps(mint, maxt)) {
+        let downsampled: Vec<&BlockEntry> = self.downsampled.iter().collect();
+        let blocks: Vec<&BlockEntry> = self.blocks.iter().collect();
+        let from = mint.saturating_sub(reach_back(&downsampled));
+        for entry in blocks.iter().filter(|b| b.meta.overlaps(from, maxt)) {
             control.check("block opening")?;
-            raw.push(Raw::of_block(entry)?);
+            raw.push(Raw::of_block(entry, &downsampled)?);
         }
-        with_downsampled(raw, &self.downsampled, mint, maxt, control)
+        with_downsampled(raw, &blocks, &downsampled, mint, maxt, control)
     }
 }
 

@@ -16,7 +16,8 @@ use tsdbctl_platform::disk::{Disk, create_dir_all, remove_all, sync_parent};
 use tsdbctl_platform::lock::{DirLock, LockError};
 use tsdbctl_storage::{Control, Loss, MergedQuerier, Querier, Queryable, Source, StorageError};
 
-use crate::blocks::{BlockEntry, Listing};
+use crate::blocks::{BlockEntry, DOWNSAMPLED, Listing};
+use crate::tiers::{Raw, Stream, reach_back, with_downsampled};
 
 /// Ends of names of directories that are being made or removed.
 const TEMPORARY: [&str; 3] = [".tmp-for-creation", ".tmp-for-deletion", ".tmp"];
@@ -27,6 +28,8 @@ pub struct LiveDatabase {
     dir: PathBuf,
     head: Arc<Head>,
     blocks: RwLock<Arc<Vec<Arc<BlockEntry>>>>,
+    /// The downsampled ones.
+    downsampled: RwLock<Arc<Vec<Arc<BlockEntry>>>>,
     /// Held while the list of blocks is made anew.
     listing: Mutex<()>,
     /// Held while something is cut off the head.
@@ -64,9 +67,14 @@ impl LiveDatabase {
         let listing = Listing::of(dir, true)?;
         let (head, mut report) = Head::open(disk, dir, options, listing.in_order_end(), control)?;
         report.losses.splice(0..0, listing.losses);
-        let blocks = RwLock::new(Arc::new(listing.live.into_iter().map(Arc::new).collect()));
+        let shared =
+            |blocks: Vec<BlockEntry>| RwLock::new(Arc::new(blocks.into_iter().map(Arc::new).collect()));
+        let (blocks, downsampled) = (shared(listing.live), shared(listing.downsampled));
         let (listing, cutting, last_cut_ms) = (Mutex::default(), Mutex::default(), AtomicI64::new(i64::MIN));
-        Ok((Self { dir: dir.to_owned(), head, blocks, listing, cutting, last_cut_ms, lock }, report))
+        Ok((
+            Self { dir: dir.to_owned(), head, blocks, downsampled, listing, cutting, last_cut_ms, lock },
+            report,
+        ))
     }
 
     /// The directory.
@@ -84,6 +92,11 @@ impl LiveDatabase {
         Arc::clone(&self.blocks.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The downsampled blocks, by start; they are of all resolutions.
+    pub fn downsampled(&self) -> Arc<Vec<Arc<BlockEntry>>> {
+        Arc::clone(&self.downsampled.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Lists the blocks anew: somebody compacted or removed some. Readers keep those that they have; their directories may
     /// be gone. What could not be read is given back.
     ///
@@ -92,12 +105,16 @@ impl LiveDatabase {
     pub fn reload_blocks(&self) -> Result<Vec<Loss>, StorageError> {
         let _listing = self.listing.lock().unwrap_or_else(PoisonError::into_inner);
         let found = Listing::of(&self.dir, true)?;
-        let known = self.blocks();
+        let known = (self.blocks(), self.downsampled());
         let kept = |new: BlockEntry| {
             // It may be open.
-            let same = known.iter().find(|old| old.dir == new.dir && old.meta == new.meta);
+            let same =
+                known.0.iter().chain(known.1.iter()).find(|old| old.dir == new.dir && old.meta == new.meta);
             same.map_or_else(|| Arc::new(new), Arc::clone)
         };
+        // Downsampled blocks first: what was dropped after it was downsampled is found there at once.
+        let downsampled = Arc::new(found.downsampled.into_iter().map(kept).collect());
+        *self.downsampled.write().unwrap_or_else(PoisonError::into_inner) = downsampled;
         self.set_blocks(found.live.into_iter().map(kept).collect());
         Ok(found.losses)
     }
@@ -158,9 +175,9 @@ impl LiveDatabase {
 }
 
 /// Removes what an interrupted run left half made or half removed, as upstream does: of the directory itself and of its
-/// log.
+/// log, and of its downsampled blocks.
 pub(crate) fn remove_temporary(disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
-    for dir in [dir.join("wal"), dir.to_owned()] {
+    for dir in [dir.join("wal"), dir.join(DOWNSAMPLED), dir.to_owned()] {
         let entries = match disk.read_dir(&dir) {
             Err(e) if e.is_not_found() => continue,
             entries => entries?,
@@ -196,15 +213,19 @@ impl Queryable for LiveDatabase {
         let last = time(&self.head.max_time).max(time(&self.head.max_out_of_order_time));
         // A head without samples still tells of its exemplars.
         let (first, last) = if first <= last { (first, last) } else { (i64::MAX, i64::MAX) };
-        let mut sources = vec![Source { querier: Box::new(querier), mint: first, maxt: last }];
-        for entry in self.blocks().iter().filter(|b| b.meta.overlaps(mint, maxt)) {
+        let in_order = (time(&self.head.min_time), time(&self.head.max_time));
+        let covers = (in_order.0 <= in_order.1).then_some((in_order.0, in_order.1.saturating_add(1)));
+        let source = Source { querier: Box::new(querier), mint: first, maxt: last };
+        let mut raw = vec![Raw::of_head(Stream::of_head(&self.dir), source, covers)];
+        let lists = (self.blocks(), self.downsampled());
+        let blocks: Vec<&BlockEntry> = lists.0.iter().map(|b| &**b).collect();
+        let downsampled: Vec<&BlockEntry> = lists.1.iter().map(|b| &**b).collect();
+        let from = mint.saturating_sub(reach_back(&downsampled));
+        for entry in blocks.iter().filter(|b| b.meta.overlaps(from, maxt)) {
             control.check("block opening")?;
-            sources.push(Source {
-                querier: Box::new(entry.block()?.querier()),
-                mint: entry.meta.min_time,
-                maxt: entry.meta.max_time.saturating_sub(1),
-            });
+            raw.push(Raw::of_block(entry, &downsampled)?);
         }
+        let sources = with_downsampled(raw, &blocks, &downsampled, mint, maxt, control)?;
         Ok(Box::new(MergedQuerier::new(sources)))
     }
 }

@@ -199,7 +199,7 @@ impl Shared {
             Some(value) => self.set.read_window(i, filter, value, samples, read)?,
         }
         if value == Some(WindowValue::Counter) {
-            join_counters(&mut samples.floats);
+            join_counters(samples);
         }
         if self.filter.mint() < self.bounds.0 || self.filter.maxt() > self.bounds.1 {
             clip(samples, self.bounds.0, self.bounds.1);

@@ -1,14 +1,15 @@
 //! The contract between operators: series once, then their columns one after the other.
 
-use tsdbctl_model::SymbolTable;
 use tsdbctl_model::symbols::{Sym, SymLabels};
+use tsdbctl_model::{Span, SymbolTable};
 use tsdbctl_storage::querier::Querier;
-use tsdbctl_storage::{Annotation, Annotations, Control, ReadStats};
+use tsdbctl_storage::{Annotation, Annotations, Control, Piece, ReadStats};
 
 use super::account::StepStats;
 use super::column::Column;
 use super::error::{ErrorKind, QueryError};
 use super::options::{QueryOptions, StepGrid};
+use super::resolution;
 
 /// The label sets of an operator's output, in output order, packed into one arena.
 #[derive(Clone, Debug, Default)]
@@ -100,6 +101,8 @@ pub struct Eval<'q> {
     pub options: QueryOptions,
     /// The opened data.
     pub querier: &'q dyn Querier,
+    /// Where only coarser samples are left than what is wanted, and the first selector that says so.
+    coarser: (Vec<Piece>, Option<(u32, Span)>),
     pool: Vec<Column>,
     polls: u32,
     /// The last few texts handed out: series of one selector mostly share their names.
@@ -115,6 +118,7 @@ impl<'q> Eval<'q> {
             control,
             options,
             querier,
+            coarser: (Vec::new(), None),
             pool: Vec::new(),
             polls: 0,
             texts: std::cell::RefCell::default(),
@@ -172,6 +176,26 @@ impl<'q> Eval<'q> {
         let text: std::sync::Arc<str> = self.symbols.resolve(sym).into();
         texts.push((sym, text.clone()));
         text
+    }
+
+    /// Remembers where a selector found coarser samples than it wants.
+    pub fn add_coarser(&mut self, rank: u32, span: Span, pieces: Vec<Piece>) {
+        if !pieces.is_empty() {
+            let first = self.coarser.1.get_or_insert((rank, span));
+            if rank < first.0 {
+                *first = (rank, span);
+            }
+            self.coarser.0.extend(pieces);
+        }
+    }
+
+    /// Says it, once for all selectors.
+    pub fn tell_coarser(&mut self) {
+        if let (pieces, Some((rank, span))) = std::mem::take(&mut self.coarser)
+            && let Some(text) = resolution::note(&pieces)
+        {
+            self.annotate(rank, Annotation::info(text, span));
+        }
     }
 
     /// Adds an annotation of the node with this rank.

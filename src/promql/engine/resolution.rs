@@ -13,11 +13,11 @@
 //! | `avg_over_time` | sum and count | quotient of their `sum_over_time` | windows |
 //! | `rate`, `increase` | counter without resets | itself | windows |
 //! | `irate` | counter without resets | itself | raw samples |
-//! | `resets` | min: it falls in a window with a reset | itself | raw samples |
+//! | `resets`, `changes` | the falls and changes that are certain | itself | raw samples |
 //! | `present_over_time`, `absent_over_time` | count | itself | windows |
 //! | `ts_of_min_over_time`, `ts_of_max_over_time` | min, max; times are ends of windows | itself | raw samples |
 //! | `last_over_time`, `first_over_time` and their `ts_of_…` | average | itself | raw samples |
-//! | `delta`, `idelta`, `deriv`, `predict_linear`, `changes`, `quantile_over_time`, `mad_over_time`, `stddev_over_time`, `stdvar_over_time`, `double_exponential_smoothing` | average | itself | raw samples |
+//! | `delta`, `idelta`, `deriv`, `predict_linear`, `quantile_over_time`, `mad_over_time`, `stddev_over_time`, `stdvar_over_time`, `double_exponential_smoothing` | average | itself | raw samples |
 //! | instant selector, `absent` | average | newest within lookback and a window | windows |
 //! | instant selector directly in `min` or `max` | min or max | the same | windows |
 //! | `timestamp`, `info`'s series, a range vector as the result, `anchored`, `smoothed` | average | the same | raw samples |
@@ -26,8 +26,8 @@
 //! an info says so. Subqueries apply to what is inside of them with their own step. A sample stands at the end of its
 //! window, so `@` and `offset` move it as they move raw samples.
 //!
-//! Counters of native histograms are kept without the true values at the ends of chunks, so a reset inside of a chunk makes
-//! the increase across its end too large. `resets` has no answer over windows of native histograms.
+//! Counters of native histograms are kept without the true values at the ends of chunks. Where there was a reset inside of a
+//! chunk, the true value is known from the averages, up to what was counted in one window.
 //!
 //! Where fewer windows fit into a range than the function needs, steps of that piece of time are evaluated over a range of
 //! as many; sums, counts and increases are scaled down to the range that was asked for.
@@ -99,11 +99,11 @@ impl Reading {
             F::Increase => Self { needs: 2, grows: true, ..Self::of(WindowValue::Counter) },
             F::Irate => Self { needs: 2, is_exact: false, ..Self::of(WindowValue::Counter) },
             F::PresentOverTime | F::AbsentOverTime => Self::of(WindowValue::Count),
-            F::Resets => Self { needs: 2, is_exact: false, ..Self::of(WindowValue::Min) },
+            F::Resets | F::Changes => Self { needs: 2, is_exact: false, ..Self::of(WindowValue::Movements) },
             F::TsOfMinOverTime => Self { is_exact: false, ..Self::of(WindowValue::Min) },
             F::TsOfMaxOverTime => Self { is_exact: false, ..Self::of(WindowValue::Max) },
             F::Delta => Self { needs: 2, grows: true, ..Self::SAMPLES },
-            F::Idelta | F::Deriv | F::PredictLinear | F::DoubleExponentialSmoothing | F::Changes => {
+            F::Idelta | F::Deriv | F::PredictLinear | F::DoubleExponentialSmoothing => {
                 Self { needs: 2, ..Self::SAMPLES }
             }
             F::LastOverTime
@@ -171,50 +171,72 @@ pub fn runs(pieces: &[Piece], grid: StepGrid) -> Vec<Run> {
     out
 }
 
-/// What is said about a selection that has downsampled samples.
-pub fn notes(source: &Source, pieces: &[Piece]) -> Vec<Annotation> {
-    let (function, range) = (source.function, source.range);
-    let (start, end) = (source.bounds.0, source.bounds.1.saturating_add(1));
+/// The pieces of a selection that are coarser than what it wants, cut to its times.
+pub fn coarser(source: &Source, pieces: &[Piece]) -> Vec<Piece> {
+    let (start, end) = source.bounds;
     let mut coarser: Vec<Piece> = Vec::new();
     for piece in pieces {
-        let (from, to) = (piece.start.max(start), piece.end.min(end));
+        // The first time that is seen is a millisecond behind the start of the range.
+        let from = if piece.start >= start { piece.start } else { start.saturating_sub(1) };
+        let to = piece.end.min(end);
         if from < to && piece.resolution_ms > source.hint.at_most_ms {
             coarser.push(Piece { start: from, end: to, ..*piece });
         }
     }
-    let mut texts = Vec::new();
-    if !coarser.is_empty() {
-        let mut text = "only samples of ".to_string();
-        for (i, piece) in coarser.iter().take(MOST_PIECES).enumerate() {
-            let between = if i == 0 { "" } else { ", and of " };
-            let resolution = format_duration_ms(piece.resolution_ms);
-            let (from, to) = (format_rfc3339_ms(piece.start), format_rfc3339_ms(piece.end));
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{between}{resolution} resolution are left from {from} to {to}");
-        }
-        if coarser.len() > MOST_PIECES {
-            let _ = write!(text, ", and {} more pieces", coarser.len() - MOST_PIECES);
-        }
-        let coarsest = coarser.iter().map(|p| p.resolution_ms).max().unwrap_or(0);
-        if let Some(range) = range.filter(|range| *range < coarsest * source.reading.needs) {
-            let wider = format_duration_ms(coarsest * source.reading.needs);
-            let range = format_duration_ms(range);
-            let _ = write!(text, "; {function} over {range} is taken over up to {wider} there");
-            if source.reading.grows {
-                text.push_str(" and scaled");
+    coarser
+}
+
+/// What is said once about all selections of a query whose `coarser` pieces these are; `None` if there are none.
+pub fn note(pieces: &[Piece]) -> Option<String> {
+    let mut sorted = pieces.to_vec();
+    sorted.sort_by_key(|p| (p.resolution_ms, p.start));
+    let mut joined: Vec<Piece> = Vec::new();
+    for piece in sorted {
+        match joined.last_mut() {
+            Some(last) if last.resolution_ms == piece.resolution_ms && piece.start <= last.end => {
+                last.end = last.end.max(piece.end);
             }
+            _ => joined.push(piece),
         }
-        texts.push(text);
     }
-    if !source.reading.is_exact
-        && pieces.iter().any(|p| p.resolution_ms > 0 && p.start < end && p.end > start)
-    {
-        let of = match source.reading.value {
-            WindowValue::Average => "averages of downsampled windows",
-            WindowValue::Counter => "the ends of downsampled windows",
-            _ => "downsampled windows",
+    joined.sort_by_key(|p| p.start);
+    let mut text = String::new();
+    for (i, piece) in joined.iter().take(MOST_PIECES).enumerate() {
+        let between = if i == 0 { "only samples of " } else { ", and of " };
+        let resolution = format_duration_ms(piece.resolution_ms);
+        let (from, to) = (format_rfc3339_ms(piece.start), format_rfc3339_ms(piece.end));
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{between}{resolution} resolution are left from {from} to {to}");
+    }
+    if joined.len() > MOST_PIECES {
+        let _ = write!(text, ", and {} more pieces", joined.len() - MOST_PIECES);
+    }
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// What is said about a function over downsampled samples.
+pub fn notes(source: &Source, pieces: &[Piece]) -> Vec<Annotation> {
+    let (function, reading) = (source.function, &source.reading);
+    let (start, end) = (source.bounds.0, source.bounds.1.saturating_add(1));
+    let within = pieces.iter().filter(|p| p.start < end && p.end > start);
+    let coarsest = within.map(|p| p.resolution_ms).max().unwrap_or(0);
+    let mut texts = Vec::new();
+    let needed = coarsest.saturating_mul(reading.needs);
+    if let Some(range) = source.range.filter(|range| *range < needed) {
+        let (range, wider) = (format_duration_ms(range), format_duration_ms(needed));
+        let scaled = if reading.grows { " and scaled" } else { "" };
+        texts.push(format!(
+            "{function} over {range} is taken over {wider}{scaled} where samples are as coarse"
+        ));
+    }
+    if !reading.is_exact && coarsest > 0 {
+        let of = match reading.value {
+            WindowValue::Average => "averages of downsampled windows is an approximation",
+            WindowValue::Counter => "the ends of downsampled windows is an approximation",
+            WindowValue::Movements => "downsampled windows is an approximation: at least as many as it says",
+            _ => "downsampled windows is an approximation",
         };
-        texts.push(format!("{function} over {of} is an approximation"));
+        texts.push(format!("{function} over {of}"));
     }
     texts.into_iter().map(|text| Annotation::info(text, source.selector.span)).collect()
 }

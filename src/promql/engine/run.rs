@@ -273,6 +273,7 @@ fn evaluate(
         exec_total: started.elapsed().as_secs_f64(),
     };
     let operators = if analyzed { root.describe() } else { Vec::new() };
+    ev.tell_coarser();
     Ok(QueryResult { value, symbols: ev.symbols, annotations: ev.annotations, stats, timings, operators })
 }
 

@@ -81,8 +81,11 @@ impl Source {
         if self.pieces.iter().all(|p| p.resolution_ms == 0) {
             self.pieces.clear();
         }
-        for note in resolution::notes(self, &self.pieces) {
-            ev.annotate(self.rank, note);
+        if !set.is_empty() {
+            ev.add_coarser(self.rank, self.selector.span, resolution::coarser(self, &self.pieces));
+            for note in resolution::notes(self, &self.pieces) {
+                ev.annotate(self.rank, note);
+            }
         }
         self.set = Some(Arc::from(set));
         Ok(())
