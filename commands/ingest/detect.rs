@@ -130,8 +130,27 @@ pub fn kind(name: &str, bytes: &[u8], complete: bool) -> Kind {
         || lines().any(|l| {
             let kinds = [&b" unknown"[..], b" info", b" stateset", b" gaugehistogram"];
             l.starts_with(b"# TYPE ") && kinds.iter().any(|kind| l.ends_with(kind))
-        });
+        })
+        || lines().any(has_fraction);
     Kind::Exposition(if says_so { Format::OpenMetrics } else { Format::Text })
+}
+
+/// Whether a line is a sample whose time has a fraction: seconds. In Prometheus text times are whole milliseconds.
+fn has_fraction(line: &[u8]) -> bool {
+    if line.starts_with(b"#") {
+        return false;
+    }
+    // Labels may have blanks in them, and what is behind them has no brace.
+    let numbers = match line.iter().rposition(|b| *b == b'}') {
+        Some(end) => &line[end + 1..],
+        None => line.iter().position(|b| *b == b' ').map_or(&[][..], |end| &line[end..]),
+    };
+    let mut words = numbers.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    let (Some(_), Some(time), None) = (words.next(), words.next(), words.next()) else { return false };
+    let mut parts = time.split(|b| *b == b'.');
+    let is_whole =
+        |part: Option<&[u8]>| part.is_some_and(|p| !p.is_empty() && p.iter().all(u8::is_ascii_digit));
+    is_whole(parts.next()) && is_whole(parts.next()) && parts.next().is_none()
 }
 
 /// Whether a line begins as a JSON object does; `{"a.b", …}` is a series of Prometheus text.
@@ -167,6 +186,9 @@ mod tests {
             ("-", b"# TYPE a counter\na_total 1\n# EOF\n", "openmetrics"),
             ("-", b"# TYPE a info\na_info 1\n", "openmetrics"),
             ("x.om.gz", b"a 1 1700000000\n", "openmetrics"),
+            ("-", b"# TYPE a counter\na_total{b=\"} 1 2\"} 1 1700000000.25\n", "openmetrics"),
+            ("-", b"a 1.5 1700000000.25\n", "openmetrics"),
+            ("-", b"a{b=\"c 1 1.5\"} 1.5 1700000000250\n# a 1 1.5\na 1.5\n", "text"),
             ("-", b"{\"a.b\",c=\"d\"} 1\n", "text"),
             ("-", b"\n {\"metric\" : {}}\n", "ndjson"),
             ("x.jsonl.zst", b"", "ndjson"),

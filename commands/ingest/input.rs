@@ -94,14 +94,12 @@ impl Input {
                 Ok(reader) => reader,
                 Err(e) => return drop(send.send(Err(e))),
             };
+            // A pipe gives far less at a time than there is room for.
+            let mut block = vec![0; BLOCK];
             loop {
-                let mut block = vec![0; BLOCK];
                 let result = match reader.read(&mut block) {
                     Ok(0) => return,
-                    Ok(n) => {
-                        block.truncate(n);
-                        Ok(block)
-                    }
+                    Ok(n) => Ok(block[..n].to_vec()),
                     Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                     Err(e) => Err(e),
                 };
