@@ -59,6 +59,10 @@ pub struct Args {
     /// that starts again goes on from there.
     #[arg(long, conflicts_with = "plan")]
     pub flush_head: bool,
+    /// With --flush-head: switch on a feature, by Prometheus' name: histograms-st-encoding, st-storage, xor2-encoding.
+    /// Chunks of the older encodings have no start timestamps. Repeatable, or with commas between.
+    #[arg(long = "enable-feature", value_name = "NAME", value_delimiter = ',', requires = "flush_head")]
+    pub features: Vec<String>,
     /// Memory that may be taken; 0 for no limit. What needs more is not begun.
     #[arg(long, value_name = "BYTES", default_value = "1GiB")]
     pub memory_limit: String,
@@ -247,6 +251,15 @@ impl Args {
         drop(lock(dir, ui)?);
         let mut live = LiveOptions::default();
         live.rules.chunk_range_ms = options.ranges_ms.first().copied().unwrap_or(live.rules.chunk_range_ms);
+        for name in self.features.iter().map(|name| name.trim()) {
+            match name {
+                "histograms-st-encoding" => live.rules.histogram_start_timestamps = true,
+                // Upstream refuses it without the encoding that it needs.
+                "st-storage" => (live.rules.start_timestamps, live.rules.xor2) = (true, true),
+                "xor2-encoding" => live.rules.xor2 = true,
+                _ => ui.warn(format!("unknown feature {name:?} in --enable-feature is ignored")),
+            }
+        }
         let mut cut = CutOptions::default();
         if let Some(limit) = options.memory_bytes {
             live.memory_limit = limit;
