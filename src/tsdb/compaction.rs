@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use tsdbctl_block::block_writer::{WriterOptions, write_block};
 use tsdbctl_block::merge::MergedSource;
@@ -256,8 +256,8 @@ impl Work<'_> {
         self.finish_removal(&renamed)
     }
 
-    /// Who made the blocks that replace some may have been told that their names were not made durable, and no later
-    /// sync has to do it: they get them anew. If one is lost on the way its parents are there.
+    /// Blocks that replace others get their names anew where these were not made durable; no later sync of the same
+    /// names has to do it. If one is lost on the way its parents are there.
     fn settle_children(
         &self,
         blocks: &[(PlannedBlock, Removal)],
@@ -271,8 +271,9 @@ impl Work<'_> {
         let children = entries.values().filter(|e| {
             e.meta.resolution_ms() == 0 && e.meta.compaction.parents.iter().any(|p| gone.contains(&*p.ulid))
         });
-        for child in children {
+        for child in children.filter(|child| doubtful().contains(&child.dir)) {
             settle_name(self.disk(), &child.dir)?;
+            doubtful().remove(&child.dir);
         }
         Ok(())
     }
@@ -324,7 +325,13 @@ impl Work<'_> {
         }
         let mut watched = Watched { inner: source, observer };
         let disk = Arc::clone(&self.world.disk);
-        let written = write_block(disk, self.dir, &mut watched, meta, options, self.control)?;
+        let written = write_block(disk, self.dir, &mut watched, meta, options, self.control);
+        let written = written.inspect_err(|_| {
+            let block_dir = self.dir.join(&ulid);
+            if file::exists(&block_dir) {
+                doubtful().insert(block_dir);
+            }
+        })?;
         drop(watched);
         let into = match written {
             Some(_) => Some(self.verified(&self.dir.join(&ulid))?),
@@ -381,8 +388,14 @@ fn look_at_memory(
     Ok(())
 }
 
+/// Blocks that are visible though making their names durable failed, and taking them back too.
+fn doubtful() -> MutexGuard<'static, HashSet<PathBuf>> {
+    static DOUBTFUL: LazyLock<Mutex<HashSet<PathBuf>>> = LazyLock::new(Mutex::default);
+    DOUBTFUL.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Gives a block its name anew, durably. A crash on the way leaves it, or a temporary directory.
-pub(crate) fn settle_name(disk: &dyn Disk, block_dir: &Path) -> Result<(), FileError> {
+fn settle_name(disk: &dyn Disk, block_dir: &Path) -> Result<(), FileError> {
     let mut away = block_dir.as_os_str().to_owned();
     away.push(CREATION_SUFFIX);
     let away = PathBuf::from(away);

@@ -14,8 +14,10 @@ use crate::feed::{Random, check_no_leftovers, count};
 use crate::mount::Mount;
 
 const HOUR_MS: i64 = 3_600_000;
-/// Ages are counted from the newest block, so any time will do: at a full two hours in 2023.
-const START_MS: i64 = 1_700_000_000_000 / (2 * HOUR_MS) * (2 * HOUR_MS);
+/// Ages are counted from the newest block, so any time will do: at full six hours in 2023.
+const START_MS: i64 = 1_700_000_000_000 / (6 * HOUR_MS) * (6 * HOUR_MS);
+/// Longer blocks could reach over times whose raw samples went, and what of such is not downsampled yet stays raw.
+const LONGEST: &str = "--max-block-duration=6h";
 const SERIES: i64 = 6;
 /// A sample of each series every so often, none of them where windows meet.
 const STEP_MS: i64 = 120_000;
@@ -47,8 +49,8 @@ fn text(bytes: &[u8]) -> String {
 }
 
 fn run(mut command: Command, what: &str) -> Output {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{what}: {command:?}: {}", text(&output.stderr));
+    let output = command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
+    assert!(output.status.success(), "{what}: {command:?}: {}: {}", output.status, text(&output.stderr));
     output
 }
 
@@ -117,8 +119,8 @@ impl Place {
             Kind::Backfill => {}
         }
         let command = match kind {
-            Kind::Flush => tsdbctl(&["compact", "--flush-head"], &self.dir),
-            Kind::Compact => tsdbctl(&["compact"], &self.dir),
+            Kind::Flush => tsdbctl(&["compact", "--flush-head", LONGEST], &self.dir),
+            Kind::Compact => tsdbctl(&["compact", LONGEST], &self.dir),
             Kind::Downsample => tsdbctl(&["downsample", "--tiers", "raw=42h"], &self.dir),
             Kind::Backfill => {
                 let from = self.from - 6 * HOUR_MS;

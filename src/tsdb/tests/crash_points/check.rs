@@ -4,17 +4,20 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
+use tsdbctl_block::BlockMeta;
 use tsdbctl_chunk::SampleColumns;
 use tsdbctl_head::live::LiveOptions;
 use tsdbctl_head::live::head::LoadReport;
 use tsdbctl_model::SymbolTable;
 use tsdbctl_platform::real::RealDisk;
-use tsdbctl_storage::{Control, Queryable, ReadStats, SelectHints, TimeFilter};
+use tsdbctl_storage::{Control, Queryable, ReadStats, SelectHints, StorageError, TimeFilter};
+use tsdbctl_tsdb::head_blocks::CutOptions;
 use tsdbctl_tsdb::{Database, LiveDatabase, OpenOptions};
 use tsdbctl_wal::SyncPolicy;
 
 use crate::model::{Fault, Found, Samples, Told, text_code};
-use crate::world::{STEP, World, float};
+use crate::on_blocks::{compact, compaction_options, downsample, outside};
+use crate::world::{START, STEP, World, float};
 
 /// All samples from `floor` on.
 fn read(db: &dyn Queryable, floor: i64) -> Result<Samples, Fault> {
@@ -56,17 +59,16 @@ fn read_strictly(dir: &Path, floor: i64) -> Result<Samples, Fault> {
     })
 }
 
-/// Where the head begins: before it all is in blocks.
-fn floor(dir: &Path) -> i64 {
+/// Blocks of which there is only the description.
+fn described(dir: &Path) -> Vec<BlockMeta> {
     let db = Database::open(&[dir.to_owned()], OpenOptions::default());
-    let ends = db.iter().flat_map(Database::blocks).filter(|b| b.meta.is_in_order()).map(|b| b.meta.max_time);
-    ends.max().unwrap_or(1)
+    let blocks = db.iter().flat_map(Database::blocks).filter(|b| !b.dir.join("index").exists());
+    blocks.map(|b| b.meta.clone()).collect()
 }
 
-/// Whether there is a block of late samples.
-fn has_late_block(dir: &Path) -> bool {
-    let db = Database::open(&[dir.to_owned()], OpenOptions::default());
-    db.iter().flat_map(Database::blocks).any(|b| !b.meta.is_in_order())
+/// Where the head begins: before it all is in blocks that are only described.
+fn floor(described: &[BlockMeta]) -> i64 {
+    described.iter().filter(|m| m.is_in_order()).map(|m| m.max_time).max().unwrap_or(1)
 }
 
 fn open(dir: &Path, mut options: LiveOptions) -> Result<(LiveDatabase, LoadReport), Fault> {
@@ -102,6 +104,8 @@ pub struct Check<'a> {
     pub damaged: bool,
     /// It is closed in between, rather than left as by a killed process.
     pub close: bool,
+    /// All of it is put into blocks in the end.
+    pub blocks: bool,
 }
 
 /// What a check met besides.
@@ -129,7 +133,8 @@ impl Check<'_> {
         if !dir.is_dir() && self.done == 0 {
             return Ok(met);
         }
-        let (floor, late_in_blocks) = (floor(dir), has_late_block(dir));
+        let described = described(dir);
+        let (floor, late_in_blocks) = (floor(&described), described.iter().any(|m| !m.is_in_order()));
         let metadata = !self.options.snapshot_on_close;
         let before = if self.damaged || !dir.join("wal").is_dir() {
             None
@@ -186,15 +191,48 @@ impl Check<'_> {
         db.close().map_err(|e| Fault::Other(format!("close: {e}")))?;
         differ(&after.samples, &read_strictly(dir, floor)?, "opened, then read strictly")?;
         no_leftovers(dir)?;
+        if self.blocks && described.is_empty() {
+            self.put_into_blocks(dir, &after.samples)?;
+        }
         Ok(met)
     }
+
+    /// All goes into blocks, which are compacted, while it is open; then it is opened again.
+    fn put_into_blocks(&self, dir: &Path, want: &Samples) -> Result<(), Fault> {
+        let (db, _) = open(dir, self.options)?;
+        let newest = want.keys().map(|(_, t)| *t).max().unwrap_or(START);
+        let outside = outside(Arc::new(RealDisk), newest, 1 << 32);
+        let failed = |what: &str, e: &StorageError| Fault::Other(format!("{what}: {e}"));
+        db.flush_head(&outside, &CutOptions::default(), &Control::default())
+            .map_err(|e| failed("flush", &e))?;
+        differ(want, &read(&db, 1)?, "put into blocks")?;
+        compact(&outside, dir, &compaction_options(), Some(&db)).map_err(|e| failed("compaction", &e))?;
+        differ(want, &read(&db, 1)?, "compacted")?;
+        downsample(&outside, dir).map_err(|e| failed("downsampling", &e))?;
+        if self.close {
+            db.close().map_err(|e| failed("close", &e))?;
+        } else {
+            drop(db);
+        }
+        differ(want, &read_strictly(dir, 1)?, "in blocks, read strictly")?;
+        let (db, report) = open(dir, self.options)?;
+        if !report.losses.is_empty() {
+            return Err(Fault::Other(format!("opened behind a flush: {report:?}")));
+        }
+        differ(want, &read(&db, 1)?, "in blocks, opened")?;
+        db.close().map_err(|e| failed("close", &e))?;
+        no_leftovers(dir)
+    }
 }
+
+/// Files that were about to be replaced, and are written anew the next time.
+const REPLACED: [&str; 2] = ["meta.json.tmp", "late_in_blocks.tmp"];
 
 fn no_leftovers(dir: &Path) -> Result<(), Fault> {
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if name.contains(".tmp") {
+        if name.contains(".tmp") && !REPLACED.contains(&&*name) {
             return Err(Fault::Other(format!("{} is left over", path.display())));
         }
         if path.is_dir() && name != "quarantine" {
@@ -206,12 +244,12 @@ fn no_leftovers(dir: &Path) -> Result<(), Fault> {
 
 /// Whether promtool dumps the same floats.
 pub fn same_in_promtool(promtool: &str, dir: &Path) -> Result<(), Fault> {
-    let floor = floor(dir);
+    let floor = floor(&described(dir));
     let ours = read_strictly(dir, floor)?;
     // Descriptions without blocks: it would look for their samples.
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
-        if path.join("meta.json").exists() {
+        if path.join("meta.json").exists() && !path.join("index").exists() {
             std::fs::remove_dir_all(path).unwrap();
         }
     }
@@ -247,5 +285,5 @@ pub fn same_in_promtool(promtool: &str, dir: &Path) -> Result<(), Fault> {
 /// What a start finds in a directory.
 pub fn samples_of(dir: &Path, options: LiveOptions) -> Samples {
     let (db, _) = open(dir, options).unwrap();
-    read(&db, floor(dir)).unwrap()
+    read(&db, floor(&described(dir))).unwrap()
 }

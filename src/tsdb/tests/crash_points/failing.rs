@@ -12,6 +12,7 @@ use tsdbctl_testkit::scratch_in_memory;
 
 use crate::check::{Check, Met};
 use crate::images::{copy_into, every, what_is_left};
+use crate::is_on_blocks;
 use crate::model::{Fault, Told};
 use crate::operations::Operation;
 use crate::world::World;
@@ -23,6 +24,8 @@ enum How {
     ForGood,
     /// A write takes a few bytes too few, and the next one fails.
     Short,
+    /// The disk is full after so many times 512 bytes.
+    Full,
 }
 
 /// Which calls fail.
@@ -52,7 +55,7 @@ impl Counts {
 }
 
 /// Kinds and how they fail; of a few the first and the distance to the next.
-const FAILURES: [(Kind, How, u64, u64); 11] = [
+const FAILURES: [(Kind, How, u64, u64); 12] = [
     (Kind::Any, How::Once, 2, 19),
     (Kind::Any, How::ForGood, 5, 41),
     (Kind::Sync, How::Once, 2, 23),
@@ -64,6 +67,7 @@ const FAILURES: [(Kind, How, u64, u64); 11] = [
     (Kind::Rename, How::ForGood, 1, 13),
     (Kind::Remove, How::ForGood, 1, 13),
     (Kind::SetLen, How::ForGood, 1, 13),
+    (Kind::Write, How::Full, 1, 37),
 ];
 
 /// Does the operation while calls fail; whether any did.
@@ -81,16 +85,18 @@ fn run(
     let mut world = World::new(scratch.path(), (operation.options)());
     world.disk = Arc::new(recorder.clone());
     world.recorder = Some(recorder.clone());
-    (world.told, world.t, world.well) = (told.clone(), t, false);
+    (world.told, world.t, world.well, world.seed) = (told.clone(), t, false, 1000);
     let base = told.events.len();
     let Failure { kind, how, nth } = failure;
     match how {
         How::Once => faulty.fail_once(kind, nth),
         How::ForGood => faulty.fail_from(kind, nth),
         How::Short => faulty.short_write(nth, 3),
+        How::Full => faulty.fill_after(nth * 512),
     }
     (operation.act)(&mut world);
-    if faulty.struck() == 0 {
+    let is_full = || recorder.recording().ops.iter().any(|op| op.error.is_some());
+    if faulty.struck() == 0 && (how != How::Full || !is_full()) {
         return false;
     }
     counts.runs += 1;
@@ -112,13 +118,15 @@ fn run(
                 options: (operation.options)(),
                 damaged: operation.damaged,
                 close: image.content_hash() % 2 == 0,
+                blocks: is_on_blocks(operation),
             };
             counts.note(check.run(&at.path().join("data")), || what(&image.describe()));
         }
     }
     faulty.heal();
+    faulty.free();
     counts.came_back += 1;
-    if !world.comes_back() {
+    if !world.comes_back(is_on_blocks(operation)) {
         counts.faults.push(what("it does not come back"));
     }
     world.kill();
@@ -128,6 +136,7 @@ fn run(
         options: (operation.options)(),
         damaged: operation.damaged,
         close: nth % 2 == 0,
+        blocks: is_on_blocks(operation),
     };
     let recording = recorder.recording();
     let some = if every().is_some() { 2 } else { 1 };

@@ -9,6 +9,7 @@ use tsdbctl_platform::recorder::{Action, Op, Recorder, Recording};
 use tsdbctl_testkit::scratch_in_memory;
 
 use crate::check::{Check, same_in_promtool};
+use crate::is_on_blocks;
 use crate::model::{Fault, Told};
 use crate::operations::Operation;
 use crate::world::World;
@@ -143,6 +144,7 @@ fn check_recording(operation: &Operation, wait_for: usize, width: usize) {
             options: (operation.options)(),
             damaged: operation.damaged,
             close: image.content_hash() % 2 == 0,
+            blocks: is_on_blocks(operation) || image.content_hash() % 3 == 0,
         };
         let mut result = check.run(&dir.join("data"));
         if let (Some(promtool), Ok(_)) = (&promtool, &result)

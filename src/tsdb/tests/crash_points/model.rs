@@ -133,7 +133,7 @@ impl Told {
             }
         }
         let in_any = |all: &[&Deletion], (name, t): &Key| {
-            all.iter().any(|d| d.name == *name && (d.mint..=d.maxt).contains(t))
+            all.iter().any(|d| crate::on_blocks::is_of(d, name) && (d.mint..=d.maxt).contains(t))
         };
         for key in must {
             let is_in_block = key.1 < floor || (late_in_blocks && self.late.contains(key));

@@ -24,7 +24,7 @@ pub struct Operation {
     pub damaged: bool,
 }
 
-const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+pub const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
 fn always() -> LiveOptions {
     let mut options = options();
@@ -48,7 +48,7 @@ fn some(world: &mut World) {
     world.close();
 }
 
-fn scrapes(world: &mut World, count: usize) {
+pub fn scrapes(world: &mut World, count: usize) {
     for _ in 0..count {
         world.scrape(&NAMES);
     }

@@ -20,6 +20,8 @@ use crate::model::{Batch, Deletion, Event, Offer, Told, Value};
 pub const START: i64 = 1_700_000_640_000 / 7_200_000 * 7_200_000;
 /// Time between two scrapes.
 pub const STEP: i64 = 1000;
+/// Range of the smallest blocks, of those operations that make real ones.
+pub const BLOCK_MS: i64 = 8 * STEP;
 
 /// Small everything, so that few samples fill it.
 pub fn options() -> LiveOptions {
@@ -58,6 +60,8 @@ pub struct World {
     waiting: Vec<(Batch, Committed)>,
     /// The disk does not fail.
     pub well: bool,
+    /// Where identifiers of blocks come from.
+    pub seed: u64,
 }
 
 impl World {
@@ -75,10 +79,11 @@ impl World {
             wait_for: 1,
             waiting: Vec::new(),
             well: true,
+            seed: 0,
         }
     }
 
-    fn expect<T>(&self, result: Result<T, StorageError>, what: &str) -> Option<T> {
+    pub fn expect<T>(&self, result: Result<T, StorageError>, what: &str) -> Option<T> {
         match result {
             Ok(done) => Some(done),
             Err(e) if self.well => panic!("{what}: {e}"),
@@ -116,7 +121,7 @@ impl World {
         }
     }
 
-    fn tell(&mut self, event: Event) {
+    pub fn tell(&mut self, event: Event) {
         if let Some(recorder) = &self.recorder {
             recorder.mark(self.told.events.len().to_string());
         }
@@ -271,12 +276,17 @@ impl World {
         self.expect(done, "block").is_some()
     }
 
-    /// Waits until the disk, which is well again, takes samples: by itself, without a start.
-    pub fn comes_back(&mut self) -> bool {
+    /// Waits until the disk, which is well again, takes samples: by itself, without a start. `with_blocks`:
+    /// and until all of the head is in blocks, and these are compacted.
+    pub fn comes_back(&mut self, with_blocks: bool) -> bool {
         let until = Instant::now() + Duration::from_secs(10);
         while Instant::now() < until {
             self.start();
-            if self.scrape(&["back"]) {
+            if self.scrape(&["back"]) && (!with_blocks || self.flush() > 0) {
+                if with_blocks {
+                    self.well = true;
+                    self.compact(&crate::on_blocks::compaction_options());
+                }
                 return true;
             }
             std::thread::sleep(Duration::from_millis(20));
