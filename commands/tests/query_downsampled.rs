@@ -214,12 +214,35 @@ fn counters_are_right_across_resets_and_chunks() {
             }
         }
     }
-    // Native histograms.
-    let (expr, time) = (r#"histogram_count(increase(ds_latency{i="0"}[1d]))"#, range(1, 8, 6 * H));
-    let (raw, _) = answer(&golden.raw, expr, time, MaxResolution::Auto);
-    let (got, _) = answer(&golden.five, expr, time, MaxResolution::Auto);
-    assert!(samples(&raw) > 30);
-    compare(expr, &raw, &got, 0.5, &BTreeMap::new());
+    // Native histograms: resets inside of chunks, and in the third a change of schema, whose chunk Thanos counts wrongly.
+    for (dir, resolution) in [(&golden.five, "5m"), (&golden.hour, "1h")] {
+        for (i, time) in (0..3).flat_map(|i| [(i, range(1, 5, 6 * H)), (i, range(6, 5, 6 * H))]) {
+            let metric = format!("ds_latency{{i=\"{i}\"}}");
+            let most =
+                format!("max_over_time(histogram_count(increase({metric}[{resolution}]))[12d:{resolution}])");
+            let (most, _) =
+                answer(&golden.raw, &most, QueryTime::Instant(START + 2 * DAY), MaxResolution::Auto);
+            let most: f64 = most.values().flat_map(|s| s.values()).copied().fold(0.0, f64::max);
+            // One window at the start of the range, and one at the end of each chunk that had a reset. For windows of an
+            // hour Thanos takes the first of each chunk behind a reset for another one: that is undone, unless the counter
+            // was so young that it may be one.
+            let windows = if resolution == "5m" { 3.0 } else { 5.0 };
+            let expr = format!("histogram_count(increase({metric}[1d]))");
+            // A change of schema is a reset for the function, though nothing was reset.
+            let truth = format!("histogram_count({metric}) - histogram_count({metric} offset 1d)");
+            let truth = if i == 2 { &truth } else { &expr };
+            let (raw, _) = answer(&golden.raw, truth, time, MaxResolution::Auto);
+            let (got, _) = answer(dir, &expr, time, MaxResolution::Auto);
+            assert!(samples(&raw) > 15);
+            let within = raw.keys().map(|labels| (labels.clone(), windows * most)).collect();
+            compare(&format!("{expr} of {resolution}"), &raw, &got, 1e-9, &within);
+        }
+    }
+    let expr = r#"resets(ds_latency{i=~"0|1"}[1d])"#;
+    let (raw, _) = answer(&golden.raw, expr, range(1, 10, 6 * H), MaxResolution::Auto);
+    let (got, _) = answer(&golden.five, expr, range(1, 10, 6 * H), MaxResolution::Auto);
+    assert!(raw.values().flat_map(|s| s.values()).any(|v| *v > 0.0));
+    compare(expr, &raw, &got, 0.0, &raw.keys().map(|l| (l.clone(), 1.0)).collect());
 }
 
 #[test]
@@ -282,7 +305,12 @@ fn approximations_stay_near_and_say_what_they_are() {
     let (got, _) =
         answer(&golden.five, "resets(ds_events_total[1d])", range(1, 8, 6 * H), MaxResolution::Auto);
     assert!(raw.values().flat_map(|s| s.values()).any(|v| *v > 0.0));
-    compare("resets", &raw, &got, 0.3, &raw.keys().map(|l| (l.clone(), 1.0)).collect());
+    // A fall onto the first sample of a range counts. Of several in one window only so many are certain as are needed to
+    // explain how far the counter is ahead.
+    compare("resets", &raw, &got, 0.1, &raw.keys().map(|l| (l.clone(), 1.0)).collect());
+    let total = |of: &Series| of.values().flat_map(|s| s.values()).sum::<f64>();
+    let found = total(&got) / total(&raw);
+    assert!((0.9..1.01).contains(&found), "{found}");
 }
 
 #[test]
@@ -351,7 +379,7 @@ fn every_sample_is_used_once_across_tiers() {
             answer(dir.path(), expr, QueryTime::Range { start, end, step }, MaxResolution::Auto);
         got.values_mut().for_each(|s| s.retain(|t, _| (t - start) % H == 0));
         compare(expr, &raw, &got, 1e-9, &BTreeMap::new());
-        let hours = ":00:00Z to 2025-06-13T01:00:00Z";
+        let hours = "Z to 2025-06-13T01:00:00Z";
         let minutes = ", and of 5m resolution are left from 2025-06-13T01:00:00Z to 2025-06-15T01:05:00Z";
         assert_eq!(infos.len(), 1, "{infos:?}");
         assert!(infos[0].contains("only samples of 1h resolution are left from 2025-06-11T0"), "{infos:?}");
@@ -375,7 +403,7 @@ fn every_sample_is_used_once_across_tiers() {
     // Without the finer samples a short window is widened.
     let (got, infos) = answer(dir.path(), "increase(ds_const[1m])", range(0, 1, H), MaxResolution::Auto);
     assert!(samples(&got) > 10);
-    let said = "increase over 1m is taken over up to 2h there and scaled";
+    let said = "increase over 1m is taken over 2h and scaled where samples are as coarse";
     assert!(infos.iter().any(|i| i.contains(said)), "{infos:?}");
 }
 
@@ -402,7 +430,7 @@ fn directories_are_merged_whatever_their_resolutions() {
     let expr = r#"changes({__name__=~"ds_special|ds_latency"}[2m])"#;
     let time = range(3, 1, 10 * M);
     let (got, infos) = answer(lab.path(), expr, time, MaxResolution::Auto);
-    assert!(infos.iter().any(|i| i.contains("changes over 2m is taken over up to 10m there")), "{infos:?}");
+    assert!(infos.iter().any(|i| i.contains("changes over 2m is taken over 10m where")), "{infos:?}");
     let (raw, _) = answer(&golden.raw, "changes(ds_special[2m])", time, MaxResolution::Auto);
     for (labels, series) in raw {
         assert_eq!(got.get(&labels), Some(&series), "{labels}");
@@ -437,10 +465,11 @@ fn the_command_answers_from_what_is_left_and_says_so() {
         "--step",
         "1h",
     ];
-    let said = "only samples of 5m resolution are left from 2025-06-11T23:59:00.001Z to 2025-06-12T06:00:00.001Z; rate over 1m is taken over up to 10m there";
+    let said = "only samples of 5m resolution are left from 2025-06-11T23:59:00Z to 2025-06-12T06:00:00Z";
+    let widened = "rate over 1m is taken over 10m where samples are as coarse";
     let (out, err) = tsdbctl(dir.path(), &arguments);
     assert!(out.contains("every 1h"), "{out}");
-    assert!(err.contains(said), "{err}");
+    assert!(err.contains(said) && err.contains(widened), "{err}");
     let (out, _) = tsdbctl(dir.path(), &[&arguments[..], &["-o", "json"]].concat());
     let answer: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!(answer["data"]["result"][0]["values"].as_array().unwrap().len(), 7, "{out}");
