@@ -262,12 +262,11 @@ fn join_histograms(histograms: &mut Histograms) {
             None => is_first = true,
         }
         let mut joined = Arc::clone(h);
-        match added.as_ref().filter(|_| !is_gauge && !is_first) {
-            Some(more) => match sum(Some(h), Some(more)) {
+        if let Some(more) = added.as_ref().filter(|_| !is_gauge && !is_first) {
+            match sum(Some(h), Some(more)) {
                 Some(total) => joined = Arc::new(total),
                 None => (is_first, added) = (true, None),
-            },
-            None => {}
+            }
         }
         let hint = match (is_gauge, is_first) {
             (true, _) => CounterResetHint::Gauge,
