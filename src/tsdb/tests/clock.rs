@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use tsdbctl_block::BlockMeta;
 use tsdbctl_platform::random::Generator;
 use tsdbctl_tsdb::compaction_plan::{
-    CompactionOptions, PlannedBlock, Removal, Situation, Step, default_max_block_ms, next_step, ranges_up_to,
+    CompactionOptions, PlannedBlock, Removal, Situation, Step, default_max_block_ms, next_steps, ranges_up_to,
 };
 use tsdbctl_tsdb::downsampling::{self, Departure, StoredBlock, Tiers};
 use tsdbctl_tsdb::retention::{Expiry, Retention};
@@ -178,7 +178,8 @@ impl Server {
                 ..Situation::default()
             };
             let timeline = situation.timeline(&options);
-            match next_step(&situation, &options, &mut |_, _| Ok(None)).unwrap() {
+            let steps = next_steps(&situation, &options, &mut |_, _| Ok(None)).unwrap();
+            match steps.into_iter().next() {
                 None => break,
                 Some(Step::Remove(blocks)) => {
                     for (block, why) in &blocks {
