@@ -66,8 +66,8 @@ impl FloatCounter {
             Some(c) => c - max.v[i],
             None => counter[n - 1] - stored.v[n + 1],
         };
-        for i in 0..n {
-            let slack = rounding(counter[i].abs().max(max.v[i].abs()));
+        for (i, &value) in counter.iter().enumerate() {
+            let slack = rounding(value.abs().max(max.v[i].abs()));
             let has_fallen =
                 |i: usize, ahead: f64, before: f64| least(i) > ahead + slack || min.v[i] < before - slack;
             let fell = has_fallen(i, ahead.1, before);
@@ -76,7 +76,7 @@ impl FloatCounter {
             } else if fell {
                 // Without a fall in the next window it is what that one says.
                 let next = least(i + 1);
-                let goes_on = !has_fallen(i + 1, next, counter[i] - next) && least(i + 2) <= next + slack;
+                let goes_on = !has_fallen(i + 1, next, value - next) && least(i + 2) <= next + slack;
                 (if goes_on { next } else { least(i).max(ahead.0) }, next.max(least(i)))
             } else {
                 ahead
@@ -87,7 +87,7 @@ impl FloatCounter {
             let is_fall = if i + 1 == n { fell || fallen_from > slack } else { fell };
             falls.push(if is_fall { at_least.min(count.v[i].max(1.0)) as usize } else { 0 });
             let now = if is_fall { now } else { ahead };
-            before = (counter[i] - now.1).clamp(min.v[i].min(max.v[i]), max.v[i]);
+            before = (value - now.1).clamp(min.v[i].min(max.v[i]), max.v[i]);
             truth.push(before);
             ahead = now;
         }

@@ -109,7 +109,7 @@ mod tests {
             (WindowValue::Max, &[(9, 2.0), (19, 5.0)]),
             (WindowValue::Counter, &[(1, 1.0), (9, 2.0), (19, 5.0), (19, 5.0)]),
             // The fall in the last window is not wanted.
-            (WindowValue::Movements, &[(1, 1.0), (9, 2.0), (19, 5.0)]),
+            (WindowValue::Movements, &[(1, 1.0), (8, 1.0), (9, 2.0), (18, 2.0), (19, 5.0)]),
         ] {
             let mut out = SampleColumns::default();
             decode_windows(&chunk, value, 0, 24, &mut out).unwrap();
