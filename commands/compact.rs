@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use serde_json::json;
 use tsdbctl_block::BlockMeta;
 use tsdbctl_head::live::LiveOptions;
+use tsdbctl_head::start_times;
 use tsdbctl_model::duration::parse_duration_ms;
 use tsdbctl_platform::file;
 use tsdbctl_platform::lock::{DirLock, LockError};
@@ -60,7 +61,7 @@ pub struct Args {
     #[arg(long, conflicts_with = "plan")]
     pub flush_head: bool,
     /// With --flush-head: switch on a feature, by Prometheus' name: histograms-st-encoding, st-storage, xor2-encoding.
-    /// Chunks of the older encodings have no start timestamps. Repeatable, or with commas between.
+    /// Those that start timestamps need are on where the log has such. Repeatable, or with commas between.
     #[arg(long = "enable-feature", value_name = "NAME", value_delimiter = ',', requires = "flush_head")]
     pub features: Vec<String>,
     /// Memory that may be taken; 0 for no limit. What needs more is not begun.
@@ -251,6 +252,11 @@ impl Args {
         drop(lock(dir, ui)?);
         let mut live = LiveOptions::default();
         live.rules.chunk_range_ms = options.ranges_ms.first().copied().unwrap_or(live.rules.chunk_range_ms);
+        // Chunks of the older encodings would drop them.
+        let stored = start_times(dir, control)?;
+        live.rules.histogram_start_timestamps = stored.histograms;
+        live.rules.start_timestamps = stored.floats || stored.histograms;
+        live.rules.xor2 = stored.floats;
         for name in self.features.iter().map(|name| name.trim()) {
             match name {
                 "histograms-st-encoding" => live.rules.histogram_start_timestamps = true,

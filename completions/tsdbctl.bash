@@ -16,8 +16,14 @@ _tsdbctl() {
             ",$1")
                 cmd="tsdbctl"
                 ;;
+            tsdbctl,compact)
+                cmd="tsdbctl__subcmd__compact"
+                ;;
             tsdbctl,completions)
                 cmd="tsdbctl__subcmd__completions"
+                ;;
+            tsdbctl,downsample)
+                cmd="tsdbctl__subcmd__downsample"
                 ;;
             tsdbctl,export)
                 cmd="tsdbctl__subcmd__export"
@@ -34,14 +40,26 @@ _tsdbctl() {
             tsdbctl,man)
                 cmd="tsdbctl__subcmd__man"
                 ;;
+            tsdbctl,merge)
+                cmd="tsdbctl__subcmd__merge"
+                ;;
             tsdbctl,promql)
                 cmd="tsdbctl__subcmd__promql"
                 ;;
             tsdbctl,query)
                 cmd="tsdbctl__subcmd__query"
                 ;;
+            tsdbctl,slice)
+                cmd="tsdbctl__subcmd__slice"
+                ;;
+            tsdbctl__subcmd__help,compact)
+                cmd="tsdbctl__subcmd__help__subcmd__compact"
+                ;;
             tsdbctl__subcmd__help,completions)
                 cmd="tsdbctl__subcmd__help__subcmd__completions"
+                ;;
+            tsdbctl__subcmd__help,downsample)
+                cmd="tsdbctl__subcmd__help__subcmd__downsample"
                 ;;
             tsdbctl__subcmd__help,export)
                 cmd="tsdbctl__subcmd__help__subcmd__export"
@@ -58,11 +76,17 @@ _tsdbctl() {
             tsdbctl__subcmd__help,man)
                 cmd="tsdbctl__subcmd__help__subcmd__man"
                 ;;
+            tsdbctl__subcmd__help,merge)
+                cmd="tsdbctl__subcmd__help__subcmd__merge"
+                ;;
             tsdbctl__subcmd__help,promql)
                 cmd="tsdbctl__subcmd__help__subcmd__promql"
                 ;;
             tsdbctl__subcmd__help,query)
                 cmd="tsdbctl__subcmd__help__subcmd__query"
+                ;;
+            tsdbctl__subcmd__help,slice)
+                cmd="tsdbctl__subcmd__help__subcmd__slice"
                 ;;
             tsdbctl__subcmd__help__subcmd__inspect,blocks)
                 cmd="tsdbctl__subcmd__help__subcmd__inspect__subcmd__blocks"
@@ -155,12 +179,86 @@ _tsdbctl() {
 
     case "${cmd}" in
         tsdbctl)
-            opts="-v -h -V --verbose --help --version query inspect export ingest promql completions man help"
+            opts="-v -h -V --verbose --help --version query inspect export ingest compact downsample merge slice promql completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        tsdbctl__subcmd__compact)
+            opts="-d -o -v -h --dir --plan --flush-head --enable-feature --memory-limit --scratch-limit --retention-time --retention-size --retention-percentage --retention-rule --retention-rules --min-block-duration --max-block-duration --delay-compact-file --output --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -d)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --enable-feature)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --memory-limit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --scratch-limit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --retention-time)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --retention-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --retention-percentage)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --retention-rule)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --retention-rules)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --min-block-duration)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-block-duration)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --delay-compact-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -175,6 +273,44 @@ _tsdbctl() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        tsdbctl__subcmd__downsample)
+            opts="-d -o -v -h --dir --plan --tiers --into --output --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -d)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tiers)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --into)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -229,7 +365,7 @@ _tsdbctl() {
             return 0
             ;;
         tsdbctl__subcmd__help)
-            opts="query inspect export ingest promql completions man help"
+            opts="query inspect export ingest compact downsample merge slice promql completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -242,7 +378,35 @@ _tsdbctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        tsdbctl__subcmd__help__subcmd__compact)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         tsdbctl__subcmd__help__subcmd__completions)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        tsdbctl__subcmd__help__subcmd__downsample)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -382,6 +546,20 @@ _tsdbctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        tsdbctl__subcmd__help__subcmd__merge)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         tsdbctl__subcmd__help__subcmd__promql)
             opts="fmt parse explain test"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -466,8 +644,22 @@ _tsdbctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        tsdbctl__subcmd__help__subcmd__slice)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         tsdbctl__subcmd__ingest)
-            opts="-d -o -v -h --dir --format --content-type --columns --csv-timestamp --csv-value --csv-metric --csv-labels --timestamp-unit --timestamp --label --match --out-of-order-time-window --sort --max-future --max-series --on-error --ack --wal-compression --wal-sync --on-disk-error --scrape-native-histograms --always-scrape-classic-histograms --convert-classic-histograms-to-nhcb --enable-feature --memory-limit --output --verbose --help"
+            opts="-d -o -v -h --dir --blocks --max-block-duration --allow-overlap --format --content-type --columns --csv-timestamp --csv-value --csv-metric --csv-labels --timestamp-unit --timestamp --label --match --out-of-order-time-window --sort --max-future --max-series --on-error --ack --wal-compression --wal-sync --on-disk-error --scrape-native-histograms --always-scrape-classic-histograms --convert-classic-histograms-to-nhcb --enable-feature --memory-limit --output --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -478,6 +670,10 @@ _tsdbctl() {
                     return 0
                     ;;
                 -d)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-block-duration)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -912,6 +1108,44 @@ _tsdbctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        tsdbctl__subcmd__merge)
+            opts="-o -v -h --label --into --max-block-duration --allow-overlap --memory-limit --output --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --label)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --into)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-block-duration)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --memory-limit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         tsdbctl__subcmd__promql)
             opts="-v -h --verbose --help fmt parse explain test help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -1111,7 +1345,7 @@ _tsdbctl() {
             return 0
             ;;
         tsdbctl__subcmd__query)
-            opts="-d -o -v -h --dir --time --start --end --step --output --svg --png --explain --analyze --stats --limit --lookback-delta --max-samples --enable-feature --memory-budget --timeout --verbose --help"
+            opts="-d -o -v -h --dir --time --start --end --step --output --svg --png --explain --analyze --stats --limit --lookback-delta --max-source-resolution --max-samples --enable-feature --memory-budget --timeout --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1169,6 +1403,10 @@ _tsdbctl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --max-source-resolution)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --max-samples)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1183,6 +1421,72 @@ _tsdbctl() {
                     ;;
                 --timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        tsdbctl__subcmd__slice)
+            opts="-d -o -v -h --dir --match --start --end --pseudonyms --pseudonyms-keep --pseudonyms-table --into --max-block-duration --allow-overlap --memory-limit --output --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -d)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --match)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --start)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --end)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pseudonyms)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pseudonyms-keep)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pseudonyms-table)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --into)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-block-duration)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --memory-limit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
                     return 0
                     ;;
                 *)

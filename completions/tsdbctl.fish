@@ -31,6 +31,10 @@ complete -c tsdbctl -n "__fish_tsdbctl_needs_command" -f -a "query" -d 'Evaluate
 complete -c tsdbctl -n "__fish_tsdbctl_needs_command" -f -a "inspect" -d 'Look at what is stored'
 complete -c tsdbctl -n "__fish_tsdbctl_needs_command" -f -a "export" -d 'Write every sample, in the lines of `promtool tsdb dump`'
 complete -c tsdbctl -n "__fish_tsdbctl_needs_command" -f -a "ingest" -d 'Store samples from files or stdin in a data directory'
+complete -c tsdbctl -n "__fish_tsdbctl_needs_command" -f -a "compact" -d 'Compact data directories: merge blocks, apply deletions and retention'
+complete -c tsdbctl -n "__fish_tsdbctl_needs_command" -f -a "downsample" -d 'Downsample data directories, in Thanos\' format'
+complete -c tsdbctl -n "__fish_tsdbctl_needs_command" -f -a "merge" -d 'Make one data directory of several'
+complete -c tsdbctl -n "__fish_tsdbctl_needs_command" -f -a "slice" -d 'Copy chosen series of a time range into a data directory of their own'
 complete -c tsdbctl -n "__fish_tsdbctl_needs_command" -f -a "promql" -d 'Format, parse and explain expressions, run test scripts'
 complete -c tsdbctl -n "__fish_tsdbctl_needs_command" -f -a "completions" -d 'Print the completion script of a shell'
 complete -c tsdbctl -n "__fish_tsdbctl_needs_command" -f -a "man" -d 'Print the manual page, or write the pages of all commands'
@@ -52,6 +56,7 @@ complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand query" -l stats -d 'Add 
 all\t'Per step too'"
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand query" -l limit -d 'Most series in the answer; 0 for all' -r
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand query" -l lookback-delta -d 'How far an instant selector looks back' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand query" -l max-source-resolution -d 'Coarsest resolution of downsampled data to use where there is finer: auto (by step, range and function; raw samples in instant queries), 0s (raw samples), 5m, 1h' -r
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand query" -l max-samples -d 'Most samples in memory at once, by Prometheus\' count' -r
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand query" -l enable-feature -d 'Switch on a feature of PromQL, by Prometheus\' name: promql-experimental-functions, promql-extended-range-selectors, promql-binop-fill-modifiers, promql-delayed-name-removal, promql-per-step-stats, use-start-timestamps, type-and-unit-labels. Repeatable, or with commas between' -r
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand query" -l memory-budget -d 'Most memory that samples, series and results may take: bytes, 512MiB, 4GB; 0 for no limit' -r
@@ -122,6 +127,7 @@ complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand export" -s o -l output -
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand export" -s v -l verbose -d 'Say what was understood and done, on stderr'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand export" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -s d -l dir -d 'The data directory; made if it does not exist' -r -F
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l max-block-duration -d 'With --blocks: the longest range of a block. It is the largest of 2h, 6h, 18h, 54h and so on that is not longer' -r
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l format -d 'What the input is' -r -f -a "auto\t'By its name and first bytes'
 text\t'Prometheus text; timestamps in ms'
 openmetrics\t'OpenMetrics text; timestamps in seconds'
@@ -139,7 +145,7 @@ complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l timestamp-uni
 ms\t'Milliseconds'
 us\t'Microseconds'
 ns\t'Nanoseconds'"
-complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l timestamp -d 'Time of samples that have none: RFC 3339, Unix seconds, now-1h. Default: when they are read' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l timestamp -d 'Time of samples that have none: RFC 3339, Unix seconds, now-1h. Default: when they are read; with --blocks they cannot be read' -r
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l label -d 'A label for every series; repeatable. One of that name in the input is kept as exported_NAME' -r
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l match -d 'Only series of this selector; repeatable, a series needs one of them' -r
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l out-of-order-time-window -d 'Take samples that lie this far behind the newest one' -r
@@ -157,15 +163,67 @@ complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l wal-sync -d '
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l on-disk-error -d 'What to do when the disk is full, read-only or fails. wait: what was read is kept and tried again each second, nothing more is read meanwhile, and it goes on by itself; a signal ends the wait. Nothing is acknowledged before it is on disk again after a sync that failed' -r -f -a "wait\t'Keep what could not be stored, read no more, and try again each second until it is stored or a signal comes'
 stop\t'End; what was read and could not be stored is counted'"
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l enable-feature -d 'Switch on a feature, by Prometheus\' name: exemplar-storage, histograms-st-encoding, memory-snapshot-on-shutdown, metadata-wal-records, st-storage, xor2-encoding. Repeatable, or with commas between' -r
-complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l memory-limit -d 'Most memory that the head, samples waiting to be in order (a quarter of it) and what is remembered of series met (an eighth) may take; 0 for no limit' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l memory-limit -d 'Most memory that the head, samples waiting to be in order (a quarter of it) and what is remembered of series met (an eighth) may take; 0 for no limit. With --blocks samples go to a scratch file in the directory when there are more. Default: 2GiB, with --blocks 256MiB' -r
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -s o -l output -d 'How the counts are shown' -r -f -a "text\t'On stderr'
 json\t'On stdout as one line of JSON, and on stderr'"
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l blocks -d 'Write blocks (backfill)'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l allow-overlap -d 'With --blocks: write blocks over times that blocks of the directory, or its head, have already. Samples that are in both count once when they are queried, and compaction makes one of them'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l ack -d 'Print on stdout, after each sync, how many samples are safe in all'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l scrape-native-histograms -d 'Read native histograms where the input has them (scrape_native_histograms)'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l always-scrape-classic-histograms -d 'Read a histogram\'s classic series too where it is native or converted (always_scrape_classic_histograms)'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -l convert-classic-histograms-to-nhcb -d 'Convert classic histograms to native ones with custom buckets (convert_classic_histograms_to_nhcb)'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -s v -l verbose -d 'Say what was understood and done, on stderr'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand ingest" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand compact" -s d -l dir -d 'A data directory; repeatable. What goes wrong with one does not keep the others from being compacted' -r -F
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand compact" -l enable-feature -d 'With --flush-head: switch on a feature, by Prometheus\' name: histograms-st-encoding, st-storage, xor2-encoding. Those that start timestamps need are on where the log has such. Repeatable, or with commas between' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand compact" -l memory-limit -d 'Memory that may be taken; 0 for no limit. What needs more is not begun' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand compact" -l scratch-limit -d 'Bytes that a step may write before it removes what it replaces. What needs more, or more than is free, is not begun' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand compact" -l retention-time -d 'Remove blocks older than this: 15d, 1y' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand compact" -l retention-size -d 'Remove the oldest blocks as long as blocks, logs and head take more than this' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand compact" -l retention-percentage -d 'As --retention-size, in percent of the file system; prevails over it' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand compact" -l retention-rule -d 'Keep series of a selector so long and no longer: \'{job="debug"}=3d\'; 0s is for ever. Repeatable, the first that a series satisfies counts. Applied where blocks are rewritten, and at the latest when a block is wholly past it' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand compact" -l retention-rules -d 'Such rules from a file, one a line, behind those given by --retention-rule; # begins a comment' -r -F
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand compact" -l min-block-duration -d 'Range of the smallest blocks' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand compact" -l max-block-duration -d 'Range of the largest blocks. Default: 31d, or a tenth of --retention-time if that is less' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand compact" -l delay-compact-file -d 'A JSON file with the uploaded blocks, such as thanos.shipper.json: blocks of level 1 that are not in it, and those after them, wait' -r -F
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand compact" -s o -l output -d 'How the plan or the result is shown' -r -f -a "text\t'The plan as a table; of the result a line on stderr'
+json\t'On stdout, one JSON object a line for each directory'"
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand compact" -l plan -d 'Print what would be done, step by step, and do nothing. A running server\'s directory may be looked at'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand compact" -l flush-head -d 'Write all that the head holds into blocks first. The last of them ends behind the newest sample, so that a server that starts again goes on from there'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand compact" -s v -l verbose -d 'Say what was understood and done, on stderr'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand compact" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand downsample" -s d -l dir -d 'A data directory, or the folder of a Thanos bucket; repeatable. What goes wrong with one does not keep the others from being downsampled' -r -F
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand downsample" -l tiers -d 'How long each resolution is kept: raw=14d,5m=90d,1h=1y, which is also what default stands for. What is not named is kept for ever' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand downsample" -l into -d 'Write downsampled blocks to this directory, made if it does not exist. For one --dir alone' -r -F
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand downsample" -s o -l output -d 'How the plan or the result is shown' -r -f -a "text\t'The plan as a table; of the result a line on stderr'
+json\t'On stdout, one JSON object a line for each directory'"
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand downsample" -l plan -d 'Print what would be done, step by step, and do nothing. A running server\'s directory may be looked at'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand downsample" -s v -l verbose -d 'Say what was understood and done, on stderr'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand downsample" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand merge" -l label -d 'A label for every series; {dir} in it stands for the last part of the directory\'s name. Given once for a name it holds for all directories; given as many times as there are directories, each gets its own, in their order. A label of that name in the data is kept as exported_NAME' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand merge" -l into -d 'The data directory that is written; made if it does not exist' -r -F
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand merge" -l max-block-duration -d 'Longest range of a block. Blocks are as long as Prometheus would make them in the end: 2h, 6h, 18h …' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand merge" -l memory-limit -d 'Most memory that heads, labels and buffers may take; 0 for no limit' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand merge" -s o -l output -d 'How the result is shown' -r -f -a "text\t'On stderr'
+json\t'On stdout as one line of JSON, and on stderr'"
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand merge" -l allow-overlap -d 'Make blocks also where the directory has samples of that time already. Prometheus merges them when it compacts'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand merge" -s v -l verbose -d 'Say what was understood and done, on stderr'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand merge" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand slice" -s d -l dir -d 'A data directory of Prometheus (or of its agent), or a single block; several are merged' -r -F
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand slice" -l match -d 'Only series of this selector, such as \'up{job="node"}\'; repeatable, a series needs one of them' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand slice" -l start -d 'Earliest time: RFC 3339, Unix seconds, now-1h, -1h, newest-1h; the beginning if not given' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand slice" -l end -d 'Latest time, in the same forms; the end if not given' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand slice" -l pseudonyms -d 'Replace label values, by the key in FILE, which is made if it does not exist, for its owner alone. Who has it can find out which value a pseudonym stands for' -r -F
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand slice" -l pseudonyms-keep -d 'A label whose values stay; repeatable' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand slice" -l pseudonyms-table -d 'Write to FILE what each pseudonym stands for: a line for each, the pseudonym, a tab, the value as a JSON string. What it holds already stays' -r -F
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand slice" -l into -d 'The data directory that is written; made if it does not exist' -r -F
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand slice" -l max-block-duration -d 'Longest range of a block. Blocks are as long as Prometheus would make them in the end: 2h, 6h, 18h …' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand slice" -l memory-limit -d 'Most memory that heads, labels and buffers may take; 0 for no limit' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand slice" -s o -l output -d 'How the result is shown' -r -f -a "text\t'On stderr'
+json\t'On stdout as one line of JSON, and on stderr'"
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand slice" -l allow-overlap -d 'Make blocks also where the directory has samples of that time already. Prometheus merges them when it compacts'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand slice" -s v -l verbose -d 'Say what was understood and done, on stderr'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand slice" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand promql; and not __fish_seen_subcommand_from fmt parse explain test help" -s v -l verbose -d 'Say what was understood and done, on stderr'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand promql; and not __fish_seen_subcommand_from fmt parse explain test help" -s h -l help -d 'Print help'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand promql; and not __fish_seen_subcommand_from fmt parse explain test help" -f -a "fmt" -d 'Format expressions; comments are lost'
@@ -203,14 +261,18 @@ complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand completions" -s h -l hel
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand man" -l out -d 'Write one page per command into this directory' -r -F
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand man" -s v -l verbose -d 'Say what was understood and done, on stderr'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand man" -s h -l help -d 'Print help'
-complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest promql completions man help" -f -a "query" -d 'Evaluate PromQL over data directories, with no server'
-complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest promql completions man help" -f -a "inspect" -d 'Look at what is stored'
-complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest promql completions man help" -f -a "export" -d 'Write every sample, in the lines of `promtool tsdb dump`'
-complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest promql completions man help" -f -a "ingest" -d 'Store samples from files or stdin in a data directory'
-complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest promql completions man help" -f -a "promql" -d 'Format, parse and explain expressions, run test scripts'
-complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest promql completions man help" -f -a "completions" -d 'Print the completion script of a shell'
-complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest promql completions man help" -f -a "man" -d 'Print the manual page, or write the pages of all commands'
-complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest promql completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest compact downsample merge slice promql completions man help" -f -a "query" -d 'Evaluate PromQL over data directories, with no server'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest compact downsample merge slice promql completions man help" -f -a "inspect" -d 'Look at what is stored'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest compact downsample merge slice promql completions man help" -f -a "export" -d 'Write every sample, in the lines of `promtool tsdb dump`'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest compact downsample merge slice promql completions man help" -f -a "ingest" -d 'Store samples from files or stdin in a data directory'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest compact downsample merge slice promql completions man help" -f -a "compact" -d 'Compact data directories: merge blocks, apply deletions and retention'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest compact downsample merge slice promql completions man help" -f -a "downsample" -d 'Downsample data directories, in Thanos\' format'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest compact downsample merge slice promql completions man help" -f -a "merge" -d 'Make one data directory of several'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest compact downsample merge slice promql completions man help" -f -a "slice" -d 'Copy chosen series of a time range into a data directory of their own'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest compact downsample merge slice promql completions man help" -f -a "promql" -d 'Format, parse and explain expressions, run test scripts'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest compact downsample merge slice promql completions man help" -f -a "completions" -d 'Print the completion script of a shell'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest compact downsample merge slice promql completions man help" -f -a "man" -d 'Print the manual page, or write the pages of all commands'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest compact downsample merge slice promql completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and __fish_seen_subcommand_from inspect" -f -a "blocks" -d 'List blocks, with gaps and overlaps marked'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and __fish_seen_subcommand_from inspect" -f -a "series" -d 'List series, one a line'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and __fish_seen_subcommand_from inspect" -f -a "labels" -d 'List label names, or the values of one label, one a line'

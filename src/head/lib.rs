@@ -17,8 +17,10 @@ mod replay;
 mod series;
 mod snapshot;
 mod source;
+mod start_times;
 mod window;
 
 pub use newest::newest_sample_time;
 pub use read::ReadHead;
 pub use replay::{HeadOptions, Metadata};
+pub use start_times::{StartTimes, start_times};

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use tsdbctl_chunk::{AppenderOptions, Chunk, SampleColumns, SeriesAppender, decode};
 use tsdbctl_head::live::{Appender, Head, HeadSource, LiveOptions};
+use tsdbctl_head::{StartTimes, start_times};
 use tsdbctl_model::histogram::BucketSpan;
 use tsdbctl_model::sample::stale_nan;
 use tsdbctl_model::{Histogram, Labels, Matcher};
@@ -286,4 +287,21 @@ fn late_samples_are_sealed_merged_and_taken_out_up_to_a_place() {
     assert_eq!(floats(&read(rest.source(i64::MIN, i64::MAX))["m"]), [(START + 50, -1.0)]);
     rest.take_out().unwrap();
     assert!(head.seal_out_of_order().unwrap().is_none());
+}
+
+#[test]
+fn logs_tell_whether_they_have_start_timestamps() {
+    for (on, want) in [(false, StartTimes::default()), (true, StartTimes { floats: true, histograms: true })] {
+        let dir = tsdbctl_testkit::scratch();
+        let head = open(dir.path(), |o| o.rules.start_timestamps = on);
+        let mut appender = Appender::new(Arc::clone(&head));
+        let id = appender.series([("__name__", "a")].into_iter()).unwrap();
+        appender.append_float(id, START, 1.0, START - 1).unwrap();
+        let id = appender.series([("__name__", "b")].into_iter()).unwrap();
+        appender.append_histogram(id, START, &histogram(7), START - 1).unwrap();
+        appender.commit().unwrap();
+        head.close().unwrap();
+        assert_eq!(start_times(dir.path(), &Control::default()).unwrap(), want, "{on}");
+    }
+    assert_eq!(start_times(Path::new("nowhere"), &Control::default()).unwrap(), StartTimes::default());
 }

@@ -194,8 +194,13 @@ fn only_needed_labels_are_given() {
     let dir = log(&[series(&[(1, "a")]), samples(&[(1, 10, 1.0)])], &[]);
     let head = open(dir.path(), &HeadOptions::default()).unwrap();
     let mut symbols = SymbolTable::new();
-    let hints =
-        SelectHints { start: 0, end: 20, labels: LabelNeeds::Only(vec!["job".into()]), series_only: true, ..Default::default() };
+    let hints = SelectHints {
+        start: 0,
+        end: 20,
+        labels: LabelNeeds::Only(vec!["job".into()]),
+        series_only: true,
+        ..Default::default()
+    };
     let set = head.select(&hints, &[], &mut symbols, &Control::default()).unwrap();
     assert_eq!(symbols.labels(set.labels(0)), Labels::from_pairs([("job", "test")]));
 }
