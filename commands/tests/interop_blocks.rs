@@ -361,7 +361,6 @@ fn blocks_that_were_compacted() {
         promtool(&tool, &["create-blocks-from", "openmetrics", text_of(&path), text_of(&dir)]);
         all.extend(dumped(&rows, ""));
     }
-    fs::create_dir_all(dir.join("wal")).unwrap();
     let before = promtool_dump(&tool, &dir).0;
     assert_same(&all, &before, "what promtool made");
     let blocks = metas(&dir).len();

@@ -32,7 +32,7 @@ use tsdbctl_platform::world::World;
 use tsdbctl_storage::{Control, StorageError};
 
 use crate::blocks::Listing;
-use crate::live::remove_temporary;
+use crate::live::{make_dumpable, remove_temporary};
 
 mod pieces;
 mod rooms;
@@ -695,6 +695,9 @@ impl Backfill {
     fn publish(&mut self, report: &BackfillReport) -> Result<(), BackfillError> {
         self.runs = None;
         let disk = &*self.world.disk;
+        if !report.blocks.is_empty() {
+            make_dumpable(disk, &self.dir)?;
+        }
         let paths =
             |block: &NewBlock| (self.temporary.join(&block.meta.ulid), self.dir.join(&block.meta.ulid));
         let mut named = 0;

@@ -12,8 +12,8 @@ pub mod head_blocks;
 pub mod live;
 pub mod quarantine;
 pub mod retention;
-pub mod rewrite;
 pub mod retention_rules;
+pub mod rewrite;
 mod tiers;
 
 pub use blocks::{BlockEntry, Overlap};

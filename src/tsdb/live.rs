@@ -13,6 +13,7 @@ use tsdbctl_head::live::select::LiveQuerier;
 use tsdbctl_head::live::{Appender, Head, LiveOptions};
 use tsdbctl_model::Matcher;
 use tsdbctl_platform::disk::{Disk, create_dir_all, remove_all, sync_parent};
+use tsdbctl_platform::file;
 use tsdbctl_platform::lock::{DirLock, LockError};
 use tsdbctl_storage::{Control, Loss, MergedQuerier, Querier, Queryable, Source, StorageError};
 
@@ -185,6 +186,19 @@ pub(crate) fn remove_temporary(disk: &dyn Disk, dir: &Path) -> Result<(), Storag
         for entry in entries.iter().filter(|e| e.is_dir && is_temporary(&e.name)) {
             remove_all(disk, &entry.path)?;
         }
+    }
+    Ok(())
+}
+
+/// `promtool tsdb dump` reads no directory without a log, be it an empty one.
+///
+/// # Errors
+/// If the system refuses.
+pub(crate) fn make_dumpable(disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
+    let wal = dir.join("wal");
+    if !file::is_dir(&wal) {
+        create_dir_all(disk, &wal)?;
+        disk.sync_dir(dir)?;
     }
     Ok(())
 }

@@ -25,7 +25,7 @@ use tsdbctl_platform::world::World;
 use tsdbctl_storage::{ChunkBatch, ChunkSource, Control, Querier, QuerierSource, SeriesTable, StorageError};
 
 use crate::blocks::{BlockEntry, Listing, is_block, without_raw};
-use crate::live::remove_temporary;
+use crate::live::{make_dumpable, remove_temporary};
 
 /// Where a block says what it was made from.
 const FINGERPRINT: &str = "tsdbctl";
@@ -287,16 +287,6 @@ impl Target {
         };
         Ok(Self { dir: dir.to_owned(), blocks: listing.live, head, _lock: lock })
     }
-
-    /// `promtool tsdb dump` reads no directory without a log, be it an empty one.
-    fn make_readable(&self, world: &World) -> Result<(), StorageError> {
-        let wal = self.dir.join("wal");
-        if !file::is_dir(&wal) {
-            create_dir_all(&*world.disk, &wal)?;
-            world.disk.sync_dir(&self.dir)?;
-        }
-        Ok(())
-    }
 }
 
 /// How it is written.
@@ -482,7 +472,7 @@ impl<'a> Rewrite<'a> {
         }
         let written = writer.finish_under(meta, control)?;
         if written.is_some() {
-            self.target.make_readable(world)?;
+            make_dumpable(&*world.disk, &self.target.dir)?;
         }
         Ok(written)
     }
