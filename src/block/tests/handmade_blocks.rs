@@ -12,8 +12,8 @@ use tsdbctl_chunk::{AppenderOptions, Chunk, SampleColumns, SeriesAppender};
 use tsdbctl_model::labels::Labels;
 use tsdbctl_model::{MatchType, Matcher, SymbolTable};
 use tsdbctl_storage::{
-    Control, LabelNeeds, Querier, ReadStats, ResolutionHint, SelectHints, SeriesSet, StorageError, TimeFilter,
-    WindowValue,
+    Control, LabelNeeds, Querier, ReadStats, ResolutionHint, SelectHints, SeriesSet, StorageError,
+    TimeFilter, WindowValue,
 };
 use tsdbctl_testkit as testkit;
 

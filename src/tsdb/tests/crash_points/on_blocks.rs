@@ -178,7 +178,7 @@ impl World {
 
     /// Compacts and keeps a byte less than there is, once.
     pub fn retain_size(&mut self) {
-        let Ok(db) = Database::open(&[self.dir.clone()], OpenOptions::default()) else { return };
+        let Ok(db) = Database::open(std::slice::from_ref(&self.dir), OpenOptions::default()) else { return };
         let newest = db.blocks().iter().map(|b| b.meta.min_time).max().unwrap_or(i64::MIN);
         let blocks: u64 = db.blocks().iter().map(|b| b.size_bytes().unwrap()).sum();
         drop(db);
@@ -247,7 +247,7 @@ impl World {
     pub fn delete_in_blocks(&mut self, name: &str, mint: i64, maxt: i64) {
         let deletion = Deletion { name: name.to_string(), mint, maxt };
         self.tell(Event::DeletionBegun(deletion.clone()));
-        let db = Database::open(&[self.dir.clone()], OpenOptions::default()).unwrap();
+        let db = Database::open(std::slice::from_ref(&self.dir), OpenOptions::default()).unwrap();
         for entry in db.blocks().iter().filter(|b| b.meta.overlaps(mint, maxt)) {
             let Some(i) = names(&entry.dir).iter().position(|n| n == name) else { continue };
             let mut tombstones = Tombstones::read(&entry.dir).unwrap();
@@ -262,7 +262,7 @@ impl World {
 
     /// How many blocks count.
     pub fn blocks(&self) -> usize {
-        Database::open(&[self.dir.clone()], OpenOptions::default()).map_or(0, |db| db.blocks().len())
+        Database::open(std::slice::from_ref(&self.dir), OpenOptions::default()).map_or(0, |db| db.blocks().len())
     }
 }
 
