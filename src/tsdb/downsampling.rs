@@ -731,11 +731,14 @@ impl<'a> Level<'a> {
 
     fn kept_back(&self) -> Vec<KeptBack> {
         let mut out = Vec::new();
+        // Blocks beside the same one are found from each of them.
+        let mut seen: HashSet<&str> = HashSet::new();
         for finding in self.findings() {
             if let Finding::KeptBack { blocks, beside } = finding {
                 out.extend(
                     blocks
                         .into_iter()
+                        .filter(|b| seen.insert(&b.meta.ulid))
                         .map(|b| KeptBack { block: b.clone(), beside: beside.meta.ulid.clone() }),
                 );
             }

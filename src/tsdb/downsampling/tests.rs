@@ -145,6 +145,22 @@ fn late_samples_have_their_range_made_anew() {
 }
 
 #[test]
+fn what_is_kept_back_is_said_once() {
+    let s = situation(
+        vec![
+            block("x", NOW - 60 * H, NOW - 58 * H, 0, &["x"]),
+            block("y", NOW - 58 * H, NOW - 56 * H, 0, &["y"]),
+            block("d", NOW - 60 * H, NOW - 56 * H, M5, &["gone"]),
+            block("n", NOW - 2 * H, NOW, 0, &["n"]),
+        ],
+        None,
+    );
+    assert_eq!(steps(&s), [""; 0]);
+    let kept: Vec<_> = s.kept_back().into_iter().map(|k| (k.block.meta.ulid, k.beside)).collect();
+    assert_eq!(kept, ["x", "y"].map(|late| (late.to_string(), "d".to_string())));
+}
+
+#[test]
 fn short_blocks_are_merged_when_their_range_is_full() {
     let mut blocks: Vec<_> = (0..24)
         .map(|i| {

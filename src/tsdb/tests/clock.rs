@@ -210,23 +210,26 @@ impl Server {
         }
     }
 
+    fn to_downsample(&self, tiers: Tiers) -> downsampling::Situation {
+        let raw = self.live.iter().map(|b| StoredBlock {
+            meta: b.meta.clone(),
+            dir: PathBuf::new(),
+            bytes: b.bytes,
+        });
+        downsampling::Situation {
+            blocks: raw.chain(self.downsampled.iter().cloned()).collect(),
+            now_ms: self.clock(),
+            tiers: Some(tiers),
+            merges: true,
+            ..downsampling::Situation::default()
+        }
+    }
+
     /// What `downsample --tiers` does.
     fn downsample(&mut self) {
         let Some(tiers) = self.tiers else { return };
         loop {
-            let raw = self.live.iter().map(|b| StoredBlock {
-                meta: b.meta.clone(),
-                dir: PathBuf::new(),
-                bytes: b.bytes,
-            });
-            let situation = downsampling::Situation {
-                blocks: raw.chain(self.downsampled.iter().cloned()).collect(),
-                now_ms: self.clock(),
-                tiers: Some(tiers),
-                merges: true,
-                ..downsampling::Situation::default()
-            };
-            let steps = situation.next_steps();
+            let steps = self.to_downsample(tiers).next_steps();
             if steps.is_empty() {
                 break;
             }
@@ -266,6 +269,36 @@ impl Server {
         self.downsample();
     }
 
+    /// The blocks as they lie before now, in hours.
+    fn spans(&self) -> Vec<(i64, i64)> {
+        let hours = |time: i64| (time - self.now) / H;
+        let mut spans: Vec<_> =
+            self.live.iter().map(|b| (hours(b.meta.min_time), hours(b.meta.max_time))).collect();
+        spans.sort_unstable_by_key(|&(start, end)| (end, start));
+        spans
+    }
+
+    /// The time that raw blocks cover which are not from the future.
+    fn covered_ms(&self) -> i64 {
+        let present = self.live.iter().map(|b| (b.meta.min_time, b.meta.max_time));
+        let mut spans: Vec<_> = present.filter(|(_, end)| *end <= self.now + RANGE).collect();
+        spans.sort_unstable();
+        let (mut covered_ms, mut reached) = (0, i64::MIN);
+        for (start, end) in spans {
+            covered_ms += (end - start.max(reached)).max(0);
+            reached = reached.max(end);
+        }
+        covered_ms
+    }
+
+    /// Blocks that downsampling says it cannot take, and why they stay.
+    fn kept_back(&self) -> BTreeSet<String> {
+        let Some(tiers) = self.tiers.filter(|t| t.raw_ms < self.retention.time_ms) else {
+            return BTreeSet::new();
+        };
+        self.to_downsample(tiers).kept_back().into_iter().map(|k| k.block.meta.ulid).collect()
+    }
+
     /// The clock is right from here on, and nothing happens: what is too old goes.
     fn settle(&mut self) {
         self.ahead = 0;
@@ -279,11 +312,29 @@ impl Server {
         }
         self.clean_up();
         let Retention { time_ms, size_bytes, .. } = self.retention;
+        // Blocks are as long as a tenth of what is kept.
+        let most_ms = time_ms + time_ms / 10 + RANGE;
+        let kept_back = self.kept_back();
         for block in self.live.iter().filter(|_| time_ms > 0) {
-            // Blocks are as long as a tenth of what is kept.
-            let is_young = block.meta.max_time > self.now - time_ms - time_ms / 10 - RANGE;
-            assert!(is_young, "{:?} is left: {:#?}", block.meta, self.trace);
+            let is_young = block.meta.max_time > self.now - most_ms;
+            assert!(
+                is_young || kept_back.contains(&block.meta.ulid),
+                "{} is left, at {} h, of {:?}: {:#?}",
+                block.meta.ulid,
+                self.now / H,
+                self.spans(),
+                self.trace
+            );
         }
+        // Late samples that cannot be downsampled are not their tier's to take. They go when newer raw samples are as much
+        // as is kept: never where the tier takes those before, but that is all there ever is of them.
+        let covered_ms = self.covered_ms();
+        assert!(
+            time_ms == 0 || covered_ms <= most_ms,
+            "{covered_ms} of {:?}: {:#?}",
+            self.spans(),
+            self.trace
+        );
         let future: u64 =
             self.live.iter().filter(|b| b.meta.max_time > self.now + RANGE).map(|b| b.bytes).sum();
         let total: u64 = self.live.iter().map(|b| b.bytes).sum();
