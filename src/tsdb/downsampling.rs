@@ -457,10 +457,9 @@ impl Situation {
         // Windows of the same time cannot be put together: counters of both would have to be known.
         let mut blocks = ByTime::new(self.of(labels, resolution_ms, timeline)).apart();
         blocks.retain(|b| !self.held.contains(&b.meta.ulid));
-        let mut metas: Vec<&BlockMeta> = blocks.iter().map(|b| &b.meta).collect();
         // What comes next is not there before this. With it the last blocks are merged when their range is over, and need
         // not wait for newer ones as raw blocks do.
-        let end = metas.iter().map(|m| m.max_time).max().unwrap_or(i64::MIN);
+        let end = blocks.iter().map(|b| b.meta.max_time).max().unwrap_or(i64::MIN);
         let start = end.max(due_before(timeline, due_ms(resolution_ms)));
         let mut next = [0, 1].map(|i| {
             let start = start.saturating_add(i);
@@ -468,10 +467,11 @@ impl Situation {
             meta.downsampled(String::new(), resolution_ms)
         });
         next[0].compaction.failed = true;
-        metas.extend(&next);
-        let runs = plan_ahead(&metas, &block_ranges(SMALLEST_BLOCK_MS, 7, 3), &|_| false);
-        let merge = |places: Vec<usize>| {
-            let from: Vec<StoredBlock> = places.iter().map(|i| blocks[*i].clone()).collect();
+        // A gap in a merged block would look like time that passed: it may be a clock's that jumped.
+        let is_joined = |a: &&StoredBlock, b: &&StoredBlock| {
+            b.meta.min_time.saturating_sub(a.meta.max_time) <= SMALLEST_BLOCK_MS
+        };
+        let merge = |from: Vec<StoredBlock>| {
             let metas: Vec<&BlockMeta> = from.iter().map(|b| &b.meta).collect();
             let merged = merged_meta(String::new(), &metas);
             let mut meta = merged.downsampled(String::new(), resolution_ms);
@@ -481,7 +481,15 @@ impl Situation {
             count_raw(&mut meta, &metas);
             Step::Make { resolution_ms, replaces: from.clone(), from, meta: Box::new(meta) }
         };
-        runs.into_iter().filter(|places| places.len() > 1).map(merge).collect()
+        let mut steps = Vec::new();
+        for run in blocks.chunk_by(is_joined).filter(|run| run.len() > 1) {
+            let metas: Vec<&BlockMeta> = run.iter().map(|b| &b.meta).chain(&next).collect();
+            let chosen = plan_ahead(&metas, &block_ranges(SMALLEST_BLOCK_MS, 7, 3), &|_| false);
+            for places in chosen.into_iter().filter(|places| places.len() > 1) {
+                steps.push(merge(places.into_iter().map(|i| run[i].clone()).collect()));
+            }
+        }
+        steps
     }
 
     /// The blocks that their tier does not reach.

@@ -259,6 +259,27 @@ fn a_block_from_the_future_makes_nothing_old() {
 }
 
 #[test]
+fn no_merge_reaches_across_a_gap() {
+    // A range of 18 h, in which blocks may be missing.
+    let start = (NOW - 20 * D).div_euclid(18 * H) * 18 * H;
+    for (hours, want) in [
+        (vec![(0, 6), (8, 12), (12, 18)], &["merge 5m of 0+8+12"][..]),
+        (vec![(0, 6), (9, 12), (12, 18)], &["merge 5m of 9+12"]),
+        (vec![(0, 6), (12, 18)], &[]),
+    ] {
+        let name = |from: i64| from.to_string();
+        let of = |(from, to): (i64, i64)| {
+            block(&name(from), start + from * H, start + to * H, M5, &[&*name(from)])
+        };
+        let mut blocks: Vec<_> = hours.iter().copied().map(of).collect();
+        blocks.push(block("n", NOW - 2 * H, NOW, 0, &["n"]));
+        let mut merges = steps(&situation(blocks, None));
+        merges.retain(|step| step.starts_with("merge 5m"));
+        assert_eq!(merges, want, "{hours:?}");
+    }
+}
+
+#[test]
 fn tiers_are_read_from_text() {
     let day = D;
     for (text, want) in [
