@@ -90,9 +90,9 @@ impl MappedChunks {
     }
 
     /// Opens `dir` and gives every sound chunk to `each`, with its series and whether it is out of order; all
-    /// checksums are checked. Out-of-order ones that are in blocks ([`late_in_blocks`]) are left out. Behind damage nothing is read, because a later chunk of a series would make
-    /// replay skip samples of the log that only the damaged one had. What of the last file a crash has torn
-    /// ([`Scan::is_torn`]) is no damage: the log has it all.
+    /// checksums are checked. Out-of-order ones that are in blocks are left out. Behind damage nothing is read, because
+    /// a later chunk of a series would make replay skip samples of the log that only the damaged one had. What of the
+    /// last file a crash has torn ([`Scan::is_torn`]) is no damage: the log has it all.
     ///
     /// # Errors
     /// If a file cannot be read, or is damaged and the reader strict.

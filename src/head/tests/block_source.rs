@@ -291,7 +291,8 @@ fn late_samples_are_sealed_merged_and_taken_out_up_to_a_place() {
 
 #[test]
 fn logs_tell_whether_they_have_start_timestamps() {
-    for (on, want) in [(false, StartTimes::default()), (true, StartTimes { floats: true, histograms: true })] {
+    for (on, want) in [(false, StartTimes::default()), (true, StartTimes { floats: true, histograms: true })]
+    {
         let dir = tsdbctl_testkit::scratch();
         let head = open(dir.path(), |o| o.rules.start_timestamps = on);
         let mut appender = Appender::new(Arc::clone(&head));

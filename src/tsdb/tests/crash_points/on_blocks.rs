@@ -262,7 +262,8 @@ impl World {
 
     /// How many blocks count.
     pub fn blocks(&self) -> usize {
-        Database::open(std::slice::from_ref(&self.dir), OpenOptions::default()).map_or(0, |db| db.blocks().len())
+        Database::open(std::slice::from_ref(&self.dir), OpenOptions::default())
+            .map_or(0, |db| db.blocks().len())
     }
 }
 
