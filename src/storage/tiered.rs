@@ -180,6 +180,19 @@ impl PieceSet {
         read: impl FnOnce(&TimeFilter, &mut SampleColumns) -> Result<(), StorageError>,
     ) -> Result<(), StorageError> {
         let Some(filter) = self.within(filter) else { return Ok(()) };
+        if !out.is_empty() {
+            // What is there ends before this piece, but not before all that is read of it.
+            let mut own = SampleColumns::default();
+            self.clipped(&filter, &mut own, read)?;
+            let SampleColumns { floats: f, histograms: h } = own;
+            for i in 0..f.len() {
+                out.floats.add(f.t[i], f.v[i], f.start_timestamp(i));
+            }
+            for (i, histogram) in h.h.iter().enumerate() {
+                out.histograms.add(h.t[i], Arc::clone(histogram), h.integer[i], h.start_timestamp(i));
+            }
+            return Ok(());
+        }
         let (floats, histograms) = (out.floats.len(), out.histograms.len());
         read(&filter, out)?;
         let inside = |t: &[i64], from: usize| {
