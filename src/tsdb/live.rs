@@ -177,14 +177,35 @@ impl LiveDatabase {
 
 /// Removes what an interrupted run left half made or half removed, as upstream does: of the directory itself and of its
 /// log, and of its downsampled blocks.
+///
+/// The name of a block's directory may not be durable: behind a sync that failed the disk may still have it under its
+/// proper name, and would after a crash show a block without content. So it is named anew, and that made durable, before
+/// content goes.
 pub(crate) fn remove_temporary(disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
     for dir in [dir.join("wal"), dir.join(DOWNSAMPLED), dir.to_owned()] {
         let entries = match disk.read_dir(&dir) {
             Err(e) if e.is_not_found() => continue,
             entries => entries?,
         };
-        for entry in entries.iter().filter(|e| e.is_dir && is_temporary(&e.name)) {
-            remove_all(disk, &entry.path)?;
+        let mut leftovers = Vec::new();
+        let mut renamed = false;
+        for entry in entries.into_iter().filter(|e| e.is_dir && is_temporary(&e.name)) {
+            let stem = entry.name.split('.').next().filter(|stem| is_ulid(stem));
+            let named = |stem| ["tmp", "tmp-for-deletion"].map(|end| dir.join(format!("{stem}.{end}")));
+            let anew = stem.and_then(|stem| named(stem).into_iter().find(|anew| !file::exists(anew)));
+            if let Some(anew) = anew {
+                disk.rename(&entry.path, &anew)?;
+                renamed = true;
+                leftovers.push(anew);
+            } else {
+                leftovers.push(entry.path);
+            }
+        }
+        if renamed {
+            disk.sync_dir(&dir)?;
+        }
+        for leftover in leftovers {
+            remove_all(disk, &leftover)?;
         }
     }
     Ok(())

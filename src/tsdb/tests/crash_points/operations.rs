@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use tsdbctl_head::live::LiveOptions;
-use tsdbctl_head::live::chunk_files::ChunkPlace;
 use tsdbctl_model::histogram::BucketSpan;
 use tsdbctl_model::sample::STALE_NAN_BITS;
 use tsdbctl_model::{FloatHistogram, Histogram};
@@ -212,22 +211,18 @@ fn truncate(world: &mut World, mint: i64) {
 /// The out-of-order log is cut and its samples go to a block.
 fn truncate_late(world: &mut World) {
     let Some(db) = &world.db else { return };
-    for shard in &db.head().shards {
-        let mut shard = shard.lock().unwrap();
-        let ids: Vec<_> = shard.ids().collect();
-        for id in ids {
-            shard.map_out_of_order(id, &world.options.rules, &db.head().files);
+    let sealed = match db.head().seal_out_of_order() {
+        Ok(Some(sealed)) => sealed,
+        Ok(None) => return,
+        Err(e) => {
+            assert!(!world.well, "{e}");
+            return;
         }
-    }
-    let wbl = db.head().wbl.lock().unwrap().clone();
-    let Some(wbl) = wbl else { return };
-    let Ok(segment) = wbl.next_segment() else { return };
+    };
     if !world.put_block(world.t, true) {
         return;
     }
-    let Some(db) = &world.db else { return };
-    let up_to = ChunkPlace { file: u32::MAX >> 8, offset: u32::MAX >> 4 };
-    if let Err(e) = db.head().truncate_out_of_order(up_to, segment) {
+    if let Err(e) = sealed.take_out() {
         assert!(!world.well, "{e}");
     }
 }
