@@ -110,7 +110,9 @@ pub fn check_operation(operation: &Operation) {
 fn check_recording(operation: &Operation, wait_for: usize, width: usize) {
     let scratch = scratch_in_memory();
     let (recording, told, base) = record(operation, scratch.path(), wait_for, width);
+    // Promtool passes over our note of late samples that are in blocks, and this operation's block has no content.
     let promtool = std::env::var("TSDBCTL_PEER_PROMTOOL").ok();
+    let promtool = promtool.filter(|_| operation.name != "truncate the out-of-order log");
     let subsets = if every().is_some() { SUBSETS } else { 4 };
     let images = || {
         CrashImages::new(&recording).moments().flat_map(|moment| {
