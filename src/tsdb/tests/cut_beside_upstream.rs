@@ -1,6 +1,6 @@
 //! A head that we cut beside the same head that Prometheus cuts: equal blocks; and what we leave of a head, read by it.
 //!
-//! Runs where `TSDBCTL_PEER_PROMETHEUS` names a program of 3.14 (2.42 makes other chunks of histograms and knows nothing of
+//! Runs where `TSDBCTL_PEER_PROMETHEUS_3` names a program of 3.14 (2.42 makes other chunks of histograms and knows nothing of
 //! stale series that were taken out), and skips with a message elsewhere.
 
 #![allow(
@@ -122,7 +122,7 @@ fn blocks(dir: &Path) -> Vec<BlockMeta> {
 
 #[test]
 fn blocks_are_those_that_prometheus_makes_of_the_same_head() {
-    let Some(program) = peer("TSDBCTL_PEER_PROMETHEUS") else { return };
+    let Some(program) = peer("TSDBCTL_PEER_PROMETHEUS_3") else { return };
     let scratch = testkit::scratch();
     let (ours, theirs) = (scratch.path().join("ours"), scratch.path().join("theirs"));
     let db = open(&ours);
@@ -222,7 +222,7 @@ fn seen_by(program: &str, dir: &Path) -> BTreeMap<String, Vec<i64>> {
 
 #[test]
 fn what_is_left_of_a_head_is_read_by_prometheus() {
-    let Some(program) = peer("TSDBCTL_PEER_PROMETHEUS") else { return };
+    let Some(program) = peer("TSDBCTL_PEER_PROMETHEUS_3") else { return };
     let scratch = testkit::scratch();
     let dir = scratch.path().join("data");
     let mut want: BTreeMap<String, Vec<i64>> = BTreeMap::new();
