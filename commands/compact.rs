@@ -29,6 +29,7 @@ use crate::exit::ExitStatus;
 use crate::sizes::parse_size;
 use crate::ui::Ui;
 
+pub(crate) mod alike;
 mod report;
 pub mod rules;
 
@@ -117,25 +118,40 @@ pub enum Output {
 /// If an option is wrong.
 pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
     let Some(options) = args.options(ui)? else { return Ok(ExitStatus::Usage) };
+    each_directory(&args.dirs, args.output, ui, |dir, world, control, ui| {
+        args.one(dir, &options, world, control, ui)
+    })
+}
+
+/// Does the work in one directory after the other, until a signal comes. How it ends for all of them.
+///
+/// # Errors
+/// If stdout fails.
+pub(crate) fn each_directory(
+    dirs: &[PathBuf],
+    output: Output,
+    ui: &mut Ui,
+    mut one: impl FnMut(&Path, &World, &Control, &mut Ui) -> anyhow::Result<ExitStatus>,
+) -> anyhow::Result<ExitStatus> {
     let world = World::real();
     let interrupt = Interrupt::default();
     let control = Control::new(interrupt.clone(), Budget::unlimited(), None);
     let _watch = Watch::new(interrupt.clone());
     let mut statuses = Vec::new();
-    for dir in &args.dirs {
+    for dir in dirs {
         if interrupt.is_set() {
             ui.warn(format!("{}: not begun", dir.display()));
             statuses.push(ExitStatus::Partial);
             continue;
         }
-        let done = args.one(dir, &options, &world, &control, ui);
-        statuses.push(done.or_else(|e| show_failure(dir, &e, args.output, ui))?);
+        let done = one(dir, &world, &control, ui);
+        statuses.push(done.or_else(|e| show_failure(dir, &e, output, ui))?);
     }
     Ok(together(&statuses))
 }
 
 /// Says why nothing came of a directory: programs too find a line for each.
-pub(crate) fn show_failure(
+fn show_failure(
     dir: &Path,
     error: &anyhow::Error,
     output: Output,
@@ -150,7 +166,7 @@ pub(crate) fn show_failure(
 }
 
 /// How it ends for several directories: as for each of them, or in part.
-pub(crate) fn together(statuses: &[ExitStatus]) -> ExitStatus {
+fn together(statuses: &[ExitStatus]) -> ExitStatus {
     match statuses {
         [] => ExitStatus::Success,
         [first, others @ ..] if others.iter().all(|s| s == first) => *first,

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use tsdbctl_platform::world::World;
-use tsdbctl_storage::{Budget, Control, Interrupt};
+use tsdbctl_storage::Control;
 use tsdbctl_tsdb::downsampling::Tiers;
 use tsdbctl_tsdb::downsampling::run::{DownsamplingOptions, run as downsample, situation};
 
-use crate::compact::{Output, Watch, check_directory, lock, show_failure, together};
+use crate::compact::{Output, check_directory, each_directory, lock};
 use crate::exit::ExitStatus;
 use crate::ui::Ui;
 
@@ -63,21 +63,9 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
         bail!("--into takes the blocks of one directory; {} are given", args.dirs.len());
     }
     let options = DownsamplingOptions { tiers, into: args.into.clone() };
-    let world = World::real();
-    let interrupt = Interrupt::default();
-    let control = Control::new(interrupt.clone(), Budget::unlimited(), None);
-    let _watch = Watch::new(interrupt.clone());
-    let mut statuses = Vec::new();
-    for dir in &args.dirs {
-        if interrupt.is_set() {
-            ui.warn(format!("{}: not begun", dir.display()));
-            statuses.push(ExitStatus::Partial);
-            continue;
-        }
-        let done = args.one(dir, &options, &world, &control, ui);
-        statuses.push(done.or_else(|e| show_failure(dir, &e, args.output, ui))?);
-    }
-    Ok(together(&statuses))
+    each_directory(&args.dirs, args.output, ui, |dir, world, control, ui| {
+        args.one(dir, &options, world, control, ui)
+    })
 }
 
 impl Args {

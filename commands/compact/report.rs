@@ -11,6 +11,7 @@ use tsdbctl_tsdb::compaction::{Event, Outcome};
 use tsdbctl_tsdb::compaction_plan::{Plan, PlannedBlock, Refusal, Removal, Rewrite, Step, Why};
 use tsdbctl_tsdb::retention::Expiry;
 
+use super::alike::{future_text, left_alone_json, quarantined_json, status_word, warn_of};
 use super::{Flushed, Output};
 use crate::exit::ExitStatus;
 use crate::sizes::{format_estimate, format_seconds, format_size};
@@ -132,14 +133,6 @@ fn refused_text(step: &Rewrite) -> String {
     format!("{} {what}: {why}", list(&step.blocks))
 }
 
-fn future_text(block: &PlannedBlock) -> String {
-    format!(
-        "{} ends in the future, at {}: it is left alone and counts for nothing",
-        block.meta.ulid,
-        format_rfc3339_ms(block.meta.max_time)
-    )
-}
-
 fn why_key(why: &Why) -> &'static str {
     match why {
         Why::Range => "range",
@@ -198,10 +191,6 @@ fn removal_json(block: &PlannedBlock, why: &Removal) -> Value {
     json!({ "action": "remove", "why": removal_key(why), "reason": why.to_string(), "block": block_json(block) })
 }
 
-fn wrong_json(wrong: &[(PathBuf, String)]) -> Vec<Value> {
-    wrong.iter().map(|(path, why)| json!({ "path": path.display().to_string(), "reason": why })).collect()
-}
-
 /// Shows a plan.
 ///
 /// # Errors
@@ -220,7 +209,7 @@ pub fn show_plan(
         ui.warn(if why.starts_with(&path) { why.clone() } else { format!("{path}: {why}") });
     }
     for block in &plan.future {
-        ui.warn(format!("{}: {}", dir.display(), future_text(block)));
+        ui.warn(format!("{}: {}", dir.display(), future_text(&block.meta)));
     }
     let free = world.disk.free_space(dir)?;
     if output == Output::Json {
@@ -241,7 +230,7 @@ pub fn show_plan(
                 "time_ms": plan.time_ms,
                 "blocks": blocks_json(&plan.blocks),
                 "future": blocks_json(&plan.future),
-                "wrong": wrong_json(wrong),
+                "wrong": left_alone_json(wrong),
             },
         });
         writeln!(ui.out(), "{json}")?;
@@ -341,13 +330,7 @@ pub fn show_outcome(
     output: Output,
     ui: &mut Ui,
 ) -> anyhow::Result<ExitStatus> {
-    for (path, why) in &outcome.left_alone {
-        let path = path.display().to_string();
-        ui.warn(if why.starts_with(&path) { why.clone() } else { format!("{path}: {why}") });
-    }
-    for block in &outcome.future {
-        ui.warn(format!("{}: {}", dir.display(), future_text(block)));
-    }
+    warn_of(dir, &outcome.left_alone, outcome.future.iter().map(|b| &b.meta), ui);
     for block in &outcome.not_downsampled {
         ui.warn(format!(
             "{}: {} was not downsampled before retention removed it; run `tsdbctl downsample` more often, or keep blocks longer",
@@ -380,11 +363,7 @@ pub fn show_outcome(
         let json = json!({
             "directory": dir.display().to_string(),
             "result": {
-                "status": match status {
-                    ExitStatus::Success => "done",
-                    ExitStatus::Partial => "in part",
-                    _ => "failed",
-                },
+                "status": status_word(status),
                 "before": { "blocks": outcome.before.blocks, "bytes": outcome.before.bytes },
                 "after": { "blocks": outcome.after.blocks, "bytes": outcome.after.bytes },
                 "head_blocks": head_blocks.iter().map(|m| json!({
@@ -401,17 +380,11 @@ pub fn show_outcome(
                     "into": w.into.as_ref().map(block_json),
                 })).collect::<Vec<_>>(),
                 "removed": outcome.removed.iter().map(|(b, why)| removal_json(b, why)).collect::<Vec<_>>(),
-                "quarantined": outcome.quarantined.iter().map(|q| json!({
-                    "ulid": q.ulid,
-                    "path": q.dir.display().to_string(),
-                    "file": q.loss.file.display().to_string(),
-                    "offset": q.loss.offset,
-                    "reason": q.loss.reason,
-                })).collect::<Vec<_>>(),
+                "quarantined": quarantined_json(&outcome.quarantined),
                 "refused": outcome.refused.iter().map(rewrite_json).collect::<Vec<_>>(),
                 "future": blocks_json(&outcome.future),
                 "not_downsampled": blocks_json(&outcome.not_downsampled),
-                "left_alone": wrong_json(&outcome.left_alone),
+                "left_alone": left_alone_json(&outcome.left_alone),
                 "stopped": outcome.stopped.as_ref().map(ToString::to_string),
                 "time_ms": took.as_millis() as u64,
             },

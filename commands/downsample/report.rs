@@ -10,6 +10,7 @@ use tsdbctl_tsdb::downsampling::run::{Event, Outcome, Total};
 use tsdbctl_tsdb::downsampling::{Departure, KeptBack, Situation, Step, StoredBlock, resolution_name};
 
 use crate::compact::Output;
+use crate::compact::alike::{future_text, left_alone_json, quarantined_json, status_word, warn_of};
 use crate::exit::ExitStatus;
 use crate::sizes::{format_count, format_seconds, format_size};
 use crate::table::write_table;
@@ -65,14 +66,6 @@ impl<'u> Observer<'u> {
 fn list(blocks: &[StoredBlock]) -> String {
     let ulids: Vec<&str> = blocks.iter().map(|b| &*b.meta.ulid).collect();
     ulids.join(", ")
-}
-
-fn future_text(block: &StoredBlock) -> String {
-    format!(
-        "{} ends in the future, at {}: it is left alone and counts for nothing",
-        block.meta.ulid,
-        format_rfc3339_ms(block.meta.max_time)
-    )
 }
 
 fn kept_back_text(kept: &KeptBack) -> String {
@@ -139,7 +132,7 @@ pub fn show_plan(
         situation.blocks.iter().filter(|b| timeline.is_future(&b.meta)).cloned().collect();
     let kept = situation.kept_back();
     for block in &future {
-        ui.warn(format!("{}: {}", dir.display(), future_text(block)));
+        ui.warn(format!("{}: {}", dir.display(), future_text(&block.meta)));
     }
     for kept in &kept {
         ui.warn(format!("{}: {}", dir.display(), kept_back_text(kept)));
@@ -210,13 +203,7 @@ pub fn show_outcome(
     output: Output,
     ui: &mut Ui,
 ) -> anyhow::Result<ExitStatus> {
-    for (path, why) in &outcome.left_alone {
-        let path = path.display().to_string();
-        ui.warn(if why.starts_with(&path) { why.clone() } else { format!("{path}: {why}") });
-    }
-    for block in &outcome.future {
-        ui.warn(format!("{}: {}", dir.display(), future_text(block)));
-    }
+    warn_of(dir, &outcome.left_alone, outcome.future.iter().map(|b| &b.meta), ui);
     for kept in &outcome.kept_back {
         ui.warn(format!("{}: {}", dir.display(), kept_back_text(kept)));
     }
@@ -257,11 +244,7 @@ pub fn show_outcome(
         let json = json!({
             "directory": dir.display().to_string(),
             "result": {
-                "status": match status {
-                    ExitStatus::Success => "done",
-                    ExitStatus::Partial => "in part",
-                    _ => "failed",
-                },
+                "status": status_word(status),
                 "before": totals(&outcome.before),
                 "after": totals(&outcome.after),
                 "made": outcome.made.iter().map(|m| json!({
@@ -274,19 +257,10 @@ pub fn show_outcome(
                     "series_without_numbers": m.notes.empty_series,
                 })).collect::<Vec<_>>(),
                 "removed": outcome.removed.iter().map(|(b, why)| removal_json(b, *why)).collect::<Vec<_>>(),
-                "quarantined": outcome.quarantined.iter().map(|q| json!({
-                    "ulid": q.ulid,
-                    "path": q.dir.display().to_string(),
-                    "file": q.loss.file.display().to_string(),
-                    "offset": q.loss.offset,
-                    "reason": q.loss.reason,
-                })).collect::<Vec<_>>(),
+                "quarantined": quarantined_json(&outcome.quarantined),
                 "kept_back": kept_back_json(&outcome.kept_back),
                 "future": blocks_json(&outcome.future),
-                "left_alone": outcome.left_alone.iter().map(|(path, why)| json!({
-                    "path": path.display().to_string(),
-                    "reason": why,
-                })).collect::<Vec<_>>(),
+                "left_alone": left_alone_json(&outcome.left_alone),
                 "stopped": outcome.stopped.as_ref().map(ToString::to_string),
                 "time_ms": took.as_millis() as u64,
             },

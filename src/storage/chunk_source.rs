@@ -120,6 +120,42 @@ pub trait ChunkSource: Send {
     }
 }
 
+/// A source that tells of each series that is read: how many bytes its chunks have.
+pub struct Watched<'a, F> {
+    /// What is read.
+    pub inner: &'a mut dyn ChunkSource,
+    /// Is told.
+    pub tell: F,
+}
+
+impl<F: FnMut(u64) + Send> ChunkSource for Watched<'_, F> {
+    fn symbols(
+        &mut self,
+        each: &mut dyn FnMut(&str) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        self.inner.symbols(each)
+    }
+
+    fn next(&mut self) -> Result<bool, StorageError> {
+        self.inner.next()
+    }
+
+    fn labels(&self) -> &[LabelRef] {
+        self.inner.labels()
+    }
+
+    fn chunks(&mut self, out: &mut ChunkBatch) -> Result<(), StorageError> {
+        let before = out.data_bytes();
+        self.inner.chunks(out)?;
+        (self.tell)((out.data_bytes() - before) as u64);
+        Ok(())
+    }
+
+    fn origin(&self) -> &Path {
+        self.inner.origin()
+    }
+}
+
 /// A source of literal series, for tests.
 #[derive(Clone, Debug, Default)]
 pub struct LiteralSource {

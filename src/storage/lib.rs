@@ -17,7 +17,7 @@ pub mod tiered;
 
 pub use annotations::{Annotation, Annotations};
 pub use append::{Refusal, RefusalCounts};
-pub use chunk_source::{ChunkBatch, ChunkSource, EncodedChunk, LabelRef};
+pub use chunk_source::{ChunkBatch, ChunkSource, EncodedChunk, LabelRef, Watched};
 pub use control::{Budget, Control, ControlError, Interrupt};
 pub use error::{Loss, StorageError};
 pub use memory::{MemorySample, MemoryStore};

@@ -25,14 +25,14 @@ use tsdbctl_chunk::{
 use tsdbctl_head::{HeadOptions, ReadHead};
 use tsdbctl_model::histogram::ConvertedHistogram;
 use tsdbctl_model::labels::Labels;
-use tsdbctl_platform::disk::{Access, create_dir_all, remove_all, sync_parent};
+use tsdbctl_platform::disk::{Access, remove_all};
 use tsdbctl_platform::file;
-use tsdbctl_platform::lock::{DirLock, LockError};
+use tsdbctl_platform::lock::DirLock;
 use tsdbctl_platform::world::World;
 use tsdbctl_storage::{Control, StorageError};
 
 use crate::blocks::Listing;
-use crate::live::{make_dumpable, remove_temporary};
+use crate::live::{make_dumpable, take_directory};
 
 mod pieces;
 mod rooms;
@@ -225,18 +225,7 @@ impl Backfill {
     /// If somebody else has it, or it cannot be read or written.
     pub fn open(world: World, dir: &Path, options: BackfillOptions) -> Result<Self, BackfillError> {
         let disk = &*world.disk;
-        create_dir_all(disk, dir)?;
-        match sync_parent(disk, &std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned())) {
-            Err(e) if e.cause.kind() != std::io::ErrorKind::PermissionDenied => return Err(e.into()),
-            _ => {}
-        }
-        let lock = DirLock::acquire(dir).map_err(|e| match e {
-            LockError::File(e) => StorageError::File(e),
-            held @ LockError::Held { .. } => {
-                StorageError::Unsupported { file: dir.to_owned(), reason: held.to_string() }
-            }
-        })?;
-        remove_temporary(disk, dir)?;
+        let lock = take_directory(disk, dir)?;
         // What a damaged block holds is not known, so nothing can be kept clear of it.
         let listing = Listing::of(dir, false)?;
         let head_start = head_start(dir, listing.in_order_end())?;

@@ -18,7 +18,7 @@ use tsdbctl_block::{Block, BlockMeta, merge_memory};
 use tsdbctl_platform::disk::{Access, Disk, remove_all};
 use tsdbctl_platform::file::{self, FileError};
 use tsdbctl_platform::world::World;
-use tsdbctl_storage::{ChunkBatch, ChunkSource, Control, LabelRef, Loss, StorageError};
+use tsdbctl_storage::{ChunkSource, Control, Loss, StorageError, Watched};
 
 use crate::blocks::{BlockEntry, DOWNSAMPLED, Listing};
 use crate::compaction_plan::{
@@ -323,7 +323,7 @@ impl Work<'_> {
             let left = usize::try_from(limit.saturating_sub(step.memory_bytes)).unwrap_or(usize::MAX);
             options.memory_bytes = (left / 2).clamp(8 << 20, 256 << 20);
         }
-        let mut watched = Watched { inner: source, observer };
+        let mut watched = Watched { inner: &mut *source, tell: |bytes| observer(Event::Read(bytes)) };
         let disk = Arc::clone(&self.world.disk);
         let written = write_block(disk, self.dir, &mut watched, meta, options, self.control);
         let written = written.inspect_err(|_| {
@@ -332,7 +332,6 @@ impl Work<'_> {
                 doubtful().insert(block_dir);
             }
         })?;
-        drop(watched);
         let into = match written {
             Some(_) => Some(self.verified(&self.dir.join(&ulid))?),
             None => {
@@ -476,36 +475,6 @@ fn tree_bytes(dir: &Path) -> Result<u64, StorageError> {
         total += if entry.is_dir { tree_bytes(&entry.path)? } else { entry.size };
     }
     Ok(total)
-}
-
-/// A source that tells how much of it was read.
-struct Watched<'a> {
-    inner: Box<dyn ChunkSource>,
-    observer: &'a mut (dyn FnMut(Event<'_>) + Send),
-}
-
-impl ChunkSource for Watched<'_> {
-    fn symbols(
-        &mut self,
-        each: &mut dyn FnMut(&str) -> Result<(), StorageError>,
-    ) -> Result<(), StorageError> {
-        self.inner.symbols(each)
-    }
-
-    fn next(&mut self) -> Result<bool, StorageError> {
-        self.inner.next()
-    }
-
-    fn labels(&self) -> &[LabelRef] {
-        self.inner.labels()
-    }
-
-    fn chunks(&mut self, out: &mut ChunkBatch) -> Result<(), StorageError> {
-        let before = out.data_bytes();
-        self.inner.chunks(out)?;
-        (self.observer)(Event::Read((out.data_bytes() - before) as u64));
-        Ok(())
-    }
 }
 
 /// What compacting a directory would do. Needs no lock: a running server's directory may be looked at.

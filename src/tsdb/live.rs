@@ -51,19 +51,7 @@ impl LiveDatabase {
         options: LiveOptions,
         control: &Control,
     ) -> Result<(Self, LoadReport), StorageError> {
-        create_dir_all(&*disk, dir)?;
-        // Whoever made it may have been killed before its name was durable. Who may not list the parent did not make it.
-        match sync_parent(&*disk, &std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned())) {
-            Err(e) if e.cause.kind() != std::io::ErrorKind::PermissionDenied => return Err(e.into()),
-            _ => {}
-        }
-        let lock = DirLock::acquire(dir).map_err(|e| match e {
-            LockError::File(e) => StorageError::File(e),
-            held @ LockError::Held { .. } => {
-                StorageError::Unsupported { file: dir.to_owned(), reason: held.to_string() }
-            }
-        })?;
-        remove_temporary(&*disk, dir)?;
+        let lock = take_directory(&*disk, dir)?;
         // A block that cannot be read is no reason to take no samples.
         let listing = Listing::of(dir, true)?;
         let (head, mut report) = Head::open(disk, dir, options, listing.in_order_end(), control)?;
@@ -173,6 +161,28 @@ impl LiveDatabase {
     pub fn close(self) -> Result<(), StorageError> {
         self.head.close()
     }
+}
+
+/// Locks a directory to write to it, which is made if it does not exist, and removes what an interrupted run left half
+/// made.
+///
+/// # Errors
+/// If somebody else has it, or the system refuses.
+pub(crate) fn take_directory(disk: &dyn Disk, dir: &Path) -> Result<DirLock, StorageError> {
+    create_dir_all(disk, dir)?;
+    // Whoever made it may have been killed before its name was durable. Who may not list the parent did not make it.
+    match sync_parent(disk, &std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned())) {
+        Err(e) if e.cause.kind() != std::io::ErrorKind::PermissionDenied => return Err(e.into()),
+        _ => {}
+    }
+    let lock = DirLock::acquire(dir).map_err(|e| match e {
+        LockError::File(e) => StorageError::File(e),
+        held @ LockError::Held { .. } => {
+            StorageError::Unsupported { file: dir.to_owned(), reason: held.to_string() }
+        }
+    })?;
+    remove_temporary(disk, dir)?;
+    Ok(lock)
 }
 
 /// Removes what an interrupted run left half made or half removed, as upstream does: of the directory itself and of its

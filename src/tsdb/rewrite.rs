@@ -18,14 +18,13 @@ use tsdbctl_block::{
 use tsdbctl_head::{HeadOptions, ReadHead};
 use tsdbctl_model::Matcher;
 use tsdbctl_model::duration::format_rfc3339_ms;
-use tsdbctl_platform::disk::{create_dir_all, sync_parent};
 use tsdbctl_platform::file;
-use tsdbctl_platform::lock::{DirLock, LockError};
+use tsdbctl_platform::lock::DirLock;
 use tsdbctl_platform::world::World;
 use tsdbctl_storage::{ChunkBatch, ChunkSource, Control, Querier, QuerierSource, SeriesTable, StorageError};
 
 use crate::blocks::{BlockEntry, Listing, is_block, without_raw};
-use crate::live::{make_dumpable, remove_temporary};
+use crate::live::{make_dumpable, take_directory};
 
 /// Where a block says what it was made from.
 const FINGERPRINT: &str = "tsdbctl";
@@ -267,18 +266,7 @@ impl Target {
     /// # Errors
     /// If somebody else has it, or it cannot be read or written.
     pub fn open(world: &World, dir: &Path, control: &Control) -> Result<Self, StorageError> {
-        create_dir_all(&*world.disk, dir)?;
-        match sync_parent(&*world.disk, &std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned())) {
-            Err(e) if e.cause.kind() != std::io::ErrorKind::PermissionDenied => return Err(e.into()),
-            _ => {}
-        }
-        let lock = DirLock::acquire(dir).map_err(|e| match e {
-            LockError::File(e) => StorageError::File(e),
-            held @ LockError::Held { .. } => {
-                StorageError::Unsupported { file: dir.to_owned(), reason: held.to_string() }
-            }
-        })?;
-        remove_temporary(&*world.disk, dir)?;
+        let lock = take_directory(&*world.disk, dir)?;
         let listing = Listing::of(dir, false)?;
         let options = HeadOptions { min_valid_time: listing.in_order_end(), ..HeadOptions::default() };
         let head = match file::is_dir(&dir.join("wal")) {

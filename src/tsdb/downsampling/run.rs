@@ -17,7 +17,7 @@ use tsdbctl_block::{Block, BlockMeta, BlockSource, DownsampledSource, MergedSour
 use tsdbctl_platform::disk::{Disk, remove_all};
 use tsdbctl_platform::file::{self, FileError};
 use tsdbctl_platform::world::World;
-use tsdbctl_storage::{ChunkBatch, ChunkSource, Control, LabelRef, StorageError};
+use tsdbctl_storage::{ChunkSource, Control, StorageError, Watched};
 
 use super::{Departure, KeptBack, Situation, Step, StoredBlock, Tiers, sources, without_windows};
 use crate::blocks::{BlockEntry, DOWNSAMPLED, Listing, is_block};
@@ -293,11 +293,11 @@ impl<'a> Work<'a> {
         }
         let meta = BlockMeta { ulid: new_ulid(self.world)?, ..(**meta).clone() };
         let ulid = meta.ulid.clone();
-        let mut watched = Watched { inner: source, observer };
+        let mut watched = Watched { inner: &mut source, tell: |_| observer(Event::Series) };
         let disk = Arc::clone(&self.world.disk);
         let options = WriterOptions::default();
         let written = write_block(disk, &self.output, &mut watched, meta, options, self.control)?;
-        let notes = watched.inner.notes();
+        let notes = source.notes();
         let into = match written {
             None => None,
             Some(meta) => {
@@ -576,37 +576,4 @@ pub fn run(
     outcome.after = totals(&found.situation.blocks);
     outcome.left_alone = work.left_alone;
     Ok(outcome)
-}
-
-/// Tells of each series that is read.
-struct Watched<'a> {
-    inner: DownsampledSource,
-    observer: &'a mut (dyn FnMut(Event<'_>) + Send),
-}
-
-impl ChunkSource for Watched<'_> {
-    fn symbols(
-        &mut self,
-        each: &mut dyn FnMut(&str) -> Result<(), StorageError>,
-    ) -> Result<(), StorageError> {
-        self.inner.symbols(each)
-    }
-
-    fn next(&mut self) -> Result<bool, StorageError> {
-        self.inner.next()
-    }
-
-    fn labels(&self) -> &[LabelRef] {
-        self.inner.labels()
-    }
-
-    fn chunks(&mut self, out: &mut ChunkBatch) -> Result<(), StorageError> {
-        self.inner.chunks(out)?;
-        (self.observer)(Event::Series);
-        Ok(())
-    }
-
-    fn origin(&self) -> &Path {
-        self.inner.origin()
-    }
 }
