@@ -4,61 +4,20 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests make and read their own files")]
 
+mod runs;
+
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use assert_cmd::cargo::CommandCargoExt;
+use runs::{Place, Ran, command, peer, ran, tsdbctl};
 use serde_json::Value;
 use tsdbctl_model::histogram::{BucketSpan, ConvertedHistogram};
 use tsdbctl_model::{Histogram, Labels};
-use tsdbctl_testkit::{TempDir, scratch};
 use tsdbctl_wire::{HistogramSample, Sample, WriteRequestWriter, snappy};
 
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-fn ran(mut command: Command) -> Ran {
-    let done = command.output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Ran { code: done.status.code().unwrap_or(-1), out: text(done.stdout), err: text(done.stderr) }
-}
-
-fn tsdbctl(args: &[&str]) -> Ran {
-    let mut command = Command::cargo_bin("tsdbctl").unwrap();
-    command.args(args);
-    ran(command)
-}
-
-/// A scratch directory with inputs and a data directory in it.
-struct Place {
-    dir: TempDir,
-}
-
 impl Place {
-    fn new() -> Self {
-        Self { dir: scratch() }
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.dir.path().join(name).to_str().unwrap().to_owned()
-    }
-
-    fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
-        std::fs::write(self.dir.path().join(name), content).unwrap();
-        self.path(name)
-    }
-
     fn backfill(&self, args: &[&str]) -> Ran {
         tsdbctl(&[&["ingest", "--blocks", "-d", &self.path("db")], args].concat())
-    }
-
-    fn dump(&self) -> String {
-        let ran = tsdbctl(&["export", "-d", &self.path("db")]);
-        assert_eq!(ran.code, 0, "{}", ran.err);
-        ran.out
     }
 
     /// Names in the data directory.
@@ -128,14 +87,14 @@ fn samples_in_any_order_are_all_stored() {
         let range = |t: &Value| t.as_i64().unwrap().div_euclid(7_200_000);
         assert_eq!(range(&meta["minTime"]), (meta["maxTime"].as_i64().unwrap() - 1).div_euclid(7_200_000));
     }
-    let dump = place.dump();
+    let dump = place.dump("db");
     assert_eq!(dump.lines().count(), 2400);
     // The same with next to no memory.
     let other = Place::new();
     let file = other.file("in.om", out_of_order(4, 600));
     let ran = other.backfill(&[&file, "--memory-limit", "1KiB"]);
     assert_eq!(ran.code, 0, "{}", ran.err);
-    assert_eq!(other.dump(), dump);
+    assert_eq!(other.dump("db"), dump);
     assert_eq!(other.ranges(), place.ranges());
 }
 
@@ -181,7 +140,7 @@ fn every_format_is_read() {
         let file = place.file(name, content);
         let ran = place.backfill(&[&[&*file], args].concat());
         assert_eq!(ran.code, 0, "{name}: {}", ran.err);
-        assert_eq!(place.dump(), want, "{name}");
+        assert_eq!(place.dump("db"), want, "{name}");
         assert_eq!(place.ranges(), [(T, T + 1001)], "{name}");
     }
 }
@@ -223,14 +182,13 @@ fn native_histograms_are_stored_and_their_exemplars_counted() {
 #[test]
 fn stdin_is_read_once() {
     let place = Place::new();
-    let mut command = Command::cargo_bin("tsdbctl").unwrap();
-    command.args(["ingest", "--blocks", "-", "-d", &place.path("db")]);
+    let mut command = command(&["ingest", "--blocks", "-", "-d", &place.path("db")]);
     command.stdin(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     child.stdin.take().unwrap().write_all(out_of_order(2, 300).as_bytes()).unwrap();
     let done = child.wait_with_output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    assert_eq!(place.dump().lines().count(), 600);
+    assert_eq!(place.dump("db").lines().count(), 600);
 }
 
 #[test]
@@ -238,7 +196,7 @@ fn a_time_that_the_directory_has_is_refused_and_a_rerun_doubles_nothing() {
     let place = Place::new();
     let file = place.file("in.om", out_of_order(1, 300));
     assert_eq!(place.backfill(&[&file]).code, 0);
-    let (names, dump) = (place.names(), place.dump());
+    let (names, dump) = (place.names(), place.dump("db"));
     let ran = place.backfill(&[&file]);
     assert_eq!(ran.code, 1);
     let ulid = place.blocks()[0]["ulid"].as_str().unwrap().to_owned();
@@ -250,12 +208,12 @@ fn a_time_that_the_directory_has_is_refused_and_a_rerun_doubles_nothing() {
     assert_eq!(ran.code, 0, "{}", ran.err);
     // One of the names is the log's.
     assert_eq!(place.blocks().len(), 2 * (names.len() - 1));
-    assert_eq!(place.dump(), dump);
+    assert_eq!(place.dump("db"), dump);
     // Before and after what is there, nothing is in the way.
     let around = place.file("around.txt", format!("m 1 {}\nm 1 {}\n", T - 1, T + 300 * 60_000));
     let ran = place.backfill(&[&around]);
     assert_eq!(ran.code, 0, "{}", ran.err);
-    assert_eq!(place.dump().lines().count(), 302);
+    assert_eq!(place.dump("db").lines().count(), 302);
 }
 
 #[test]
@@ -268,7 +226,7 @@ fn duplicates_count_and_the_first_one_is_stored() {
     assert_eq!((&json["stored"], &json["already_there"]), (&3.into(), &2.into()));
     assert_eq!(json["refused"], serde_json::json!({"duplicate": 1}));
     assert!(ran.err.contains("duplicate sample for timestamp, first {__name__=\"a\"}"), "{}", ran.err);
-    assert!(place.dump().contains("{__name__=\"a\"} 1 "));
+    assert!(place.dump("db").contains("{__name__=\"a\"} 1 "));
 }
 
 #[test]
@@ -293,7 +251,7 @@ fn samples_need_a_time_unless_they_are_given_one() {
     let file = place.file("in.txt", "a 1\na 2 1700000000000\na 3\na 4 1700000001000\n");
     let ran = place.backfill(&[&file, "--on-error", "skip"]);
     assert_eq!(ran.code, 4, "{}", ran.err);
-    assert_eq!(place.dump().lines().count(), 2);
+    assert_eq!(place.dump("db").lines().count(), 2);
 }
 
 #[test]
@@ -339,7 +297,7 @@ fn a_head_keeps_its_samples() {
         T + 100_000_000,
         T + 60_000
     );
-    assert_eq!(sorted_dump(&place.dump()), sorted_dump(&want));
+    assert_eq!(sorted_dump(&place.dump("db")), sorted_dump(&want));
 }
 
 #[test]
@@ -353,15 +311,6 @@ fn options_that_are_for_the_log_are_refused() {
     }
     assert_eq!(tsdbctl(&["ingest", "-d", &place.path("db"), &file, "--allow-overlap"]).code, 2);
     assert_eq!(place.names(), [""; 0]);
-}
-
-#[allow(clippy::print_stderr, reason = "a skipped test has to say so")]
-fn promtool() -> Option<String> {
-    let found = std::env::var("TSDBCTL_PEER_PROMTOOL").ok().filter(|v| !v.is_empty());
-    if found.is_none() {
-        eprintln!("skipped: TSDBCTL_PEER_PROMTOOL is not set");
-    }
-    found
 }
 
 /// Metas without what differs between two runs.
@@ -387,7 +336,7 @@ fn metas(dir: &str) -> Vec<String> {
 
 #[test]
 fn promtool_makes_and_reads_the_same() {
-    let Some(promtool) = promtool() else { return };
+    let Some(promtool) = peer("TSDBCTL_PEER_PROMTOOL") else { return };
     for (duration, memory) in [("2h", "256MiB"), ("6h", "256MiB"), ("2h", "64KiB")] {
         promtool_makes_the_same(&promtool, duration, memory);
     }
@@ -417,7 +366,7 @@ fn promtool_makes_the_same(promtool: &str, duration: &str, memory: &str) {
         &file,
         &theirs,
     ]);
-    let made = ran(command);
+    let made = ran(&mut command);
     assert_eq!(made.code, 0, "{}", made.err);
     let made = place.backfill(&[&file, "--max-block-duration", duration, "--memory-limit", memory]);
     assert_eq!(made.code, 0, "{}", made.err);
@@ -429,7 +378,7 @@ fn promtool_makes_the_same(promtool: &str, duration: &str, memory: &str) {
     let asked = |args: &[&str], dir: &str| {
         let mut command = Command::new(promtool);
         command.arg("tsdb").args(args).arg(dir);
-        let done = ran(command);
+        let done = ran(&mut command);
         assert_eq!(done.code, 0, "{}", done.err);
         done.out
     };

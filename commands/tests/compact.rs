@@ -2,44 +2,22 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests make and read their own files")]
 
-use std::path::{Path, PathBuf};
+mod runs;
+
+use std::path::Path;
 use std::process::Command;
 
-use assert_cmd::cargo::CommandCargoExt;
+use runs::{Place, Ran, tsdbctl};
 use serde_json::Value;
 use tsdbctl_platform::lock::DirLock;
-use tsdbctl_testkit::{TempDir, scratch, unpack_directory};
+use tsdbctl_testkit::unpack_directory;
 
 const H: i64 = 3_600;
 /// A multiple of 54 hours, in seconds, in 2026.
 const T: i64 = 9_100 * 54 * H;
 
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-fn tsdbctl(args: &[&str]) -> Ran {
-    let done = Command::cargo_bin("tsdbctl").unwrap().args(args).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Ran { code: done.status.code().unwrap_or(-1), out: text(done.stdout), err: text(done.stderr) }
-}
-
-/// A data directory whose head holds samples every ten minutes, from `from` to `to` hours after [`T`].
-struct Place {
-    dir: TempDir,
-}
-
 impl Place {
-    fn new() -> Self {
-        Self { dir: scratch() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
+    /// A data directory whose head holds samples every ten minutes, from `from` to `to` hours after [`T`].
     fn ingest(&self, name: &str, from: i64, to: i64) {
         let mut text = String::new();
         for t in (T + from * H..T + to * H).step_by(600) {
@@ -47,7 +25,7 @@ impl Place {
                 text.push_str(&format!("m{{job={job:?}}} {t} {}\n", t * 1000));
             }
         }
-        let input = self.path("input.prom");
+        let input = self.within("input.prom");
         std::fs::write(&input, text).unwrap();
         let ran = tsdbctl(&["ingest", "-d", self.text(name), input.to_str().unwrap()]);
         assert_eq!(ran.code, 0, "{}", ran.err);
@@ -65,7 +43,7 @@ impl Place {
 
     fn text(&self, name: &str) -> &str {
         // Leaked, so that calls read well.
-        Box::leak(self.path(name).to_str().unwrap().to_owned().into_boxed_str())
+        Box::leak(self.path(name).into_boxed_str())
     }
 
     fn compact(&self, name: &str, args: &[&str]) -> Ran {
@@ -73,19 +51,13 @@ impl Place {
     }
 
     fn ulids(&self, name: &str) -> Vec<String> {
-        let mut all: Vec<String> = std::fs::read_dir(self.path(name))
+        let mut all: Vec<String> = std::fs::read_dir(self.within(name))
             .unwrap()
             .map(|e| e.unwrap().file_name().to_str().unwrap().to_owned())
             .filter(|n| n.len() == 26)
             .collect();
         all.sort();
         all
-    }
-
-    fn dump(&self, name: &str) -> String {
-        let ran = tsdbctl(&["export", "-d", self.text(name)]);
-        assert_eq!(ran.code, 0, "{}", ran.err);
-        ran.out
     }
 }
 
@@ -126,7 +98,7 @@ fn the_plan_says_what_will_be_done_and_does_nothing() {
     let place = Place::new();
     place.blocks("db", 0, 10);
     let ulids = place.ulids("db");
-    let _server = DirLock::acquire(&place.path("db")).unwrap();
+    let _server = DirLock::acquire(&place.within("db")).unwrap();
     let ran = place.compact("db", &["--plan"]);
     assert_eq!((ran.code, &*ran.err), (0, ""), "{}", ran.err);
     for ulid in &ulids[..3] {
@@ -181,7 +153,7 @@ fn a_directory_that_somebody_has_is_refused_and_who_has_it_is_told() {
     let place = Place::new();
     place.blocks("db", 0, 10);
     place.blocks("other", 0, 10);
-    let lock = DirLock::acquire(&place.path("db")).unwrap();
+    let lock = DirLock::acquire(&place.within("db")).unwrap();
     for args in [&[][..], &["--flush-head"]] {
         let ran = place.compact("db", args);
         assert_eq!(ran.code, 2);
@@ -195,7 +167,7 @@ fn a_directory_that_somebody_has_is_refused_and_who_has_it_is_told() {
     // A server that takes no lock is found by its open log.
     #[cfg(target_os = "linux")]
     {
-        let segment = std::fs::File::create(place.path("db").join("wal/00000099")).unwrap();
+        let segment = std::fs::File::create(place.within("db").join("wal/00000099")).unwrap();
         let mut server = Command::new("sleep").arg("60").stdout(segment).spawn().unwrap();
         let (db, other, input) = (place.text("db"), place.text("other"), place.text("input.prom"));
         let ran = [
@@ -212,7 +184,7 @@ fn a_directory_that_somebody_has_is_refused_and_who_has_it_is_told() {
             assert_eq!(ran.code, 2, "{}", ran.err);
             assert!(ran.err.contains(&format!("process {} (sleep)", server.id())), "{}", ran.err);
         }
-        std::fs::remove_file(place.path("db").join("wal/00000099")).unwrap();
+        std::fs::remove_file(place.within("db").join("wal/00000099")).unwrap();
     }
     assert_eq!(place.compact("db", &[]).code, 0);
 }
@@ -222,13 +194,13 @@ fn a_damaged_block_is_set_aside_in_part() {
     let place = Place::new();
     place.blocks("db", 0, 10);
     let bad = place.ulids("db")[1].clone();
-    flip(&place.path("db").join(&bad).join("chunks/000001"), 20);
+    flip(&place.within("db").join(&bad).join("chunks/000001"), 20);
     let ran = place.compact("db", &["-o", "json"]);
     let result = &json(&ran)["result"];
     assert_eq!((ran.code, &result["status"]), (4, &"in part".into()), "{}", ran.err);
     assert_eq!(result["quarantined"][0]["ulid"], *bad);
     assert!(ran.err.contains("warning: ") && ran.err.contains("1 set aside as damaged"), "{}", ran.err);
-    let aside = place.path("db").join("quarantine").join(&bad);
+    let aside = place.within("db").join("quarantine").join(&bad);
     let reason: Value = serde_json::from_slice(&std::fs::read(aside.join("reason.json")).unwrap()).unwrap();
     assert_eq!((&reason["block"], &reason["file"]), (&(*bad).into(), &"chunks/000001".into()));
     assert_eq!(place.ulids("db").len(), 3);
@@ -256,7 +228,7 @@ fn what_cannot_fit_is_not_begun() {
 fn rules_take_series_and_come_from_files_too() {
     let place = Place::new();
     place.blocks("db", 0, 8);
-    let file = place.path("rules");
+    let file = place.within("rules");
     std::fs::write(&file, "# what is kept short\n\nm{job=\"debug\"}=4h # four hours\n{job=~\".+\"}=0s\n")
         .unwrap();
     let ran = place.compact("db", &["--retention-rules", file.to_str().unwrap()]);
@@ -279,26 +251,26 @@ fn rules_take_series_and_come_from_files_too() {
 fn what_is_no_data_directory_is_said() {
     let place = Place::new();
     place.blocks("db", 0, 2);
-    let block = place.path("db").join(&place.ulids("db")[0]);
-    std::fs::create_dir(place.path("empty")).unwrap();
+    let block = place.within("db").join(&place.ulids("db")[0]);
+    std::fs::create_dir(place.within("empty")).unwrap();
     for (dir, text) in [
-        (place.path("none"), "none"),
-        (place.path("empty"), "neither a data directory"),
+        (place.within("none"), "none"),
+        (place.within("empty"), "neither a data directory"),
         (block, "give the data directory that it is in"),
-        (place.path("db").join("wal"), "write-ahead log"),
+        (place.within("db").join("wal"), "write-ahead log"),
     ] {
         let ran = tsdbctl(&["compact", "-d", dir.to_str().unwrap()]);
         assert_eq!(ran.code, 2, "{}", ran.err);
         assert!(ran.err.contains(text), "{}", ran.err);
     }
-    assert!(!place.path("none").exists());
+    assert!(!place.within("none").exists());
 }
 
 #[test]
 fn blocks_wait_for_their_upload_if_that_can_be_read() {
     let place = Place::new();
     place.blocks("db", 0, 10);
-    let file = place.path("thanos.shipper.json");
+    let file = place.within("thanos.shipper.json");
     let args = ["--delay-compact-file", file.to_str().unwrap()];
     std::fs::write(&file, r#"{"version":1,"uploaded":[]}"#).unwrap();
     let ran = place.compact("db", &args);
@@ -315,7 +287,7 @@ fn a_block_from_the_future_takes_none_of_five_good_ones_with_it() {
     place.blocks("db", 0, 10);
     let before = place.dump("db");
     // Of the year 2100: Prometheus deletes the five.
-    let input = place.path("future.prom");
+    let input = place.within("future.prom");
     std::fs::write(&input, "m{job=\"api\"} 1 4102444800000\n").unwrap();
     let ran = tsdbctl(&["ingest", "--blocks", "-d", place.text("db"), input.to_str().unwrap()]);
     assert_eq!(ran.code, 0, "{}", ran.err);

@@ -2,26 +2,15 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests make and read their own files")]
 
-use std::path::Path;
-use std::process::Command;
+mod runs;
 
-use assert_cmd::cargo::CommandCargoExt;
+use std::path::Path;
+
+use runs::tsdbctl;
 use serde_json::Value;
 use tsdbctl_block::BlockMeta;
 use tsdbctl_platform::lock::DirLock;
 use tsdbctl_testkit::{scratch, unpack_directory};
-
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-fn tsdbctl(args: &[&str]) -> Ran {
-    let done = Command::cargo_bin("tsdbctl").unwrap().args(args).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Ran { code: done.status.code().unwrap_or(-1), out: text(done.stdout), err: text(done.stderr) }
-}
 
 /// How many blocks there are of raw samples, of five minutes and of an hour.
 fn resolutions(dir: &Path) -> [usize; 3] {

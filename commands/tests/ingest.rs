@@ -2,55 +2,20 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests make and read their own files")]
 
+mod runs;
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use assert_cmd::cargo::CommandCargoExt;
+use runs::{Place, Ran, command, tsdbctl};
 use tsdbctl_model::Labels;
 use tsdbctl_model::sample::MetricType;
-use tsdbctl_testkit::{TempDir, scratch};
 use tsdbctl_wire::{Metadata, Sample, WriteRequestWriter, WriteV2Writer, snappy};
 
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-fn tsdbctl(args: &[&str]) -> Ran {
-    let done = Command::cargo_bin("tsdbctl").unwrap().args(args).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Ran { code: done.status.code().unwrap_or(-1), out: text(done.stdout), err: text(done.stderr) }
-}
-
-/// A scratch directory with an input and a data directory in it.
-struct Place {
-    dir: TempDir,
-}
-
 impl Place {
-    fn new() -> Self {
-        Self { dir: scratch() }
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.dir.path().join(name).to_str().unwrap().to_owned()
-    }
-
-    fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
-        std::fs::write(self.dir.path().join(name), content).unwrap();
-        self.path(name)
-    }
-
     fn ingest(&self, args: &[&str]) -> Ran {
         tsdbctl(&[&["ingest", "-d", &self.path("db")], args].concat())
-    }
-
-    fn dump(&self) -> String {
-        let ran = tsdbctl(&["export", "-d", &self.path("db")]);
-        assert_eq!(ran.code, 0, "{}", ran.err);
-        ran.out
     }
 }
 
@@ -62,7 +27,7 @@ fn stored(name: &str, content: impl AsRef<[u8]>, args: &[&str]) -> String {
     let file = place.file(name, content);
     let ran = place.ingest(&[&[&*file], args].concat());
     assert_eq!(ran.code, 0, "{name}: {}", ran.err);
-    place.dump()
+    place.dump("db")
 }
 
 fn v1() -> Vec<u8> {
@@ -181,7 +146,7 @@ fn a_converted_histogram_before_a_line_that_cannot_be_read_is_stored_or_counted(
             let place = Place::new();
             let ran = place.ingest(&[&[&*place.file("in.txt", &body)], &args[..]].concat());
             assert_eq!(ran.code, code, "{}", ran.err);
-            assert_eq!(place.dump(), dump, "{on_error} {body}");
+            assert_eq!(place.dump("db"), dump, "{on_error} {body}");
             let counts: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
             assert_eq!(counts["read"]["unreadable"], unreadable, "{on_error} {body}");
         }
@@ -213,10 +178,10 @@ fn a_line_that_cannot_be_read_is_named() {
     let reason = ran.err.lines().next().unwrap_or_default().to_owned();
     assert!(reason.starts_with(&format!("error: {file}:2:11: ")), "{}", ran.err);
     assert!(ran.err.contains("\n2 | b{x=\"é\"} oops\n  |          ^\n"), "{}", ran.err);
-    assert_eq!(place.dump(), format!("{{__name__=\"a\"}} 1 {T}\n"));
+    assert_eq!(place.dump("db"), format!("{{__name__=\"a\"}} 1 {T}\n"));
     let ran = place.ingest(&["--on-error", "skip", &file]);
     assert_eq!(ran.code, 4, "{}", ran.err);
-    assert_eq!(place.dump(), format!("{{__name__=\"a\"}} 1 {T}\n{{__name__=\"c\"}} 1 {T}\n"));
+    assert_eq!(place.dump("db"), format!("{{__name__=\"a\"}} 1 {T}\n{{__name__=\"c\"}} 1 {T}\n"));
     let cases = [
         ("in.csv", "__name__,time,value\na,x,1\n", "in.csv:2:3: \"x\" is no timestamp"),
         ("in.csv", "__name__,time,value\na,5\n", "in.csv:2:4: 2 fields, column 3 is missing"),
@@ -244,7 +209,7 @@ fn a_dump_series_by_series_is_put_in_order() {
     let file = place.file("in.txt", &text);
     let ran = place.ingest(&[&file]);
     assert_eq!(ran.code, 0, "{}", ran.err);
-    assert_eq!(place.dump().lines().count() as i64, series * samples);
+    assert_eq!(place.dump("db").lines().count() as i64, series * samples);
     // In memory that does not suffice it is refused as a whole, and the way out is said.
     let other = Place::new();
     let ran = other.ingest(&[&file, "--memory-limit", "1MiB"]);
@@ -259,7 +224,7 @@ fn a_dump_series_by_series_is_put_in_order() {
     assert!(ran.out.contains("\"out_of_bounds\":"), "{}", ran.out);
     let ran = other.ingest(&[&file, "--memory-limit", "64MiB", "--out-of-order-time-window", "9h"]);
     assert_eq!(ran.code, 0, "{}", ran.err);
-    assert_eq!(other.dump(), place.dump());
+    assert_eq!(other.dump("db"), place.dump("db"));
 }
 
 #[test]
@@ -287,9 +252,7 @@ fn what_is_refused_is_counted_by_class() {
 #[test]
 fn acknowledgements_come_while_the_writer_waits() {
     let place = Place::new();
-    let mut child = Command::cargo_bin("tsdbctl")
-        .unwrap()
-        .args(["ingest", "-", "-d", &place.path("db"), "--ack"])
+    let mut child = command(&["ingest", "-", "-d", &place.path("db"), "--ack"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -310,16 +273,14 @@ fn acknowledgements_come_while_the_writer_waits() {
     }
     drop(input);
     assert!(child.wait().unwrap().success());
-    assert_eq!(place.dump().lines().count() as u64, sent);
+    assert_eq!(place.dump("db").lines().count() as u64, sent);
 }
 
 #[cfg(unix)]
 #[test]
 fn a_signal_ends_it_with_all_stored() {
     let place = Place::new();
-    let mut child = Command::cargo_bin("tsdbctl")
-        .unwrap()
-        .args(["ingest", "-", "-d", &place.path("db"), "--ack"])
+    let mut child = command(&["ingest", "-", "-d", &place.path("db"), "--ack"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -338,7 +299,7 @@ fn a_signal_ends_it_with_all_stored() {
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     assert_eq!(child.wait().unwrap().code(), Some(4));
     drop(input);
-    assert_eq!(place.dump(), format!("{{__name__=\"a\"}} 1 {T}\n"));
+    assert_eq!(place.dump("db"), format!("{{__name__=\"a\"}} 1 {T}\n"));
 }
 
 #[test]
@@ -395,7 +356,7 @@ fn times_that_count_something_else_are_told() {
     assert_eq!(place.ingest(&[&file, "--timestamp-unit", "s"]).code, 0);
     let file = place.file("in.csv", rows(T / 1000 + 1));
     assert_eq!(place.ingest(&[&file, "--csv-timestamp", "time:s"]).code, 0);
-    assert_eq!(place.dump().lines().count(), 2);
+    assert_eq!(place.dump("db").lines().count(), 2);
 }
 
 #[test]

@@ -9,6 +9,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests make and read their own files")]
 
 mod peers;
+mod runs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -17,9 +18,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use peers::{
-    ask_both, assert_same, complaints, copy, export, has_histogram, peer, percent, promtool_dump, push,
-    terminate, text_of, tsdbctl,
+    ask_both, assert_same, complaints, export, has_histogram, percent, promtool_dump, push, terminate,
 };
+use runs::{copy, ok, peer, text_of};
 use serde_json::Value;
 use tsdbctl_model::histogram::{BucketSpan, ConvertedHistogram};
 use tsdbctl_model::{Histogram, Labels};
@@ -132,7 +133,7 @@ fn backfilled(place: &Path, name: &str, rows: &[Row], native: Option<&[u8]>) -> 
         fs::write(&files[1], body).unwrap();
     }
     let files: Vec<&str> = files.iter().map(|f| text_of(f)).collect();
-    tsdbctl(&[&["ingest", "--blocks", "-d", text_of(&dir)], &files[..]].concat());
+    ok(&[&["ingest", "--blocks", "-d", text_of(&dir)], &files[..]].concat());
     dir
 }
 
@@ -190,7 +191,7 @@ fn check_list(program: &str, dir: &Path) {
 fn check_analysis(program: &str, dir: &Path) {
     for ulid in metas(dir).keys() {
         let block = dir.join(ulid);
-        let answer = tsdbctl(&["inspect", "series", "-d", text_of(&block), "-m", ALL, "-o", "json"]);
+        let answer = ok(&["inspect", "series", "-d", text_of(&block), "-m", ALL, "-o", "json"]);
         let answer: Value = serde_json::from_str(&answer).unwrap();
         let series: Vec<&serde_json::Map<String, Value>> =
             answer["data"].as_array().unwrap().iter().map(|s| s.as_object().unwrap()).collect();
@@ -364,7 +365,7 @@ fn blocks_that_were_compacted() {
     let before = promtool_dump(&tool, &dir).0;
     assert_same(&all, &before, "what promtool made");
     let blocks = metas(&dir).len();
-    tsdbctl(&["compact", "-d", text_of(&dir)]);
+    ok(&["compact", "-d", text_of(&dir)]);
     assert!(metas(&dir).len() < blocks, "nothing was compacted");
     check_dump(&tool, &dir, &before);
     check(&place, &dir, &before);
@@ -380,7 +381,7 @@ fn blocks_of_a_head() {
         path
     };
     let ingest = |path: &Path, args: &[&str]| {
-        tsdbctl(&[&["ingest", "-d", text_of(&dir), text_of(path)], args].concat());
+        ok(&[&["ingest", "-d", text_of(&dir), text_of(path)], args].concat());
     };
     let mut all = Vec::new();
     for (name, hours) in [("1", 0..5), ("2", 5..HOURS)] {
@@ -401,7 +402,7 @@ fn blocks_of_a_head() {
     let want = with_histograms(&dumped(&all, ""), &dir);
     assert_eq!(metas(&dir).len(), 0);
     // What is left for the peer to merge.
-    tsdbctl(&["compact", "--flush-head", "--max-block-duration", "2h", "-d", text_of(&dir)]);
+    ok(&["compact", "--flush-head", "--max-block-duration", "2h", "-d", text_of(&dir)]);
     assert!(metas(&dir).len() >= 2);
     check(&place, &dir, &want);
 }
@@ -415,7 +416,7 @@ fn blocks_of_a_merge() {
     let two = backfilled(place.path(), "two", &b, None);
     let dir = place.path().join("data");
     let args = ["--label", "origin={dir}", "--max-block-duration", "2h", "--into", text_of(&dir)];
-    tsdbctl(&[&["merge", text_of(&one), text_of(&two)], &args[..]].concat());
+    ok(&[&["merge", text_of(&one), text_of(&two)], &args[..]].concat());
     let mut floats = dumped(&a, "origin=\"one\"");
     floats.extend(dumped(&b, "origin=\"two\""));
     let want = with_histograms(&floats, &dir);
@@ -437,7 +438,7 @@ fn blocks_of_a_slice() {
     ]
     .concat();
     let more = ["--match", "native", "--match", "odd", "--start", &times[0], "--end", &times[1]];
-    tsdbctl(&[&args[..], &more].concat());
+    ok(&[&args[..], &more].concat());
     let is_in = |r: &&Row| {
         let wanted =
             r.name == "odd" || ["g=\"0\"", "g=\"1\"", "g=\"2\""].iter().any(|g| r.labels.contains(g));

@@ -8,6 +8,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests make and read their own files")]
 
 mod peers;
+mod runs;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,9 +18,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use peers::{
-    ask_both, assert_same, blocks, command, complaints, copy, export, has_histogram, peer, percent,
-    promtool_dump, push, terminate, text_of, tsdbctl,
+    ask_both, assert_same, blocks, complaints, export, has_histogram, percent, promtool_dump, push, terminate,
 };
+use runs::{command, copy, ok, peer, text_of};
 use tsdbctl_model::histogram::{BucketSpan, ConvertedHistogram, CounterResetHint};
 use tsdbctl_model::sample::Exemplar;
 use tsdbctl_model::{FloatHistogram, Histogram, Labels};
@@ -44,7 +45,7 @@ const PAYLOAD: u64 = 0x7ff8_0000_dead_beef;
 fn ingest(dir: &Path, scratch: &Path, name: &str, content: &[u8], args: &[&str]) {
     let file = scratch.join(name);
     fs::write(&file, content).unwrap();
-    tsdbctl(&[&["ingest", "-d", text_of(dir), text_of(&file)], args].concat());
+    ok(&[&["ingest", "-d", text_of(dir), text_of(&file)], args].concat());
 }
 
 /// Feeds text from a pipe and ends with SIGKILL once all of it is acknowledged.
@@ -455,7 +456,7 @@ fn one_of_both_has_the_directory() {
     let dir = place.path().join("data");
     let file = place.path().join("in.txt");
     fs::write(&file, format!("a 1 {T}\n")).unwrap();
-    tsdbctl(&["ingest", "-d", text_of(&dir), text_of(&file)]);
+    ok(&["ingest", "-d", text_of(&dir), text_of(&file)]);
     // Debian's takes the lock only if it is told to, upstream's unless it is told not to.
     let help = Command::new(&prometheus).arg("--help").output().unwrap();
     let help = String::from_utf8([help.stdout, help.stderr].concat()).unwrap();

@@ -2,58 +2,16 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests make and read their own files")]
 
+mod runs;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use assert_cmd::cargo::CommandCargoExt;
+use runs::{assert_same_lines, exported, ok, peer, sorted, text_of, tsdbctl};
 use serde_json::Value;
 use tsdbctl_testkit::{TempDir, read_text, scratch, unpack_directory};
-
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-fn tsdbctl(args: &[&str]) -> Ran {
-    let done = Command::cargo_bin("tsdbctl").unwrap().args(args).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Ran { code: done.status.code().unwrap_or(-1), out: text(done.stdout), err: text(done.stderr) }
-}
-
-/// What it prints; it succeeds.
-fn ok(args: &[&str]) -> String {
-    let ran = tsdbctl(args);
-    assert_eq!(ran.code, 0, "{args:?}: {}", ran.err);
-    ran.out
-}
-
-fn text_of(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
-fn sorted(text: &str) -> Vec<String> {
-    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    lines.sort_unstable();
-    lines
-}
-
-fn exported(dir: &Path, args: &[&str]) -> Vec<String> {
-    sorted(&ok(&[&["export", "-d", text_of(dir)], args].concat()))
-}
-
-fn assert_same(got: &[String], want: &[String], what: &str) {
-    if let Some(i) = (0..want.len().max(got.len())).find(|i| want.get(*i) != got.get(*i)) {
-        let (lines, wanted) = (got.len(), want.len());
-        panic!(
-            "{what}: {lines} lines, {wanted} expected; line {i}:\n want {:?}\n got  {:?}",
-            want.get(i),
-            got.get(i)
-        );
-    }
-}
 
 /// Every file below a directory and its content.
 fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
@@ -113,7 +71,7 @@ fn twice(name: &str, golden: &str) {
     let mut got: Vec<String> =
         exported(&into, &["--match", &format!("{{{label}}}")]).iter().map(without).collect();
     got.sort_unstable();
-    assert_same(&got, &want, name);
+    assert_same_lines(&got, &want, name);
     let metas = blocks(&into);
     for pair in metas.windows(2) {
         assert!(pair[0].1["maxTime"].as_i64() <= pair[1].1["minTime"].as_i64(), "{metas:?}");
@@ -157,9 +115,7 @@ fn start_timestamps_are_kept() {
 /// Runs where `TSDBCTL_PEER_PROMTOOL` names the program.
 #[test]
 fn upstream_reads_what_was_merged_and_cut() {
-    let Some(promtool) = std::env::var("TSDBCTL_PEER_PROMTOOL").ok().filter(|v| !v.is_empty()) else {
-        return;
-    };
+    let Some(promtool) = peer("TSDBCTL_PEER_PROMTOOL") else { return };
     let Some((scratch, dir)) = unpack_directory("data/prometheus-2.42-crashed.tar.zst") else { return };
     let (merged, cut) = (scratch.path().join("merged"), scratch.path().join("cut"));
     ok(&["merge", text_of(&dir), "--into", text_of(&merged)]);
@@ -170,8 +126,8 @@ fn upstream_reads_what_was_merged_and_cut() {
         assert!(done.status.success() && done.stderr.is_empty(), "{command} {done:?}");
         String::from_utf8(done.stdout).unwrap()
     };
-    assert_same(&sorted(&upstream("dump", &merged)), &exported(&dir, &[]), "merged");
-    assert_same(&sorted(&upstream("dump", &cut)), &exported(&dir, &range), "cut");
+    assert_same_lines(&sorted(&upstream("dump", &merged)), &exported(&dir, &[]), "merged");
+    assert_same_lines(&sorted(&upstream("dump", &cut)), &exported(&dir, &range), "cut");
     for dir in [&merged, &cut] {
         assert_eq!(upstream("list", dir).lines().count(), 1 + blocks(dir).len());
         assert!(upstream("analyze", dir).starts_with("Block ID: "));
@@ -190,7 +146,7 @@ fn heads_and_blocks_become_blocks_of_aligned_ranges() {
     let want = lines("{__name__=\"up\", job=\"x\"}", 0..900)
         + &lines("{__name__=\"only\", in=\"a\"}", 5..6)
         + &lines("{__name__=\"up\", job=\"y\"}", 0..10);
-    assert_same(&exported(&into, &[]), &sorted(&want), "merged");
+    assert_same_lines(&exported(&into, &[]), &sorted(&want), "merged");
     let ranges: Vec<(i64, i64)> = blocks(&into)
         .iter()
         .map(|(_, m)| (m["minTime"].as_i64().unwrap(), m["maxTime"].as_i64().unwrap()))
@@ -209,12 +165,12 @@ fn heads_and_blocks_become_blocks_of_aligned_ranges() {
     fs::remove_dir_all(&listed[1].0).unwrap();
     ok(&["merge", text_of(&a), text_of(&b), "--into", text_of(&into)]);
     assert_eq!(blocks(&into).len(), listed.len());
-    assert_same(&exported(&into, &[]), &sorted(&want), "merged again");
+    assert_same_lines(&exported(&into, &[]), &sorted(&want), "merged again");
     // Blocks of shorter ranges hold the same.
     let short = scratch.path().join("short");
     ok(&["merge", text_of(&into), "--into", text_of(&short), "--max-block-duration", "2h"]);
     assert!(blocks(&short).len() > ranges.len());
-    assert_same(&exported(&short, &[]), &sorted(&want), "short blocks");
+    assert_same_lines(&exported(&short, &[]), &sorted(&want), "short blocks");
 }
 
 #[test]
@@ -232,7 +188,7 @@ fn of_two_values_that_of_the_first_directory_is_kept_and_the_other_counted() {
     assert_eq!((&said["conflicts"], &said["same_twice"]), (&10.into(), &10.into()), "{said}");
     assert!(ran.err.contains("10 samples had another value"), "{}", ran.err);
     let want: Vec<String> = (0..40).map(|i| format!("{{__name__=\"up\"}} 1 {}", T + i * 60_000)).collect();
-    assert_same(&exported(&into, &[]), &want, "first wins");
+    assert_same_lines(&exported(&into, &[]), &want, "first wins");
 }
 
 #[test]
@@ -248,7 +204,7 @@ fn what_is_there_already_is_not_overlapped_unless_told() {
     assert!(refused.err.contains("has samples of that time already"), "{}", refused.err);
     assert!(before == files(&into));
     ok(&["merge", text_of(&b), "--into", text_of(&into), "--allow-overlap"]);
-    assert_same(&exported(&into, &[]), &sorted(&lines("{__name__=\"up\"}", 0..150)), "overlapping");
+    assert_same_lines(&exported(&into, &[]), &sorted(&lines("{__name__=\"up\"}", 0..150)), "overlapping");
 }
 
 #[test]
@@ -258,7 +214,7 @@ fn what_the_head_of_the_result_holds_stays_readable() {
     let into = ingested(&scratch, "into", &lines("up", 0..100));
     ok(&["merge", text_of(&a), "--into", text_of(&into)]);
     let all = lines("{__name__=\"up\"}", (0..100).chain(200..300));
-    assert_same(&exported(&into, &[]), &sorted(&all), "head and blocks");
+    assert_same_lines(&exported(&into, &[]), &sorted(&all), "head and blocks");
     for (_, meta) in blocks(&into) {
         assert_eq!(meta["compaction"]["hints"], serde_json::json!(["from-out-of-order"]));
     }
@@ -284,7 +240,7 @@ fn labels_in_the_way_are_kept_under_another_name() {
     let want = lines("{__name__=\"up\", exported_exported_origin=\"x\", origin=\"a\"}", 0..3)
         + &lines("{__name__=\"up\", exported_origin=\"x\", origin=\"a\"}", 0..3)
         + &lines("{__name__=\"up\", origin=\"b\"}", 0..3);
-    assert_same(&exported(&into, &[]), &sorted(&want), "labels");
+    assert_same_lines(&exported(&into, &[]), &sorted(&want), "labels");
 }
 
 #[test]

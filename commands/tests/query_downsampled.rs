@@ -3,10 +3,12 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests make and read their own files")]
 
+mod runs;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use runs::{command, copy, ran, text_of};
 use tsdbctl_promql::engine::{MaxResolution, Points, QueryOptions, QueryTime, Value, run};
 use tsdbctl_storage::Control;
 use tsdbctl_testkit::unpack;
@@ -25,18 +27,6 @@ struct Golden {
     five: PathBuf,
     hour: PathBuf,
     all: PathBuf,
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &to.join(entry.file_name()));
-        } else {
-            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-        }
-    }
 }
 
 fn meta(block: &Path) -> serde_json::Value {
@@ -437,16 +427,10 @@ fn directories_are_merged_whatever_their_resolutions() {
     }
 }
 
-fn tsdbctl(dir: &Path, arguments: &[&str]) -> (String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_tsdbctl"))
-        .args(["query", "-d"])
-        .arg(dir)
-        .args(arguments)
-        .env("NO_COLOR", "1")
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+fn query(dir: &Path, arguments: &[&str]) -> (String, String) {
+    let done = ran(command(&["query", "-d", text_of(dir)]).args(arguments).env("NO_COLOR", "1"));
+    assert_eq!(done.code, 0, "{}", done.err);
+    (done.out, done.err)
 }
 
 #[test]
@@ -467,20 +451,20 @@ fn the_command_answers_from_what_is_left_and_says_so() {
     ];
     let said = "only samples of 5m resolution are left from 2025-06-11T23:59:00Z to 2025-06-12T06:00:00Z";
     let widened = "rate over 1m is taken over 10m where samples are as coarse";
-    let (out, err) = tsdbctl(dir.path(), &arguments);
+    let (out, err) = query(dir.path(), &arguments);
     assert!(out.contains("every 1h"), "{out}");
     assert!(err.contains(said) && err.contains(widened), "{err}");
-    let (out, _) = tsdbctl(dir.path(), &[&arguments[..], &["-o", "json"]].concat());
+    let (out, _) = query(dir.path(), &[&arguments[..], &["-o", "json"]].concat());
     let answer: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!(answer["data"]["result"][0]["values"].as_array().unwrap().len(), 7, "{out}");
     assert!(answer["infos"][0].as_str().unwrap().contains(said), "{out}");
     // The newest sample is found in downsampled blocks too.
-    let (out, err) = tsdbctl(dir.path(), &["count(ds_const)", "-o", "json"]);
+    let (out, err) = query(dir.path(), &["count(ds_const)", "-o", "json"]);
     assert!(out.contains(r#""1"]"#) && err.contains("newest sample"), "{out} {err}");
     // A resolution is used on request, and shown.
     let wanted = ["sum_over_time(ds_const[1d])", "--time", "2025-06-13T00:00:00Z", "--analyze"];
-    let (_, err) = tsdbctl(&golden.all, &[&wanted[..], &["--max-source-resolution", "1h"]].concat());
+    let (_, err) = query(&golden.all, &[&wanted[..], &["--max-source-resolution", "1h"]].concat());
     assert!(err.contains("at 1h") && !err.contains("are left"), "{err}");
-    let (_, err) = tsdbctl(&golden.all, &wanted);
+    let (_, err) = query(&golden.all, &wanted);
     assert!(!err.contains("at 1h"), "{err}");
 }

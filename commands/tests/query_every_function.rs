@@ -3,11 +3,13 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests make and read their own files")]
 
+mod runs;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 
+use runs::{copy, ok};
 use tsdbctl_block::{BlockMeta, WriterOptions, write_block};
 use tsdbctl_chunk::{AppenderOptions, SeriesAppender};
 use tsdbctl_head::live::LiveOptions;
@@ -115,23 +117,6 @@ fn write(dir: &Path, n: usize, start: i64, end: i64, of: &[(String, Samples)], i
     write_block(Arc::new(RealDisk), dir, &mut source, meta, WriterOptions::default(), &Control::default())
         .unwrap()
         .unwrap();
-}
-
-fn tsdbctl(arguments: &[&str]) {
-    let done = Command::new(env!("CARGO_BIN_EXE_tsdbctl")).args(arguments).output().unwrap();
-    assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &to.join(entry.file_name()));
-        } else {
-            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-        }
-    }
 }
 
 /// Blocks of a directory, of one resolution.
@@ -480,7 +465,7 @@ fn every_function_is_as_right_as_windows_allow() {
     write(&data, 11, START + 500 * H, START + 502 * H, &newest, false);
     copy(&data, &raw);
     let data_dir = data.to_str().unwrap();
-    tsdbctl(&["downsample", "-d", data_dir]);
+    ok(&["downsample", "-d", data_dir]);
     let (five, hour) = (dir.path().join("five"), dir.path().join("hour"));
     let (five, hour) = (of_resolution(&data, 5 * M, &five), of_resolution(&data, H, &hour));
     let all = (START, START + 66 * H);
@@ -488,7 +473,7 @@ fn every_function_is_as_right_as_windows_allow() {
     let counters: Vec<(String, Samples)> = series.clone();
     assert!(compare_all(&raw, &hour, &counters, H, all) > 100);
     // The tiers of a single node: raw samples go, but for the newest block.
-    tsdbctl(&["downsample", "-d", data_dir, "--tiers", "raw=1h,5m=1y,1h=10y"]);
+    ok(&["downsample", "-d", data_dir, "--tiers", "raw=1h,5m=1y,1h=10y"]);
     let left =
         std::fs::read_dir(&data).unwrap().filter(|e| e.as_ref().unwrap().path().join("meta.json").exists());
     assert_eq!(left.count(), 1);

@@ -2,54 +2,14 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests make and read their own files")]
 
+mod runs;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use assert_cmd::cargo::CommandCargoExt;
+use runs::{assert_same_lines, exported, ok, text_of, tsdbctl};
 use tsdbctl_testkit::{scratch, unpack_directory};
-
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-fn tsdbctl(args: &[&str]) -> Ran {
-    let done = Command::cargo_bin("tsdbctl").unwrap().args(args).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Ran { code: done.status.code().unwrap_or(-1), out: text(done.stdout), err: text(done.stderr) }
-}
-
-/// What it prints; it succeeds.
-fn ok(args: &[&str]) -> String {
-    let ran = tsdbctl(args);
-    assert_eq!(ran.code, 0, "{args:?}: {}", ran.err);
-    ran.out
-}
-
-fn text_of(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
-fn exported(dir: &Path, args: &[&str]) -> Vec<String> {
-    let mut lines: Vec<String> =
-        ok(&[&["export", "-d", text_of(dir)], args].concat()).lines().map(str::to_owned).collect();
-    lines.sort_unstable();
-    lines
-}
-
-fn assert_same(got: &[String], want: &[String], what: &str) {
-    if let Some(i) = (0..want.len().max(got.len())).find(|i| want.get(*i) != got.get(*i)) {
-        let (lines, wanted) = (got.len(), want.len());
-        panic!(
-            "{what}: {lines} lines, {wanted} expected; line {i}:\n want {:?}\n got  {:?}",
-            want.get(i),
-            got.get(i)
-        );
-    }
-}
 
 /// All bytes of all files below a directory.
 fn bytes_of(dir: &Path) -> Vec<u8> {
@@ -77,7 +37,7 @@ fn slices(name: &str, cases: &[&[&str]]) {
             assert_eq!(fs::read_dir(&into).unwrap().count(), 0, "{args:?}");
             continue;
         }
-        assert_same(&exported(&into, &[]), &want, &format!("{name} {args:?}"));
+        assert_same_lines(&exported(&into, &[]), &want, &format!("{name} {args:?}"));
         found += 1;
     }
     assert!(found >= cases.len() - 1, "{name}: most slices have samples");
@@ -163,7 +123,7 @@ fn pseudonyms_hide_values_and_nothing_else() {
     };
     let mut restored: Vec<String> = got.iter().map(back).collect();
     restored.sort_unstable();
-    assert_same(&restored, &want, "restored");
+    assert_same_lines(&restored, &want, "restored");
     let series =
         |lines: &[String]| lines.iter().map(|l| parts(l).0.to_owned()).collect::<BTreeSet<_>>().len();
     assert_eq!(series(&got), series(&want));
@@ -191,7 +151,7 @@ fn pseudonyms_hide_values_and_nothing_else() {
     let (again, other, kept) =
         (scratch.path().join("again"), scratch.path().join("other"), scratch.path().join("kept"));
     assert_eq!(hide(&again, &[&with_key]).code, 0);
-    assert_same(&exported(&again, &[]), &got, "again");
+    assert_same_lines(&exported(&again, &[]), &got, "again");
     assert_eq!(hide(&other, &["--pseudonyms"]).code, 0);
     assert_ne!(exported(&other, &[]), got);
     assert_eq!(hide(&kept, &["--pseudonyms", "--pseudonyms-keep", "job"]).code, 0);
@@ -236,7 +196,7 @@ fn both_ends_belong_to_the_range_and_others_strings_do_not() {
         ok(&[&["slice", "-d", text_of(from), "--into", text_of(&into)], &args[..]].concat());
         let want: Vec<String> =
             (17..=42).map(|i| format!("{{__name__=\"up\", job=\"wanted\"}} {i} {}", T + i * 1000)).collect();
-        assert_same(&exported(&into, &[]), &want, "cut");
+        assert_same_lines(&exported(&into, &[]), &want, "cut");
         assert!(!holds(&bytes_of(&into), "secret"));
     }
     // Several directories are one.

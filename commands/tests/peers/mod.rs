@@ -1,6 +1,4 @@
 //! A Prometheus and its promtool beside ours: what they dump, answer and log.
-//!
-//! `TSDBCTL_PEER_PROMETHEUS` and `TSDBCTL_PEER_PROMTOOL` name the peer's programs (2.42 or newer).
 
 #![allow(dead_code, reason = "each of the tests uses a part of it")]
 
@@ -15,52 +13,7 @@ use tsdbctl_model::Labels;
 use tsdbctl_testkit::peer::Prometheus;
 use tsdbctl_wire::{Sample, WriteRequestWriter, snappy};
 
-/// The peer's program, if the variable names one; else that is said.
-pub fn peer(variable: &str) -> Option<String> {
-    let found = std::env::var(variable).ok().filter(|v| !v.is_empty());
-    if found.is_none() {
-        skipped(variable);
-    }
-    found
-}
-
-#[allow(clippy::print_stderr, reason = "a skipped test has to say so")]
-fn skipped(variable: &str) {
-    eprintln!("skipped: {variable} is not set");
-}
-
-/// `tsdbctl`, to be run.
-pub fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tsdbctl"));
-    command.args(args);
-    command
-}
-
-/// What it prints; it succeeds.
-pub fn tsdbctl(args: &[&str]) -> String {
-    let output = command(args).output().unwrap();
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// A path as text.
-pub fn text_of(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
-/// Copies a directory.
-pub fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let into = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &into)
-        } else {
-            fs::copy(entry.path(), into).map(drop).unwrap()
-        }
-    }
-}
+use crate::runs::{ok, text_of};
 
 /// Lines of a dump, each of which comes once.
 pub fn lines(text: &str) -> BTreeSet<String> {
@@ -72,7 +25,7 @@ pub fn lines(text: &str) -> BTreeSet<String> {
 
 /// Every sample that we find.
 pub fn export(dir: &Path) -> BTreeSet<String> {
-    lines(&tsdbctl(&["export", "-d", text_of(dir)]))
+    lines(&ok(&["export", "-d", text_of(dir)]))
 }
 
 /// Two dumps hold the same.
@@ -153,7 +106,7 @@ pub fn normal(value: &Value) -> Value {
 /// Asks both; the first difference, if there is one, and the size of the answer.
 pub fn ask_both(server: &Prometheus, dir: &Path, path: &str, args: &[&str]) -> (Option<String>, usize) {
     let ours: Value =
-        serde_json::from_str(&tsdbctl(&[args, &["-d", text_of(dir), "-o", "json"]].concat())).unwrap();
+        serde_json::from_str(&ok(&[args, &["-d", text_of(dir), "-o", "json"]].concat())).unwrap();
     let theirs: Value = serde_json::from_str(&server.body(path)).unwrap();
     let (ours, theirs) = (normal(&ours).to_string(), normal(&theirs).to_string());
     let at = ours.bytes().zip(theirs.bytes()).take_while(|(a, b)| a == b).count();
