@@ -15,11 +15,12 @@ use tsdbctl_block::meta::new_ulid;
 use tsdbctl_block::plan::merged_meta;
 use tsdbctl_block::source::BlockSource;
 use tsdbctl_block::{Block, BlockMeta, merge_memory};
-use tsdbctl_platform::disk::{Access, Disk, remove_all};
+use tsdbctl_platform::disk::{Access, Disk};
 use tsdbctl_platform::file::{self, FileError};
 use tsdbctl_platform::world::World;
 use tsdbctl_storage::{ChunkSource, Control, Loss, StorageError, Watched};
 
+use crate::block_names::{self, remove_content, take_away};
 use crate::blocks::{BlockEntry, DOWNSAMPLED, Listing};
 use crate::compaction_plan::{
     CompactionOptions, MEMORY_LEAST, Plan, PlannedBlock, Refusal, Removal, Rewrite, Situation, Step, Why,
@@ -30,14 +31,8 @@ use crate::live::remove_temporary;
 use crate::quarantine::{Quarantined, damage_of, set_aside};
 use crate::retention_rules::{RuledSource, overdue_rule};
 
-/// End of the name of a block's directory while it is being removed.
-pub const DELETION_SUFFIX: &str = ".tmp-for-deletion";
-
 /// Steps that are done before the directory is looked at again: a server's head may have been cut meanwhile.
 const STEPS_AT_ONCE: usize = 64;
-
-/// End of the name of a block's directory while it is being made.
-const CREATION_SUFFIX: &str = ".tmp-for-creation";
 
 /// What is going on.
 #[derive(Debug)]
@@ -250,14 +245,15 @@ impl Work<'_> {
                 self.disk().sync_dir(self.dir)?;
                 pending.clear();
             }
-            renamed.push(self.rename_away(&entry.dir)?);
+            renamed.push(take_away(self.disk(), &entry.dir)?);
             pending.insert(&block.meta.ulid);
         }
-        self.finish_removal(&renamed)
+        Ok(remove_content(self.disk(), &renamed)?)
     }
 
     /// Blocks that replace others get their names anew where these were not made durable; no later sync of the same
-    /// names has to do it. If one is lost on the way its parents are there.
+    /// names has to do it. If one is lost on the way its parents are there. Not done where nothing failed: a crash on the
+    /// way would bring back what was deleted since.
     fn settle_children(
         &self,
         blocks: &[(PlannedBlock, Removal)],
@@ -272,27 +268,8 @@ impl Work<'_> {
             e.meta.resolution_ms() == 0 && e.meta.compaction.parents.iter().any(|p| gone.contains(&*p.ulid))
         });
         for child in children.filter(|child| doubtful().contains(&child.dir)) {
-            settle_name(self.disk(), &child.dir)?;
+            block_names::settle(self.disk(), &child.dir)?;
             doubtful().remove(&child.dir);
-        }
-        Ok(())
-    }
-
-    fn rename_away(&self, block_dir: &Path) -> Result<PathBuf, FileError> {
-        let mut to = block_dir.as_os_str().to_owned();
-        to.push(DELETION_SUFFIX);
-        let to = PathBuf::from(to);
-        if file::exists(&to) {
-            remove_all(self.disk(), &to)?;
-        }
-        self.disk().rename(block_dir, &to)?;
-        Ok(to)
-    }
-
-    fn finish_removal(&self, renamed: &[PathBuf]) -> Result<(), StorageError> {
-        self.disk().sync_dir(self.dir)?;
-        for dir in renamed {
-            remove_all(self.disk(), dir)?;
         }
         Ok(())
     }
@@ -345,11 +322,7 @@ impl Work<'_> {
             }
         };
         observer(Event::Installed(into.as_ref(), &step.blocks));
-        let mut renamed = Vec::new();
-        for entry in &entries {
-            renamed.push(self.rename_away(&entry.dir)?);
-        }
-        self.finish_removal(&renamed)?;
+        block_names::remove(self.disk(), entries.iter().map(|e| &*e.dir))?;
         Ok(Written { why: step.why.clone(), blocks: step.blocks.clone(), into })
     }
 
@@ -358,7 +331,7 @@ impl Work<'_> {
         match BlockEntry::read(block_dir).and_then(|entry| entry.block().map(|_| entry)) {
             Ok(entry) => planned(&entry),
             Err(e) => {
-                self.finish_removal(&[self.rename_away(block_dir)?])?;
+                block_names::remove(self.disk(), [block_dir])?;
                 Err(StorageError::Unsupported {
                     file: block_dir.to_owned(),
                     reason: format!("what was just written cannot be read back, nothing was replaced: {e}"),
@@ -391,19 +364,6 @@ fn look_at_memory(
 fn doubtful() -> MutexGuard<'static, HashSet<PathBuf>> {
     static DOUBTFUL: LazyLock<Mutex<HashSet<PathBuf>>> = LazyLock::new(Mutex::default);
     DOUBTFUL.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Gives a block its name anew, durably. A crash on the way leaves it, or a temporary directory.
-fn settle_name(disk: &dyn Disk, block_dir: &Path) -> Result<(), FileError> {
-    let mut away = block_dir.as_os_str().to_owned();
-    away.push(CREATION_SUFFIX);
-    let away = PathBuf::from(away);
-    if file::exists(&away) {
-        remove_all(disk, &away)?;
-    }
-    disk.rename(block_dir, &away)?;
-    disk.rename(&away, block_dir)?;
-    disk.sync_dir(file::parent(block_dir))
 }
 
 fn check_rules(

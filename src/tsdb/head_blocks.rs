@@ -9,7 +9,6 @@
 //! two equal ones, until a compaction makes one of them. A deletion has to wait for a cut that goes on: see
 //! [`LiveDatabase::hold_cuts`].
 
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
@@ -17,17 +16,15 @@ use tsdbctl_block::BlockMeta;
 use tsdbctl_block::block_writer::{WriterOptions, write_block};
 use tsdbctl_block::meta::{HINT_OUT_OF_ORDER, HINT_STALE_SERIES, new_ulid};
 use tsdbctl_head::live::HeadSource;
-use tsdbctl_platform::disk::remove_all;
 use tsdbctl_platform::world::World;
 use tsdbctl_storage::{Control, StorageError};
 
+use crate::block_names;
 use crate::blocks::BlockEntry;
 use crate::live::LiveDatabase;
 
 /// With less than this until the head is cut anyway, stale series are left to that (upstream: 10 minutes).
 const SOON_MS: i64 = 600_000;
-/// End of the name of a block's directory while it is being removed.
-const DELETION_SUFFIX: &str = ".tmp-for-deletion";
 
 /// How the head is cut.
 #[derive(Clone, Copy, Debug, Default)]
@@ -334,7 +331,7 @@ impl LiveDatabase {
                 Err(e) => {
                     // The head has all that is in them.
                     for entry in &entries {
-                        let _ = discard(world, &entry.dir);
+                        let _ = block_names::remove(&*world.disk, [&*entry.dir]);
                     }
                     return Err(e);
                 }
@@ -362,7 +359,7 @@ impl LiveDatabase {
         match BlockEntry::read(&dir).and_then(|entry| entry.block().map(|_| entry)) {
             Ok(entry) => Ok(Some(entry)),
             Err(e) => {
-                discard(world, &dir)?;
+                block_names::remove(&*world.disk, [&*dir])?;
                 Err(StorageError::Unsupported {
                     file: dir,
                     reason: format!("what was just written cannot be read back, the head keeps it: {e}"),
@@ -370,17 +367,6 @@ impl LiveDatabase {
             }
         }
     }
-}
-
-/// Removes a block that nobody reads yet.
-fn discard(world: &World, dir: &std::path::Path) -> Result<(), StorageError> {
-    let mut name = dir.as_os_str().to_owned();
-    name.push(DELETION_SUFFIX);
-    let away = PathBuf::from(name);
-    world.disk.rename(dir, &away)?;
-    world.disk.sync_dir(tsdbctl_platform::file::parent(dir))?;
-    remove_all(&*world.disk, &away)?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make and read their own files"))]
 
 pub mod backfill;
+mod block_names;
 pub mod blocks;
 pub mod compaction;
 pub mod compaction_plan;

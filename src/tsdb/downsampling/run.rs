@@ -14,14 +14,14 @@ use tsdbctl_block::block_writer::{WriterOptions, write_block};
 use tsdbctl_block::downsample::DownsampleNotes;
 use tsdbctl_block::meta::new_ulid;
 use tsdbctl_block::{Block, BlockMeta, BlockSource, DownsampledSource, MergedSource};
-use tsdbctl_platform::disk::{Disk, remove_all};
+use tsdbctl_platform::disk::Disk;
 use tsdbctl_platform::file::{self, FileError};
 use tsdbctl_platform::world::World;
 use tsdbctl_storage::{ChunkSource, Control, StorageError, Watched};
 
 use super::{Departure, KeptBack, Situation, Step, StoredBlock, Tiers, sources, without_windows};
+use crate::block_names;
 use crate::blocks::{BlockEntry, DOWNSAMPLED, Listing, is_block};
-use crate::compaction::DELETION_SUFFIX;
 use crate::live::remove_temporary;
 use crate::quarantine::{Quarantined, damage_of, set_aside};
 
@@ -311,7 +311,7 @@ impl<'a> Work<'a> {
             Made { resolution_ms: *resolution_ms, from: from.clone(), replaced: Vec::new(), into, notes };
         if made.into.is_some() {
             made.replaced = replaces.iter().map(|b| b.meta.ulid.clone()).collect();
-            self.remove(replaces.iter().map(|b| &*b.dir))?;
+            block_names::remove(self.disk(), replaces.iter().map(|b| &*b.dir))?;
         }
         Ok(made)
     }
@@ -368,29 +368,6 @@ impl<'a> Work<'a> {
         StorageError::Unsupported { file: self.dir.to_owned(), reason: reason.to_string() }
     }
 
-    /// Removes blocks: names first, durably, then content.
-    fn remove<'p>(&self, dirs: impl Iterator<Item = &'p Path>) -> Result<(), StorageError> {
-        let mut renamed = Vec::new();
-        for dir in dirs {
-            let mut to = dir.as_os_str().to_owned();
-            to.push(DELETION_SUFFIX);
-            let to = PathBuf::from(to);
-            if file::exists(&to) {
-                remove_all(self.disk(), &to)?;
-            }
-            self.disk().rename(dir, &to)?;
-            renamed.push(to);
-        }
-        let parents: HashSet<&Path> = renamed.iter().map(|d| file::parent(d)).collect();
-        for parent in parents {
-            self.disk().sync_dir(parent)?;
-        }
-        for dir in &renamed {
-            remove_all(self.disk(), dir)?;
-        }
-        Ok(())
-    }
-
     /// Removes a block because of its tier, or because it was replaced; false if something speaks against it.
     fn depart(
         &mut self,
@@ -418,9 +395,9 @@ impl<'a> Work<'a> {
             // Blocks it was compacted from would be live again.
             let parents: HashSet<&str> = block.meta.compaction.parents.iter().map(|p| &*p.ulid).collect();
             let still_there = found.raw_superseded.iter().filter(|e| parents.contains(&*e.meta.ulid));
-            self.remove(still_there.map(|e| &*e.dir))?;
+            block_names::remove(self.disk(), still_there.map(|e| &*e.dir))?;
         }
-        self.remove(std::iter::once(&*block.dir))?;
+        block_names::remove(self.disk(), [&*block.dir])?;
         Ok(true)
     }
 

@@ -151,7 +151,8 @@ impl World {
     /// Cuts out stale series.
     pub fn cut_stale(&mut self) -> usize {
         self.cut_with("cut stale", |db, outside, options, control| {
-            db.cut_stale(0.1, outside, options, control)
+            // However few they are beside the others.
+            db.cut_stale(f64::MIN_POSITIVE, outside, options, control)
         })
     }
 
