@@ -319,6 +319,8 @@ impl Appender {
         let Apply { done, times, .. } = apply;
         head.extend_times((times.0, times.1), (i64::MAX, i64::MIN));
         drop(numbered);
+        // Who is told that it is stored sees it from then on, though commits before it are still on their way.
+        head.isolation.wait_until_next(number.saturating_add(1));
         self.apply_metadata();
         self.forget_held();
         head.note_samples(done.stored - self.done.stored);

@@ -97,3 +97,26 @@ fn what_was_stored_is_there_after_loading() {
         }
     }
 }
+
+#[test]
+fn what_a_commit_stored_is_seen_by_who_looks_afterwards() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = open(dir.path(), 0);
+    // A commit of somebody else that takes its time.
+    let other = head.isolation.begin_commit();
+    std::thread::scope(|scope| {
+        let (told, done) = std::sync::mpsc::channel();
+        let committed = Arc::clone(&head);
+        scope.spawn(move || {
+            let mut appender = Appender::new(Arc::clone(&committed));
+            let id = appender.series([("__name__", "a")].into_iter()).unwrap();
+            appender.append_float(id, 1, 1.0, 0).unwrap();
+            appender.commit().unwrap();
+            told.send(samples(&committed)).unwrap();
+        });
+        let early = done.recv_timeout(std::time::Duration::from_millis(50)).ok();
+        head.isolation.finish_commit(other);
+        let seen = early.unwrap_or_else(|| done.recv().unwrap());
+        assert_eq!(seen.values().map(Vec::len).sum::<usize>(), 1, "{seen:?}");
+    });
+}
