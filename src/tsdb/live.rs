@@ -23,6 +23,9 @@ use crate::tiers::{Raw, Stream, reach_back, with_downsampled};
 /// Ends of names of directories that are being made or removed.
 const TEMPORARY: [&str; 3] = [".tmp-for-creation", ".tmp-for-deletion", ".tmp"];
 
+/// Raw and downsampled blocks.
+type Lists = (Arc<Vec<Arc<BlockEntry>>>, Arc<Vec<Arc<BlockEntry>>>);
+
 /// A data directory that takes samples. Shared by threads.
 #[derive(Debug)]
 pub struct LiveDatabase {
@@ -141,6 +144,11 @@ impl LiveDatabase {
         self.lock.was_left_over()
     }
 
+    /// Whether these are the blocks that there are.
+    fn are_current(&self, lists: &Lists) -> bool {
+        Arc::ptr_eq(&lists.0, &self.blocks()) && Arc::ptr_eq(&lists.1, &self.downsampled())
+    }
+
     /// A new batch of samples.
     pub fn appender(&self) -> Appender {
         Appender::new(Arc::clone(&self.head))
@@ -243,6 +251,35 @@ fn is_temporary(name: &str) -> bool {
     })
 }
 
+impl LiveDatabase {
+    /// The sources of a querier: the head, which was asked for first, and blocks of these lists.
+    fn sources(
+        &self,
+        lists: &Lists,
+        head: LiveQuerier,
+        (mint, maxt): (i64, i64),
+        control: &Control,
+    ) -> Result<Vec<Source>, StorageError> {
+        let time = |t: &AtomicI64| t.load(Ordering::Acquire);
+        let first = time(&self.head.min_time).min(time(&self.head.min_out_of_order_time));
+        let last = time(&self.head.max_time).max(time(&self.head.max_out_of_order_time));
+        // A head without samples still tells of its exemplars.
+        let (first, last) = if first <= last { (first, last) } else { (i64::MAX, i64::MAX) };
+        let in_order = (time(&self.head.min_time), time(&self.head.max_time));
+        let covers = (in_order.0 <= in_order.1).then_some((in_order.0, in_order.1.saturating_add(1)));
+        let source = Source { querier: Box::new(head), mint: first, maxt: last };
+        let mut raw = vec![Raw::of_head(Stream::of_head(&self.dir), source, covers)];
+        let blocks: Vec<&BlockEntry> = lists.0.iter().map(|b| &**b).collect();
+        let downsampled: Vec<&BlockEntry> = lists.1.iter().map(|b| &**b).collect();
+        let from = mint.saturating_sub(reach_back(&downsampled));
+        for entry in blocks.iter().filter(|b| b.meta.overlaps(from, maxt)) {
+            control.check("block opening")?;
+            raw.push(Raw::of_block(entry, &downsampled)?);
+        }
+        with_downsampled(raw, &blocks, &downsampled, mint, maxt, control)
+    }
+}
+
 impl Queryable for LiveDatabase {
     fn querier(
         &self,
@@ -251,27 +288,16 @@ impl Queryable for LiveDatabase {
         _selections: &[Vec<Matcher>],
         control: &Control,
     ) -> Result<Box<dyn Querier>, StorageError> {
-        // The head before the blocks: what leaves the head meanwhile is in a block that is listed already.
-        let querier = LiveQuerier::new(Arc::clone(&self.head), mint, maxt);
-        let time = |t: &AtomicI64| t.load(Ordering::Acquire);
-        let first = time(&self.head.min_time).min(time(&self.head.min_out_of_order_time));
-        let last = time(&self.head.max_time).max(time(&self.head.max_out_of_order_time));
-        // A head without samples still tells of its exemplars.
-        let (first, last) = if first <= last { (first, last) } else { (i64::MAX, i64::MAX) };
-        let in_order = (time(&self.head.min_time), time(&self.head.max_time));
-        let covers = (in_order.0 <= in_order.1).then_some((in_order.0, in_order.1.saturating_add(1)));
-        let source = Source { querier: Box::new(querier), mint: first, maxt: last };
-        let mut raw = vec![Raw::of_head(Stream::of_head(&self.dir), source, covers)];
-        let lists = (self.blocks(), self.downsampled());
-        let blocks: Vec<&BlockEntry> = lists.0.iter().map(|b| &**b).collect();
-        let downsampled: Vec<&BlockEntry> = lists.1.iter().map(|b| &**b).collect();
-        let from = mint.saturating_sub(reach_back(&downsampled));
-        for entry in blocks.iter().filter(|b| b.meta.overlaps(from, maxt)) {
-            control.check("block opening")?;
-            raw.push(Raw::of_block(entry, &downsampled)?);
+        loop {
+            // The head before the blocks: what leaves the head meanwhile is in a block that is listed already.
+            let head = LiveQuerier::new(Arc::clone(&self.head), mint, maxt);
+            let lists = (self.blocks(), self.downsampled());
+            match self.sources(&lists, head, (mint, maxt), control) {
+                // Blocks are opened when first needed, and this one was replaced meanwhile.
+                Err(StorageError::File(e)) if e.is_not_found() && !self.are_current(&lists) => {}
+                sources => return Ok(Box::new(MergedQuerier::new(sources?))),
+            }
         }
-        let sources = with_downsampled(raw, &blocks, &downsampled, mint, maxt, control)?;
-        Ok(Box::new(MergedQuerier::new(sources)))
     }
 }
 

@@ -268,7 +268,7 @@ fn what_is_no_data_directory_is_told_with_what_to_give_instead() {
         ),
         ("half2", "D/half2: a block without its index, which nothing can be read without; restore the file"),
         ("nothing", "D/nothing: cannot list directory: No such file or directory (os error 2)"),
-        ("file", "D/file: cannot list directory: Not a directory (os error 20)"),
+        ("file", "D/file: is no directory; give a data directory, or a block's"),
     ] {
         assert_eq!(message(name), want, "{name}");
     }
