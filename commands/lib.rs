@@ -20,6 +20,7 @@ pub mod merge;
 pub mod promql;
 pub mod query;
 pub mod rewriting;
+pub mod rules;
 pub mod sizes;
 pub mod slice;
 pub mod table;
@@ -59,6 +60,7 @@ pub enum Command {
     Merge(merge::Args),
     Slice(slice::Args),
     Promql(promql::Args),
+    Rules(rules::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -83,6 +85,7 @@ pub fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Merge(args) => merge::run(args, &mut ui),
         Command::Slice(args) => slice::run(args, &mut ui),
         Command::Promql(args) => promql::run(args, &mut ui),
+        Command::Rules(args) => rules::run(args, &mut ui),
         Command::Completions(args) => completions::run(args, &mut ui),
         Command::Man(args) => man::run(args, &mut ui),
     };

@@ -40,7 +40,22 @@ pub fn run(
     options: &QueryOptions,
     control: &Control,
 ) -> Result<QueryResult, QueryError> {
-    on_big_stack(|| evaluate(storage, text, time, options, control, false))
+    on_big_stack(|| evaluate(storage, parse_query(text, options)?, time, options, control, false))
+}
+
+/// Evaluates an expression that was parsed before, on the caller's own stack: for rules, which ask the same again
+/// and again. Many evaluations belong into one [`on_big_stack`].
+///
+/// # Errors
+/// As [`run`].
+pub fn run_parsed(
+    storage: &dyn Queryable,
+    expr: &Expr,
+    time: QueryTime,
+    options: &QueryOptions,
+    control: &Control,
+) -> Result<QueryResult, QueryError> {
+    evaluate(storage, expr.clone(), time, options, control, false)
 }
 
 /// Evaluates an expression and notes what each operator did.
@@ -54,7 +69,7 @@ pub fn run_analyzed(
     options: &QueryOptions,
     control: &Control,
 ) -> Result<QueryResult, QueryError> {
-    on_big_stack(|| evaluate(storage, text, time, options, control, true))
+    on_big_stack(|| evaluate(storage, parse_query(text, options)?, time, options, control, true))
 }
 
 /// The operators an expression would run as, root first, nothing opened.
@@ -67,14 +82,15 @@ pub fn explain(
     options: &QueryOptions,
 ) -> Result<Vec<OperatorStats>, QueryError> {
     on_big_stack(|| {
-        let expr = parsed(text, time, options)?;
+        let expr = ready(parse_query(text, options)?, time)?;
         let mut planner = Planner::new(options, time);
         let root = Root::plan(&mut planner, &expr, time)?;
         Ok(root.describe())
     })
 }
 
-fn on_big_stack<T: Send>(f: impl FnOnce() -> T + Send) -> T {
+/// Runs `f` on a thread whose stack holds the deepest expression.
+pub fn on_big_stack<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let spawned = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, f);
         match spawned.map(std::thread::ScopedJoinHandle::join) {
@@ -98,8 +114,8 @@ pub fn parse_query(text: &str, options: &QueryOptions) -> Result<Expr, QueryErro
     })
 }
 
-fn parsed(text: &str, time: QueryTime, options: &QueryOptions) -> Result<Expr, QueryError> {
-    let mut expr = parse_query(text, options)?;
+/// Checks the expression against the times of the query and resolves what depends on them.
+fn ready(mut expr: Expr, time: QueryTime) -> Result<Expr, QueryError> {
     if let QueryTime::Range { step, .. } = time {
         let kind = expr.value_type();
         if !matches!(kind, ValueType::Scalar | ValueType::Vector) {
@@ -198,7 +214,7 @@ impl Root {
 
 fn evaluate(
     storage: &dyn Queryable,
-    text: &str,
+    expr: Expr,
     time: QueryTime,
     options: &QueryOptions,
     control: &Control,
@@ -206,7 +222,7 @@ fn evaluate(
 ) -> Result<QueryResult, QueryError> {
     let started = Instant::now();
     control.check("query preparation")?;
-    let expr = parsed(text, time, options)?;
+    let expr = ready(expr, time)?;
     control.check("query preparation")?;
     let mut planner = Planner::new(options, time);
     let mut root = Root::plan(&mut planner, &expr, time)?;

@@ -1,0 +1,6 @@
+//! Rule files, groups, recording and alerting rules; their unit tests, backtests and lint.
+
+pub mod alerting;
+pub mod error;
+pub mod file;
+pub mod query;
