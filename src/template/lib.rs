@@ -2,9 +2,12 @@
 //! A query is a function passed in.
 
 pub mod error;
+pub mod format;
+pub mod func;
 pub mod rule;
 pub mod value;
 
 pub use error::TemplateError;
+pub use func::FunctionSet;
 pub use rule::{Environment, RuleData, RuleTemplate};
 pub use value::{TemplateSample, Value};
