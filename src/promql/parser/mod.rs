@@ -22,4 +22,7 @@ pub use error::ParseError;
 pub(crate) use lexer::quote_char;
 pub use parse::{parse, parse_label_matchers, parse_metric_selector};
 pub use pretty::prettify;
-pub use series::{SequenceValue, SeriesDescription, parse_metric, parse_series};
+pub use series::{
+    SequenceItem, SequenceValue, SeriesDescription, next_histogram, parse_metric, parse_series,
+    parse_series_items,
+};

@@ -40,11 +40,106 @@ pub struct SeriesDescription {
     pub values: Vec<SequenceValue>,
 }
 
+/// One item of a sequence, not written out: what it costs does not depend on how many values it stands for.
+#[derive(Clone, Debug)]
+pub enum SequenceItem {
+    /// Places without a sample.
+    Gap {
+        /// How many.
+        count: u64,
+    },
+    /// Floats: the first, and each following one by adding to the one before.
+    Floats {
+        /// The first.
+        first: f64,
+        /// What is added each time; without it all are equal.
+        delta: Option<f64>,
+        /// How many, the first included.
+        count: u64,
+    },
+    /// Histograms, in the same way.
+    Histograms {
+        /// The first.
+        first: Arc<FloatHistogram>,
+        /// What is added, or with `true` taken away, each time.
+        delta: Option<(bool, Arc<FloatHistogram>)>,
+        /// How many, the first included.
+        count: u64,
+        /// They were written with a `counter_reset_hint`.
+        counter_reset_hint_set: bool,
+    },
+}
+
+impl SequenceItem {
+    /// How many places it takes.
+    pub fn count(&self) -> u64 {
+        match self {
+            Self::Gap { count } | Self::Floats { count, .. } | Self::Histograms { count, .. } => *count,
+        }
+    }
+
+    /// Writes the values out. What cannot be combined was refused when it was read.
+    fn expand(&self, out: &mut Vec<SequenceValue>) {
+        match self {
+            Self::Gap { count } => {
+                let omitted = SequenceValue { omitted: true, ..SequenceValue::default() };
+                out.extend(std::iter::repeat_n(omitted, *count as usize));
+            }
+            Self::Floats { first, delta, count } => {
+                let mut value = *first;
+                for i in 0..*count {
+                    if let (Some(delta), 1..) = (delta, i) {
+                        value += delta;
+                    }
+                    out.push(SequenceValue { value, ..SequenceValue::default() });
+                }
+            }
+            Self::Histograms { first, delta, count, counter_reset_hint_set } => {
+                let mut current = Arc::clone(first);
+                for i in 0..*count {
+                    if let (Some(delta), 1..) = (delta, i) {
+                        current = next_histogram(&current, delta);
+                    }
+                    out.push(SequenceValue {
+                        histogram: Some(Arc::clone(&current)),
+                        counter_reset_hint_set: *counter_reset_hint_set,
+                        ..SequenceValue::default()
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// The histogram behind `current` in a sequence; where the two do not combine, which reading the sequence refuses,
+/// the same again.
+pub fn next_histogram(
+    current: &Arc<FloatHistogram>,
+    delta: &(bool, Arc<FloatHistogram>),
+) -> Arc<FloatHistogram> {
+    let mut next = FloatHistogram::clone(current);
+    let combined = if delta.0 { next.sub(&delta.1) } else { next.add(&delta.1) };
+    if combined.is_ok() { Arc::new(next) } else { Arc::clone(current) }
+}
+
 /// Parses a series with its values.
 ///
 /// # Errors
 /// The first thing wrong with it, with upstream's text and place.
 pub fn parse_series(text: &str) -> Result<SeriesDescription, ParseError> {
+    let (labels, items) = parse_series_items(text, MAX_VALUES as u64)?;
+    let mut values = Vec::new();
+    for item in &items {
+        item.expand(&mut values);
+    }
+    Ok(SeriesDescription { labels, values })
+}
+
+/// Parses a series with its values, which are not written out; `max_values` is how many there may be.
+///
+/// # Errors
+/// As [`parse_series`].
+pub fn parse_series_items(text: &str, max_values: u64) -> Result<(Labels, Vec<SequenceItem>), ParseError> {
     let mut lexer = Lexer::new(text);
     lexer.series = true;
     let (labels, first) = metric(&mut lexer)?;
@@ -57,6 +152,8 @@ pub fn parse_series(text: &str) -> Result<SeriesDescription, ParseError> {
         in_buckets: false,
         peek: Item { kind: ItemKind::End, start: position, end: position },
         out: Vec::new(),
+        count: 0,
+        max_values,
         hint_set: false,
     };
     match first {
@@ -67,12 +164,12 @@ pub fn parse_series(text: &str) -> Result<SeriesDescription, ParseError> {
                 format!("unexpected {} in series values", token.describe(text)),
             ));
         }
-        Some(_) => return Ok(SeriesDescription { labels, values: Vec::new() }),
+        Some(_) => return Ok((labels, Vec::new())),
         None => {}
     }
     values.peek = values.lex()?;
     values.sequence()?;
-    Ok(SeriesDescription { labels, values: values.out })
+    Ok((labels, values.out))
 }
 
 /// Parses the name and labels of a series, nothing behind them.
@@ -239,7 +336,9 @@ struct Values<'a> {
     state: State,
     in_buckets: bool,
     peek: Item,
-    out: Vec<SequenceValue>,
+    out: Vec<SequenceItem>,
+    count: u64,
+    max_values: u64,
     hint_set: bool,
 }
 
@@ -458,10 +557,7 @@ impl Values<'_> {
             ItemKind::Blank => {
                 self.advance()?;
                 let count = self.times()?;
-                self.room(count.unwrap_or(1))?;
-                let omitted = SequenceValue { omitted: true, ..SequenceValue::default() };
-                self.out.extend(std::iter::repeat_n(omitted, count.unwrap_or(1)));
-                Ok(())
+                self.push(SequenceItem::Gap { count: count.unwrap_or(1) })
             }
             ItemKind::OpenHistogram => self.histograms(),
             ItemKind::Identifier => {
@@ -488,29 +584,27 @@ impl Values<'_> {
             }
         }
         let more = self.times()?.unwrap_or(0);
-        self.room(more + 1)?;
-        let mut value = value;
-        for i in 0..=more {
-            if let (Some(delta), 1..) = (delta, i) {
-                value += delta;
-            }
-            self.out.push(SequenceValue { value, ..SequenceValue::default() });
+        self.push(SequenceItem::Floats { first: value, delta, count: more.saturating_add(1) })
+    }
+
+    fn push(&mut self, item: SequenceItem) -> Result<(), ParseError> {
+        self.count = self.count.saturating_add(item.count());
+        if self.count > self.max_values {
+            return Err(self.too_many());
         }
+        self.out.push(item);
         Ok(())
     }
 
-    fn room(&self, more: usize) -> Result<(), ParseError> {
-        if self.out.len().saturating_add(more) > MAX_VALUES {
-            return Err(ParseError::new(
-                Span::new(self.peek.start, self.peek.end),
-                format!("more than {MAX_VALUES} values in one series"),
-            ));
-        }
-        Ok(())
+    fn too_many(&self) -> ParseError {
+        ParseError::new(
+            Span::new(self.peek.start, self.peek.end),
+            format!("more than {} values in one series", self.max_values),
+        )
     }
 
     /// `x` and a count, where they follow.
-    fn times(&mut self) -> Result<Option<usize>, ParseError> {
+    fn times(&mut self) -> Result<Option<u64>, ParseError> {
         if self.peek.kind != ItemKind::Times {
             return Ok(None);
         }
@@ -519,14 +613,11 @@ impl Values<'_> {
             return Err(self.misplaced());
         }
         let count = self.unsigned()?;
-        if count > MAX_VALUES as u64 {
-            return Err(ParseError::new(
-                Span::new(self.peek.start, self.peek.end),
-                format!("more than {MAX_VALUES} values in one series"),
-            ));
+        if count > self.max_values {
+            return Err(self.too_many());
         }
         self.advance()?;
-        Ok(Some(count as usize))
+        Ok(Some(count))
     }
 
     /// The number in front, as a count; it stays in front.
@@ -587,31 +678,28 @@ impl Values<'_> {
             (0, self.pos)
         };
         let (more, at) = more;
-        self.room(more + 1)?;
-        let sample = |h: Arc<FloatHistogram>| SequenceValue {
-            histogram: Some(h),
-            counter_reset_hint_set: hint_set,
-            ..SequenceValue::default()
-        };
-        self.out.push(sample(Arc::clone(&base)));
-        let mut current = base;
-        for _ in 0..more {
-            if let Some((negative, delta)) = &delta {
-                let wrong = |message: String| ParseError::new(Span::new(at, at), message);
-                if current.schema > delta.schema {
-                    return Err(wrong(format!(
-                        "error combining histograms: cannot merge from schema {} to {}",
-                        delta.schema, current.schema
-                    )));
-                }
-                let mut next = FloatHistogram::clone(&current);
-                let combined = if *negative { next.sub(delta) } else { next.add(delta) };
-                combined.map_err(|e| wrong(e.to_string()))?;
-                current = Arc::new(next);
+        if let Some((negative, delta)) = &delta
+            && more > 0
+        {
+            // What comes out of the first combination has the same schema and bounds as its first operand, so
+            // the further ones work if the first does.
+            let wrong = |message: String| ParseError::new(Span::new(at, at), message);
+            if base.schema > delta.schema {
+                return Err(wrong(format!(
+                    "error combining histograms: cannot merge from schema {} to {}",
+                    delta.schema, base.schema
+                )));
             }
-            self.out.push(sample(Arc::clone(&current)));
+            let mut next = FloatHistogram::clone(&base);
+            let combined = if *negative { next.sub(delta) } else { next.add(delta) };
+            combined.map_err(|e| wrong(e.to_string()))?;
         }
-        Ok(())
+        self.push(SequenceItem::Histograms {
+            first: base,
+            delta: delta.map(|(negative, h)| (negative, Arc::new(h))),
+            count: more.saturating_add(1),
+            counter_reset_hint_set: hint_set,
+        })
     }
 
     /// `{{…}}`
