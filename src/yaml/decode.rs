@@ -1,9 +1,16 @@
 //! From trees to values, strictly and with Go's habits: unknown and repeated keys are problems, all problems are
 //! collected, each with its place and go-yaml's words.
 
-use tsdbctl_model::Span;
+use std::collections::HashMap;
 
-use crate::{Node, Source};
+use tsdbctl_model::Span;
+use tsdbctl_model::quote::go_quote;
+
+use crate::resolve::{Resolved, old_bool, resolve, short_tag};
+use crate::{Dialect, Entry, Node, Source, Value, YamlError};
+
+/// A mapping with more repeated keys than this names only these: their pairs grow with the square.
+const REPEATS_LIMIT: usize = 1000;
 
 /// A value and where it stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,75 +39,319 @@ pub struct Decoder<'s> {
     pub source: &'s Source,
     /// Unknown fields are passed over.
     pub ignore_unknown_fields: bool,
-    /// What was wrong.
+    /// What was wrong, in the order it was met; go-yaml's order is that of [`Decoder::into_problems`].
     pub problems: Vec<Problem>,
+    /// What ends go-yaml's decoding at once: then this is all it reports.
+    pub fatal: Option<YamlError>,
 }
 
 /// The fields of a mapping that is read as a struct.
 #[derive(Debug)]
 pub struct Fields<'n> {
-    entries: Vec<(&'n str, &'n Node, &'n Node)>,
+    entries: Vec<(&'n str, &'n Entry)>,
+    /// The fields that were asked for, and whether they were there.
+    known: Vec<(String, bool)>,
+    go_type: &'static str,
 }
 
 impl<'s> Decoder<'s> {
     /// Reads nodes of `source`.
     pub fn new(source: &'s Source, ignore_unknown_fields: bool) -> Self {
-        Self { source, ignore_unknown_fields, problems: Vec::new() }
+        Self { source, ignore_unknown_fields, problems: Vec::new(), fatal: None }
+    }
+
+    /// The problems in the order of the text, which is go-yaml's.
+    pub fn into_problems(self) -> Vec<Problem> {
+        let mut problems = self.problems;
+        problems.sort_by_key(|problem| problem.span.start);
+        problems
+    }
+
+    /// Notes a problem.
+    pub fn problem(&mut self, span: Span, message: impl Into<String>, hint: Option<String>) {
+        self.problems.push(Problem { span, message: message.into(), hint });
     }
 
     /// The fields of a mapping; `go_type` is upstream's name of the struct (`rulefmt.RuleGroup`). A node that is
     /// no mapping is a problem, null is a mapping without fields; repeated keys are problems.
     pub fn fields<'n>(&mut self, node: &'n Node, go_type: &'static str) -> Fields<'n> {
-        let _ = (node, go_type);
-        Fields { entries: Vec::new() }
+        let mut fields = Fields { entries: Vec::new(), known: Vec::new(), go_type };
+        let Value::Mapping(entries) = &node.value else {
+            if !node.is_null() {
+                self.cannot_unmarshal(node, go_type);
+            }
+            return fields;
+        };
+        if self.repeated(entries) {
+            return fields;
+        }
+        for entry in entries {
+            match &entry.key.value {
+                Value::Scalar(_) if entry.key.is_null() && self.source.dialect == Dialect::V3 => {}
+                Value::Scalar(key) => fields.entries.push((&key.text, entry)),
+                _ => self.cannot_unmarshal(&entry.key, "string"),
+            }
+        }
+        fields
     }
 
     /// All fields that were not taken are problems, unless unknown fields are passed over.
     pub fn finish(&mut self, fields: Fields<'_>) {
-        let _ = fields;
+        let Fields { entries, known, go_type } = fields;
+        for (name, entry) in entries {
+            let span = entry.key.span;
+            if known.iter().any(|(field, there)| *there && field == name) {
+                if !entry.merged {
+                    let hint = Some(format!("keep one `{name}`"));
+                    self.problem(span, format!("field {name} already set in type {go_type}"), hint);
+                }
+            } else if !self.ignore_unknown_fields {
+                let hint = nearest(name, known.iter().map(|(field, _)| field.as_str()));
+                self.problem(span, format!("field {name} not found in type {go_type}"), hint);
+            }
+        }
     }
 
     /// A text; numbers and booleans as they are written, null as the empty text.
     pub fn string(&mut self, node: &Node) -> Option<Spanned<String>> {
-        let _ = node;
-        None
+        let value = self.text(node, "string")?;
+        Some(Spanned { value, span: node.span })
     }
 
-    /// A truth value (YAML 1.1: `yes`, `on`, `y` too).
+    /// A truth value (YAML 1.1: `yes`, `on`, `y` too); null leaves what was there.
     pub fn bool(&mut self, node: &Node) -> Option<bool> {
-        let _ = node;
+        match self.resolved(node, "bool")? {
+            Resolved::Null => return None,
+            Resolved::Bool(value) => return Some(value),
+            Resolved::Text if self.source.dialect == Dialect::V3 => {
+                if let Some(value) = node.scalar().and_then(|scalar| old_bool(&scalar.text)) {
+                    return Some(value);
+                }
+            }
+            _ => {}
+        }
+        self.cannot_unmarshal(node, "bool");
         None
     }
 
-    /// A whole number.
+    /// A whole number; a fraction is cut off as go-yaml does. Null leaves what was there.
     pub fn int(&mut self, node: &Node) -> Option<i64> {
-        let _ = node;
+        match self.resolved(node, "int")? {
+            Resolved::Null => return None,
+            Resolved::Int(value) => return Some(value),
+            // Go compares with MaxInt64 as a float, 2^63, and converts that to the least value.
+            Resolved::Float(value) if value < 9_223_372_036_854_775_808.0 => return Some(value as i64),
+            Resolved::Float(9_223_372_036_854_775_808.0) => return Some(i64::MIN),
+            _ => {}
+        }
+        self.cannot_unmarshal(node, "int");
         None
     }
 
-    /// A number.
+    /// A number; null leaves what was there.
     pub fn float(&mut self, node: &Node) -> Option<f64> {
-        let _ = node;
+        match self.resolved(node, "float64")? {
+            Resolved::Null => return None,
+            Resolved::Int(value) => return Some(value as f64),
+            Resolved::Unsigned(value) => return Some(value as f64),
+            Resolved::Float(value) => return Some(value),
+            _ => {}
+        }
+        self.cannot_unmarshal(node, "float64");
         None
     }
 
-    /// A list; null is an empty one. `go_type` is upstream's element type.
-    pub fn list<'n>(&mut self, node: &'n Node, go_type: &'static str) -> &'n [Node] {
-        let _ = (node, go_type);
-        &[]
+    /// A list; null is an empty one. `go_type` is upstream's element type. Rule files drop elements that are null,
+    /// as v3 does.
+    pub fn list<'n>(&mut self, node: &'n Node, go_type: &'static str) -> Vec<&'n Node> {
+        match &node.value {
+            Value::Sequence(nodes) if self.source.dialect == Dialect::V3 => {
+                nodes.iter().filter(|node| !node.is_null()).collect()
+            }
+            Value::Sequence(nodes) => nodes.iter().collect(),
+            _ if node.is_null() => Vec::new(),
+            _ => {
+                self.cannot_unmarshal(node, &format!("[]{go_type}"));
+                Vec::new()
+            }
+        }
     }
 
     /// A mapping of texts to texts, in the order of the text.
     pub fn string_map(&mut self, node: &Node) -> Vec<(Spanned<String>, Spanned<String>)> {
-        let _ = node;
-        Vec::new()
+        self.string_map_as(node, "map[string]string")
+    }
+
+    /// As [`Decoder::string_map`], where upstream's type has another name.
+    pub fn string_map_as(&mut self, node: &Node, go_type: &str) -> Vec<(Spanned<String>, Spanned<String>)> {
+        let Value::Mapping(entries) = &node.value else {
+            if !node.is_null() {
+                self.cannot_unmarshal(node, go_type);
+            }
+            return Vec::new();
+        };
+        if self.repeated(entries) {
+            return Vec::new();
+        }
+        let v2 = self.source.dialect == Dialect::V2;
+        let mut seen = std::collections::HashSet::new();
+        let mut pairs = Vec::with_capacity(entries.len());
+        for entry in entries {
+            if entry.key.is_null() && !v2 {
+                continue;
+            }
+            let (key, value) = (self.string(&entry.key), self.string(&entry.value));
+            let (Some(key), Some(value)) = (key, value) else { continue };
+            if v2 && !seen.insert(key.value.clone()) {
+                if !entry.merged {
+                    let message = format!("key {} already set in map", go_quote(&key.value));
+                    self.problem(value.span, message, Some(format!("keep one `{}`", key.value)));
+                }
+                continue;
+            }
+            pairs.push((key, value));
+        }
+        pairs
+    }
+
+    /// The problem of a node that is no `go_type`.
+    pub fn cannot_unmarshal(&mut self, node: &Node, go_type: &str) {
+        let mut hint = None;
+        let what = match &node.value {
+            Value::Sequence(_) => "!!seq".to_owned(),
+            Value::Mapping(_) => {
+                let start = &self.source.text[node.span.start as usize..node.span.end as usize];
+                if start.starts_with("{{") {
+                    hint = Some(
+                        "put the template in quotes: without them `{{` begins a YAML mapping".to_owned(),
+                    );
+                }
+                "!!map".to_owned()
+            }
+            Value::Scalar(scalar) => {
+                let tag = match scalar.tag.as_deref() {
+                    Some(tag) if tag != "!" => short_tag(tag),
+                    _ => resolve(self.source.dialect, scalar)
+                        .map_or_else(|_| "!!str".to_owned(), |(tag, _)| tag),
+                };
+                let text = match scalar.text.len() {
+                    0..=10 => scalar.text.clone(),
+                    _ => format!("{}...", String::from_utf8_lossy(&scalar.text.as_bytes()[..7])),
+                };
+                format!("{tag} `{text}`")
+            }
+        };
+        self.problem(node.span, format!("cannot unmarshal {what} into {go_type}"), hint);
+    }
+
+    /// The text of a scalar, `None` with a problem if it is none.
+    pub fn text(&mut self, node: &Node, go_type: &str) -> Option<String> {
+        match (self.resolved(node, go_type)?, node.scalar()) {
+            (Resolved::Null, _) => Some(String::new()),
+            (Resolved::Binary(Some(bytes)), _) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+            (_, Some(scalar)) => Some(scalar.text.clone()),
+            (_, None) => None,
+        }
+    }
+
+    fn resolved(&mut self, node: &Node, go_type: &str) -> Option<Resolved> {
+        let Value::Scalar(scalar) = &node.value else {
+            self.cannot_unmarshal(node, go_type);
+            return None;
+        };
+        // Most scalars of a rule file are untagged texts that need no look at their meaning.
+        match resolve(self.source.dialect, scalar) {
+            Ok((_, Resolved::Binary(None))) => {
+                self.fail("!!binary value contains invalid base64 data", node.span);
+                None
+            }
+            Ok((_, resolved)) => Some(resolved),
+            Err(message) => {
+                self.fail(&message, node.span);
+                None
+            }
+        }
+    }
+
+    fn fail(&mut self, message: &str, span: Span) {
+        self.fatal.get_or_insert_with(|| YamlError::without_line(message, span));
+    }
+
+    /// Notes repeated keys; v3 then passes over the whole mapping. v2 looks at each kind of mapping in its own way.
+    fn repeated(&mut self, entries: &[Entry]) -> bool {
+        if self.source.dialect == Dialect::V2 {
+            return false;
+        }
+        // Collections count as keys without a text, all the same.
+        let mut first: HashMap<(u8, &str), Vec<usize>> = HashMap::with_capacity(entries.len());
+        let mut repeated = false;
+        for (at, entry) in entries.iter().enumerate().filter(|(_, entry)| !entry.merged) {
+            let key = match &entry.key.value {
+                Value::Scalar(scalar) => (0, scalar.text.as_str()),
+                Value::Sequence(_) => (1, ""),
+                Value::Mapping(_) => (2, ""),
+            };
+            let places = first.entry(key).or_default();
+            places.push(at);
+            repeated |= places.len() > 1;
+        }
+        if !repeated {
+            return false;
+        }
+        let mut pairs = Vec::new();
+        for places in first.values() {
+            for (i, before) in places.iter().enumerate() {
+                pairs.extend(places[i + 1..].iter().take(REPEATS_LIMIT).map(|after| (*before, *after)));
+                if pairs.len() > REPEATS_LIMIT {
+                    break;
+                }
+            }
+        }
+        pairs.sort_unstable();
+        for (before, after) in pairs.into_iter().take(REPEATS_LIMIT) {
+            let (before, after) = (&entries[before].key, &entries[after].key);
+            let name = after.scalar().map_or("", |scalar| &scalar.text);
+            let (line, _) = self.source.line_col(before.span.start as usize);
+            let message = format!("mapping key {} already defined at line {line}", go_quote(name));
+            self.problem(after.span, message, Some(format!("keep one `{name}`")));
+        }
+        true
     }
 }
 
 impl<'n> Fields<'n> {
     /// The value of a field, if it is there; it counts as known from now on.
     pub fn take(&mut self, name: &str) -> Option<&'n Node> {
-        let at = self.entries.iter().position(|(key, ..)| *key == name)?;
-        Some(self.entries.remove(at).2)
+        self.take_entry(name).map(|entry| &entry.value)
     }
+
+    /// As [`Fields::take`], with the key.
+    pub fn take_entry(&mut self, name: &str) -> Option<&'n Entry> {
+        let at = self.entries.iter().position(|(key, _)| *key == name);
+        self.known.push((name.to_owned(), at.is_some()));
+        Some(self.entries.remove(at?).1)
+    }
+}
+
+/// `did you mean …` for the known name that is nearest to `name`, if one is near.
+fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<String> {
+    let best = known.map(|candidate| (distance(name, candidate), candidate)).min()?;
+    let limit = (name.chars().count() / 3).max(1);
+    (best.0 <= limit).then(|| format!("did you mean `{}`?", best.1))
+}
+
+/// Letters to insert, drop or change to get from one to the other; long names are far from all.
+fn distance(from: &str, to: &str) -> usize {
+    let (from, to): (Vec<char>, Vec<char>) = (from.chars().take(64).collect(), to.chars().collect());
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (i, a) in from.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in to.iter().enumerate() {
+            let changed = diagonal + usize::from(!a.eq_ignore_ascii_case(b));
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[to.len()]
 }

@@ -1,16 +1,18 @@
-//! The one way YAML is read: serde_yaml's verdict on the syntax, Go's habits in meaning, the position of every
+//! The one way YAML is read: libyaml's verdict on the syntax (serde_yaml's parser), Go's habits in meaning, the position of every
 //! value, edits that keep comments.
 
 pub mod decode;
 pub mod edit;
 pub mod error;
+mod events;
 pub mod node;
 pub mod read;
+mod resolve;
 pub mod source;
 
 pub use decode::{Decoder, Fields, Problem, Spanned};
 pub use edit::Edits;
 pub use error::YamlError;
 pub use node::{Entry, Node, Scalar, ScalarStyle, Value};
-pub use read::documents;
-pub use source::Source;
+pub use read::{documents, first_document};
+pub use source::{Dialect, Source};

@@ -7,7 +7,9 @@ use tsdbctl_model::Span;
 pub struct Node {
     /// What it is.
     pub value: Value,
-    /// Where it stands, quotes included; of an alias, where the alias stands.
+    /// Where it stands, quotes and properties (`&anchor`, `!tag`) included: the place that go-yaml names. Of a block
+    /// scalar from its indicator on; of an alias, where the alias stands; of a collection to the end of its last
+    /// value.
     pub span: Span,
 }
 
@@ -57,4 +59,63 @@ pub enum ScalarStyle {
     Literal,
     /// Block scalar with `>`.
     Folded,
+}
+
+impl Node {
+    /// The scalar, if it is one.
+    pub fn scalar(&self) -> Option<&Scalar> {
+        match &self.value {
+            Value::Scalar(scalar) => Some(scalar),
+            _ => None,
+        }
+    }
+
+    /// The entries of a mapping, none of anything else.
+    pub fn entries(&self) -> &[Entry] {
+        match &self.value {
+            Value::Mapping(entries) => entries,
+            _ => &[],
+        }
+    }
+
+    /// The elements of a list, none of anything else.
+    pub fn elements(&self) -> &[Self] {
+        match &self.value {
+            Value::Sequence(nodes) => nodes,
+            _ => &[],
+        }
+    }
+
+    /// The entry of a mapping with the key `name`.
+    pub fn entry(&self, name: &str) -> Option<&Entry> {
+        self.entries().iter().find(|entry| entry.key.scalar().is_some_and(|key| key.text == name))
+    }
+
+    /// The value of the key `name` of a mapping.
+    pub fn get(&self, name: &str) -> Option<&Self> {
+        self.entry(name).map(|entry| &entry.value)
+    }
+
+    /// It is null: empty, `~`, `null`, or tagged so.
+    pub fn is_null(&self) -> bool {
+        self.scalar().is_some_and(|scalar| match scalar.tag.as_deref() {
+            Some("tag:yaml.org,2002:null") => true,
+            Some("!") | None => {
+                scalar.style == ScalarStyle::Plain
+                    && matches!(scalar.text.as_str(), "" | "~" | "null" | "Null" | "NULL")
+            }
+            Some(_) => false,
+        })
+    }
+}
+
+impl Scalar {
+    /// It is the key of a merge: `<<` without quotes.
+    pub(crate) fn is_merge(&self) -> bool {
+        self.text == "<<"
+            && match self.tag.as_deref() {
+                None => self.style == ScalarStyle::Plain,
+                Some(tag) => tag == "tag:yaml.org,2002:merge",
+            }
+    }
 }

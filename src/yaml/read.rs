@@ -1,6 +1,22 @@
-//! From text to trees.
+//! From text to trees: the parser's events put together without recursion, aliases followed within a budget, merge
+//! keys applied.
 
-use crate::{Node, Source, YamlError};
+use std::collections::{HashMap, HashSet};
+
+use tsdbctl_model::Span;
+
+use crate::events::{Event, Events, Kind};
+use crate::{Dialect, Entry, Node, Scalar, ScalarStyle, Source, Value, YamlError};
+
+/// Deeper nesting is refused: no file of the ecosystem needs more than a dozen levels, and whoever walks a tree may
+/// then do so recursively.
+const DEPTH_LIMIT: usize = 256;
+
+/// Bytes of text that aliases may add to a tree.
+const ALIAS_BYTES_LIMIT: usize = 64 << 20;
+
+/// Longer texts are refused, as places are 32 bits wide.
+const TEXT_LIMIT: usize = u32::MAX as usize - 8;
 
 /// The documents of a text, in order; none where the text is empty or holds comments only. Aliases are followed
 /// (within a budget) and merge keys applied.
@@ -9,15 +25,335 @@ use crate::{Node, Source, YamlError};
 /// If the text is no YAML. Documents behind the first are not looked at if only the first is wanted: see
 /// [`first_document`].
 pub fn documents(source: &Source) -> Result<Vec<Node>, YamlError> {
-    let _ = source;
-    Ok(Vec::new())
+    let mut reader = Reader::new(source)?;
+    let mut documents = Vec::new();
+    while let Some(node) = reader.document()? {
+        documents.push(node);
+    }
+    Ok(documents)
 }
 
-/// The first document and whether another one begins behind it (which is not read).
+/// The first document and whether something follows it that is not read: another document, or what is no YAML at
+/// all (upstream drops both).
 ///
 /// # Errors
 /// If the first document is no YAML.
 pub fn first_document(source: &Source) -> Result<(Option<Node>, bool), YamlError> {
-    let _ = source;
-    Ok((None, false))
+    let mut reader = Reader::new(source)?;
+    let document = reader.document()?;
+    let more = document.is_some() && reader.begins_another();
+    Ok((document, more))
+}
+
+struct Reader<'s> {
+    source: &'s Source,
+    events: Events<'s>,
+    anchors: HashMap<String, Node>,
+    /// The names behind all `*` of the text: what else is anchored need not be kept.
+    aliases: Option<HashSet<&'s str>>,
+    budget: Budget,
+}
+
+/// What aliases may cost: go-yaml's share of all nodes, and an amount of text.
+#[derive(Default)]
+struct Budget {
+    nodes: usize,
+    alias_nodes: usize,
+    alias_bytes: usize,
+    kept_nodes: usize,
+}
+
+/// A collection that is still being read.
+struct Open {
+    value: Value,
+    /// The key that waits for its value.
+    key: Option<Node>,
+    anchor: Option<String>,
+    span: Span,
+    flow: bool,
+}
+
+impl<'s> Reader<'s> {
+    fn new(source: &'s Source) -> Result<Self, YamlError> {
+        if source.text.len() > TEXT_LIMIT {
+            return Err(YamlError::without_line("input is too long", Span::default()));
+        }
+        let mut reader = Self {
+            source,
+            events: Events::new(&source.text),
+            anchors: HashMap::new(),
+            aliases: None,
+            budget: Budget::default(),
+        };
+        reader.event()?;
+        Ok(reader)
+    }
+
+    fn event(&mut self) -> Result<Event, YamlError> {
+        self.events.next().map_err(|failure| YamlError::of_failure(self.source, &failure))
+    }
+
+    fn begins_another(&mut self) -> bool {
+        !matches!(self.events.next(), Ok(Event { kind: Kind::StreamEnd, .. }))
+    }
+
+    fn document(&mut self) -> Result<Option<Node>, YamlError> {
+        if matches!(self.event()?.kind, Kind::StreamEnd) {
+            return Ok(None);
+        }
+        self.anchors.clear();
+        self.budget = Budget::default();
+        let root = self.root()?;
+        self.event()?;
+        Ok(Some(root))
+    }
+
+    fn root(&mut self) -> Result<Node, YamlError> {
+        let mut stack: Vec<Open> = Vec::new();
+        loop {
+            let Event { kind, span } = self.event()?;
+            let (mut node, anchor) = match kind {
+                Kind::Scalar { anchor, tag, text, style } => {
+                    let span = self.scalar_span(span, style, &text);
+                    (Node { value: Value::Scalar(Scalar { text, style, tag }), span }, anchor)
+                }
+                Kind::Alias(name) => (self.alias(&name, span, &stack)?, None),
+                Kind::SequenceStart { anchor, flow } => {
+                    self.open(
+                        &mut stack,
+                        Open { value: Value::Sequence(Vec::new()), key: None, anchor, span, flow },
+                    )?;
+                    continue;
+                }
+                Kind::MappingStart { anchor, flow } => {
+                    self.open(
+                        &mut stack,
+                        Open { value: Value::Mapping(Vec::new()), key: None, anchor, span, flow },
+                    )?;
+                    continue;
+                }
+                Kind::SequenceEnd | Kind::MappingEnd => {
+                    let Some(open) = stack.pop() else { continue };
+                    self.close(open, span)?
+                }
+                Kind::StreamStart | Kind::DocumentStart => continue,
+                // The grammar has a node between start and end; this only keeps the loop finite.
+                Kind::DocumentEnd | Kind::StreamEnd => {
+                    return Err(YamlError::without_line("unknown problem parsing YAML content", span));
+                }
+            };
+            self.budget.nodes += 1;
+            if let Some(name) = anchor {
+                self.remember(name, &node)?;
+            }
+            let Some(parent) = stack.last_mut() else { return Ok(node) };
+            match (&mut parent.value, parent.key.take()) {
+                (Value::Mapping(entries), Some(key)) => {
+                    // An absent value stands behind its key, not where the next token begins.
+                    if node.span.start == node.span.end && node.span.start > key.span.end {
+                        node.span = self.behind_colon(key.span, node.span);
+                    }
+                    entries.push(Entry { key, value: node, merged: false });
+                }
+                (Value::Mapping(_), None) => parent.key = Some(node),
+                (Value::Sequence(nodes), _) => nodes.push(node),
+                (Value::Scalar(_), _) => {}
+            }
+        }
+    }
+
+    fn open(&self, stack: &mut Vec<Open>, open: Open) -> Result<(), YamlError> {
+        if stack.len() >= DEPTH_LIMIT {
+            let (line, _) = self.source.line_col(open.span.start as usize);
+            return Err(YamlError {
+                message: format!("yaml: line {line}: exceeded max depth of {DEPTH_LIMIT}"),
+                span: open.span,
+                hint: Some("no file of this kind nests so deeply: is it a rule file at all?".to_owned()),
+            });
+        }
+        stack.push(open);
+        Ok(())
+    }
+
+    fn close(&self, open: Open, end: Span) -> Result<(Node, Option<String>), YamlError> {
+        let Open { value, anchor, span, flow, .. } = open;
+        let last = match &value {
+            Value::Sequence(nodes) => nodes.last().map(|node| node.span),
+            Value::Mapping(entries) => entries.last().map(|entry| entry.key.span.to(entry.value.span)),
+            Value::Scalar(_) => None,
+        };
+        let span = match last {
+            _ if flow => span.to(end),
+            Some(last) => span.to(last),
+            None => span,
+        };
+        let value = match value {
+            Value::Mapping(entries) => Value::Mapping(merge(self.source.dialect, entries)?),
+            value => value,
+        };
+        Ok((Node { value, span }, anchor))
+    }
+
+    /// The parser lets block scalars end behind all blank lines that follow; these belong to it only with `+`.
+    fn scalar_span(&self, span: Span, style: ScalarStyle, text: &str) -> Span {
+        if !matches!(style, ScalarStyle::Literal | ScalarStyle::Folded) {
+            return span;
+        }
+        let whole = &self.source.text[span.start as usize..span.end as usize];
+        let header = whole.lines().next().unwrap_or_default();
+        let keeps = header.split(" #").next().is_some_and(|indicators| indicators.contains('+'));
+        if keeps {
+            return span;
+        }
+        if text.is_empty() {
+            return Span::new(span.start as usize, span.start as usize + header.trim_end().len());
+        }
+        let content = whole.trim_end_matches([' ', '\n', '\r', '\t']);
+        // Blanks at the end of the last line are content; its line break is too.
+        let rest = &whole[content.len()..];
+        let line_end = rest.find('\n').map_or(rest.len(), |i| i + 1);
+        Span::new(span.start as usize, span.start as usize + content.len() + line_end)
+    }
+
+    /// The place behind the colon of `key`, if one stands there.
+    fn behind_colon(&self, key: Span, absent: Span) -> Span {
+        let between = &self.source.text[key.end as usize..absent.start as usize];
+        match between.find(':') {
+            Some(at) if !between[..at].contains('\n') => {
+                let at = key.end as usize + at + 1;
+                Span::new(at, at)
+            }
+            _ => absent,
+        }
+    }
+
+    fn alias(&mut self, name: &str, span: Span, stack: &[Open]) -> Result<Node, YamlError> {
+        if stack.iter().any(|open| open.anchor.as_deref() == Some(name)) {
+            return Err(YamlError::without_line(&format!("anchor '{name}' value contains itself"), span));
+        }
+        let Some(node) = self.anchors.get(name) else {
+            return Err(YamlError {
+                hint: Some(format!("define it with `&{name}` before this line, or put the text in quotes")),
+                ..YamlError::without_line(&format!("unknown anchor '{name}' referenced"), span)
+            });
+        };
+        self.budget.spend(node, span)?;
+        Ok(Node { value: node.value.clone(), span })
+    }
+
+    /// Keeps an anchored node for its aliases, if there can be any.
+    fn remember(&mut self, name: String, node: &Node) -> Result<(), YamlError> {
+        let text = &self.source.text;
+        let aliases = self.aliases.get_or_insert_with(|| alias_names(text));
+        if aliases.contains(name.as_str()) {
+            self.budget.keep(node)?;
+            self.anchors.insert(name, node.clone());
+        }
+        Ok(())
+    }
+}
+
+/// Whatever may be the name of an alias.
+fn alias_names(text: &str) -> HashSet<&str> {
+    let names = text.match_indices('*').map(|(at, _)| {
+        let rest = &text[at + 1..];
+        let end =
+            rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_').unwrap_or(rest.len());
+        &rest[..end]
+    });
+    names.collect()
+}
+
+/// How many nodes a tree has, and how many bytes of text.
+fn size(node: &Node) -> (usize, usize) {
+    let (mut nodes, mut bytes) = (0, 0);
+    let mut waiting = vec![node];
+    while let Some(node) = waiting.pop() {
+        nodes += 1;
+        match &node.value {
+            Value::Scalar(scalar) => bytes += scalar.text.len(),
+            Value::Sequence(elements) => waiting.extend(elements),
+            Value::Mapping(entries) => {
+                waiting.extend(entries.iter().flat_map(|entry| [&entry.key, &entry.value]))
+            }
+        }
+    }
+    (nodes, bytes)
+}
+
+impl Budget {
+    /// An anchored node is copied, also within others that are.
+    fn keep(&mut self, node: &Node) -> Result<(), YamlError> {
+        let (nodes, bytes) = size(node);
+        self.kept_nodes += nodes;
+        self.alias_bytes += bytes;
+        if self.kept_nodes > 1_000_000 || self.alias_bytes > ALIAS_BYTES_LIMIT {
+            return Err(YamlError::without_line("document contains excessive aliasing", node.span));
+        }
+        Ok(())
+    }
+
+    fn spend(&mut self, node: &Node, span: Span) -> Result<(), YamlError> {
+        let (nodes, bytes) = size(node);
+        self.nodes += nodes;
+        self.alias_nodes += nodes;
+        self.alias_bytes += bytes;
+        // go-yaml's rule: up to 400,000 nodes 99 in 100 may come from aliases, from 4,000,000 on 1 in 10.
+        let share = match self.nodes {
+            ..=400_000 => 0.99,
+            4_000_000.. => 0.10,
+            nodes => 0.99 - 0.89 * ((nodes - 400_000) as f64 / 3_600_000.0),
+        };
+        let too_many = self.alias_nodes > 100
+            && self.nodes > 1000
+            && self.alias_nodes as f64 / self.nodes as f64 > share;
+        if too_many || self.alias_bytes > ALIAS_BYTES_LIMIT {
+            return Err(YamlError::without_line("document contains excessive aliasing", span));
+        }
+        Ok(())
+    }
+}
+
+/// Replaces `<<` by what it merges: keys that are written out win, then the earlier of a list. Two `<<` in one
+/// mapping are left alone in v3, whose readers refuse them as repeated.
+fn merge(dialect: Dialect, mut entries: Vec<Entry>) -> Result<Vec<Entry>, YamlError> {
+    let is_merge = |entry: &Entry| entry.key.scalar().is_some_and(Scalar::is_merge);
+    let count = entries.iter().filter(|entry| is_merge(entry)).count();
+    if count == 0 || (count > 1 && dialect == Dialect::V3) {
+        return Ok(entries);
+    }
+    let mut sources: Vec<Node> = Vec::new();
+    let mut written = Vec::with_capacity(entries.len());
+    for entry in entries.drain(..) {
+        if !is_merge(&entry) {
+            written.push(entry);
+            continue;
+        }
+        let span = entry.value.span;
+        match entry.value.value {
+            Value::Mapping(_) => sources.push(entry.value),
+            Value::Sequence(nodes) if nodes.iter().all(|node| matches!(node.value, Value::Mapping(_))) => {
+                sources.extend(nodes);
+            }
+            _ => {
+                return Err(YamlError {
+                    hint: Some(
+                        "`<<` takes an alias of a mapping, `<<: *name`, or a list of these".to_owned(),
+                    ),
+                    ..YamlError::without_line("map merge requires map or sequence of maps as the value", span)
+                });
+            }
+        }
+    }
+    let mut known: HashSet<String> =
+        written.iter().filter_map(|entry| entry.key.scalar()).map(|key| key.text.clone()).collect();
+    for node in sources {
+        let Value::Mapping(merged) = node.value else { continue };
+        for entry in merged {
+            if entry.key.scalar().is_none_or(|key| known.insert(key.text.clone())) {
+                written.push(Entry { merged: true, ..entry });
+            }
+        }
+    }
+    Ok(written)
 }

@@ -1,0 +1,197 @@
+//! The events of libyaml, the parser beneath serde_yaml and the ancestor of go-yaml's: one reading gives the
+//! verdict on the syntax in go-yaml's own words, and the bytes at which everything stands.
+//!
+//! This is the only module that touches the C interface. Its invariants: the parser lives in a box that never
+//! moves and dies with [`Events`]; it reads from a slice that outlives it; every event is copied out and deleted
+//! before the next is asked for; after an error or the end nothing more is asked for.
+
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+
+use tsdbctl_model::Span;
+use unsafe_libyaml as sys;
+
+use crate::ScalarStyle;
+
+/// A step of the parser, and the bytes it covers.
+#[derive(Debug)]
+pub(crate) struct Event {
+    pub(crate) kind: Kind,
+    pub(crate) span: Span,
+}
+
+/// What an event says.
+#[derive(Debug)]
+pub(crate) enum Kind {
+    StreamStart,
+    StreamEnd,
+    DocumentStart,
+    DocumentEnd,
+    Alias(String),
+    Scalar { anchor: Option<String>, tag: Option<String>, text: String, style: ScalarStyle },
+    SequenceStart { anchor: Option<String>, flow: bool },
+    SequenceEnd,
+    MappingStart { anchor: Option<String>, flow: bool },
+    MappingEnd,
+}
+
+/// A place the parser names: all from 0.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Mark {
+    pub(crate) offset: usize,
+    pub(crate) line: usize,
+}
+
+/// Why the parser stopped.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    pub(crate) problem: String,
+    pub(crate) context: String,
+    pub(crate) problem_mark: Mark,
+    pub(crate) context_mark: Mark,
+    pub(crate) by_scanner: bool,
+}
+
+/// The events of a text.
+pub(crate) struct Events<'s> {
+    parser: Box<MaybeUninit<sys::yaml_parser_t>>,
+    ended: bool,
+    base: usize,
+    text: PhantomData<&'s str>,
+}
+
+impl<'s> Events<'s> {
+    /// Begins to read; offsets count from the start of `text`, a byte order mark included.
+    #[allow(unsafe_code)]
+    pub(crate) fn new(text: &'s str) -> Self {
+        let body = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let mut parser = Box::new(MaybeUninit::uninit());
+        let pointer = parser.as_mut_ptr();
+        // SAFETY: initialize writes the whole struct (it can fail only for lack of memory, which ends the process
+        // in this port); the slice outlives the parser by the lifetime `'s`.
+        let ended = unsafe {
+            let made = sys::yaml_parser_initialize(pointer).ok;
+            if made {
+                sys::yaml_parser_set_encoding(pointer, sys::YAML_UTF8_ENCODING);
+                sys::yaml_parser_set_input_string(pointer, body.as_ptr(), body.len() as u64);
+            }
+            !made
+        };
+        Self { parser, ended, base: text.len() - body.len(), text: PhantomData }
+    }
+
+    /// The next event; the end of the stream again and again when all was read.
+    #[allow(unsafe_code)]
+    pub(crate) fn next(&mut self) -> Result<Event, Failure> {
+        if self.ended {
+            return Ok(Event { kind: Kind::StreamEnd, span: Span::default() });
+        }
+        let parser = self.parser.as_mut_ptr();
+        let mut event = MaybeUninit::<sys::yaml_event_t>::uninit();
+        // SAFETY: the parser is initialized and has met neither an error nor the end; parse writes the event
+        // whenever it succeeds, and the event is deleted once, after all was copied.
+        unsafe {
+            if !sys::yaml_parser_parse(parser, event.as_mut_ptr()).ok {
+                self.ended = true;
+                return Err(self.failure());
+            }
+            let copied = self.copy(event.assume_init_ref());
+            sys::yaml_event_delete(event.as_mut_ptr());
+            self.ended = matches!(copied.kind, Kind::StreamEnd);
+            Ok(copied)
+        }
+    }
+
+    /// SAFETY: to be called on an event that parse has just written: its type says which part of the union
+    /// holds, its strings end with a zero byte or are null.
+    #[allow(unsafe_code)]
+    unsafe fn copy(&self, event: &sys::yaml_event_t) -> Event {
+        let at = |mark: &sys::yaml_mark_t| mark.index as usize + self.base;
+        // SAFETY: as the function's.
+        let kind = unsafe {
+            match event.type_ {
+                sys::YAML_DOCUMENT_START_EVENT => Kind::DocumentStart,
+                sys::YAML_DOCUMENT_END_EVENT => Kind::DocumentEnd,
+                sys::YAML_ALIAS_EVENT => Kind::Alias(string(event.data.alias.anchor).unwrap_or_default()),
+                sys::YAML_SCALAR_EVENT => {
+                    let scalar = &event.data.scalar;
+                    let bytes = match scalar.length {
+                        0 => &[][..],
+                        length => std::slice::from_raw_parts(scalar.value, length as usize),
+                    };
+                    Kind::Scalar {
+                        anchor: string(scalar.anchor),
+                        tag: string(scalar.tag),
+                        text: String::from_utf8_lossy(bytes).into_owned(),
+                        style: match scalar.style {
+                            sys::YAML_SINGLE_QUOTED_SCALAR_STYLE => ScalarStyle::SingleQuoted,
+                            sys::YAML_DOUBLE_QUOTED_SCALAR_STYLE => ScalarStyle::DoubleQuoted,
+                            sys::YAML_LITERAL_SCALAR_STYLE => ScalarStyle::Literal,
+                            sys::YAML_FOLDED_SCALAR_STYLE => ScalarStyle::Folded,
+                            _ => ScalarStyle::Plain,
+                        },
+                    }
+                }
+                sys::YAML_SEQUENCE_START_EVENT => {
+                    let start = &event.data.sequence_start;
+                    let flow = start.style == sys::YAML_FLOW_SEQUENCE_STYLE;
+                    Kind::SequenceStart { anchor: string(start.anchor), flow }
+                }
+                sys::YAML_SEQUENCE_END_EVENT => Kind::SequenceEnd,
+                sys::YAML_MAPPING_START_EVENT => {
+                    let start = &event.data.mapping_start;
+                    let flow = start.style == sys::YAML_FLOW_MAPPING_STYLE;
+                    Kind::MappingStart { anchor: string(start.anchor), flow }
+                }
+                sys::YAML_MAPPING_END_EVENT => Kind::MappingEnd,
+                sys::YAML_STREAM_START_EVENT => Kind::StreamStart,
+                _ => Kind::StreamEnd,
+            }
+        };
+        Event { kind, span: Span::new(at(&event.start_mark), at(&event.end_mark)) }
+    }
+
+    /// SAFETY: to be called after parse has failed: the parser's texts are then constants or null.
+    #[allow(unsafe_code)]
+    unsafe fn failure(&self) -> Failure {
+        // SAFETY: as the function's; the parser was initialized in `new`.
+        let (parser, problem, context) = unsafe {
+            let parser = self.parser.assume_init_ref();
+            (parser, string(parser.problem.cast()), string(parser.context.cast()))
+        };
+        let mark = |mark: &sys::yaml_mark_t| Mark {
+            offset: mark.index as usize + self.base,
+            line: mark.line as usize,
+        };
+        let mut problem_mark = mark(&parser.problem_mark);
+        if parser.error == sys::YAML_READER_ERROR {
+            problem_mark = Mark { offset: parser.problem_offset as usize + self.base, line: 0 };
+        }
+        Failure {
+            problem: problem.unwrap_or_else(|| "unknown problem parsing YAML content".to_owned()),
+            context: context.unwrap_or_default(),
+            problem_mark,
+            context_mark: mark(&parser.context_mark),
+            by_scanner: parser.error == sys::YAML_SCANNER_ERROR,
+        }
+    }
+}
+
+impl Drop for Events<'_> {
+    #[allow(unsafe_code)]
+    fn drop(&mut self) {
+        // SAFETY: initialized in `new`, deleted only here. (initialize fails only where the process has ended.)
+        unsafe { sys::yaml_parser_delete(self.parser.as_mut_ptr()) }
+    }
+}
+
+/// SAFETY: `pointer` is null or points to a text that ends with a zero byte.
+#[allow(unsafe_code)]
+unsafe fn string(pointer: *const u8) -> Option<String> {
+    if pointer.is_null() {
+        return None;
+    }
+    // SAFETY: as the function's.
+    let text = unsafe { std::ffi::CStr::from_ptr(pointer.cast()) };
+    Some(text.to_string_lossy().into_owned())
+}
