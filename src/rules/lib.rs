@@ -3,4 +3,7 @@
 pub mod alerting;
 pub mod error;
 pub mod file;
+pub mod labels;
 pub mod query;
+pub mod storage_query;
+pub mod unit;
