@@ -1,0 +1,882 @@
+//! Runs a template over its data. Statements and expressions have stacks of their own here, so no template, however
+//! deep, grows the thread's; steps and output are counted and end a template that asks for too much.
+
+use std::sync::Arc;
+
+use crate::ast::{Ast, BranchKind, NodeId, NodeKind};
+use crate::error::TemplateError;
+use crate::format;
+use crate::func::{Call, Form, Function, Parameter};
+use crate::literal::Number;
+use crate::reflect::{Cell, Elements, convert, field};
+use crate::rule::Environment;
+use crate::value::{Struct, Value};
+
+use tsdbctl_model::quote::go_quote;
+
+/// How deep templates may call each other, as in Go.
+const MAX_CALLS: usize = 100_000;
+
+/// What one run of a template may use.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of output, and of any text on the way.
+    pub output_bytes: usize,
+    /// Statements, operands and calls; 64 bytes of output also count as one.
+    pub steps: u64,
+}
+
+impl Default for Limits {
+    /// 1 MiB and what takes below a second.
+    fn default() -> Self {
+        Self { output_bytes: 1 << 20, steps: 4_000_000 }
+    }
+}
+
+/// Where to begin: the first statements of a template may be known to the caller already.
+pub(crate) struct Start {
+    pub(crate) statement: usize,
+    pub(crate) variables: Vec<(&'static str, Cell)>,
+}
+
+/// Runs the template `tree` of `ast` over `data`.
+///
+/// # Errors
+/// Go's text, `template: PARSE_NAME:LINE:COLUMN: executing "NAME" at <NODE>: …`.
+pub(crate) fn run(
+    source: Source<'_>,
+    tree: &str,
+    data: Cell,
+    start: Start,
+    environment: &mut dyn Environment,
+    limits: Limits,
+) -> Result<String, TemplateError> {
+    let ast = source.ast;
+    let Some(tree) = ast.tree(tree) else {
+        let name = source.name;
+        return Err(TemplateError {
+            message: format!(
+                "template: no template {} associated with template {}",
+                go_quote(tree),
+                go_quote(name)
+            ),
+            span: tsdbctl_model::Span::default(),
+            hint: None,
+        });
+    };
+    let mut variables: Vec<(&str, Cell)> = Vec::with_capacity(1 + start.variables.len());
+    variables.push(("$", data.clone()));
+    variables.extend(start.variables);
+    let mut run = Run {
+        source,
+        ast,
+        out: String::new(),
+        environment,
+        variables,
+        base: 0,
+        node: tree.root,
+        tree: &tree.name,
+        calls: 0,
+        statements: vec![Walk::List { nodes: ast.list(tree.root), next: start.statement, dot: data }],
+        frames: Vec::new(),
+        steps_left: limits.steps,
+        limits,
+    };
+    run.statements()?;
+    Ok(run.out)
+}
+
+/// A parsed template as error texts need it.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'t> {
+    pub(crate) name: &'t str,
+    pub(crate) text: &'t str,
+    pub(crate) ast: &'t Ast,
+}
+
+type Ran<T> = Result<T, TemplateError>;
+
+/// A statement that is under way.
+enum Walk<'t> {
+    List { nodes: &'t [NodeId], next: usize, dot: Cell },
+    /// Forgets variables of a block that is over.
+    Forget(usize),
+    /// The else part of a range: a `break` in it ends here.
+    RangeElse(usize),
+    Range(Box<Iteration<'t>>),
+    Return { base: usize, variables: usize, tree: &'t str, node: NodeId },
+}
+
+struct Iteration<'t> {
+    elements: Elements,
+    assign: bool,
+    /// Names of the variables.
+    names: Vec<&'t str>,
+    list: &'t [NodeId],
+    /// Variables before the statement, and after its own.
+    before: usize,
+    mark: usize,
+}
+
+/// An expression that is under way.
+enum Frame<'t> {
+    Pipe {
+        assign: bool,
+        variables: &'t [NodeId],
+        commands: &'t [NodeId],
+        next: usize,
+    },
+    Call {
+        function: &'static Function,
+        /// Blamed if the function fails.
+        node: NodeId,
+        args: &'t [NodeId],
+        next: usize,
+        last: Option<Cell>,
+        values: Vec<Value>,
+        method: bool,
+    },
+    Logic {
+        or: bool,
+        args: &'t [NodeId],
+        next: usize,
+        last: Option<Cell>,
+        value: Cell,
+    },
+    Chain {
+        chain: NodeId,
+        fields: &'t [Box<str>],
+        args: &'t [NodeId],
+        last: Option<Cell>,
+    },
+}
+
+struct Run<'t, 'e> {
+    source: Source<'t>,
+    ast: &'t Ast,
+    out: String,
+    environment: &'e mut dyn Environment,
+    variables: Vec<(&'t str, Cell)>,
+    /// Variables below belong to callers.
+    base: usize,
+    /// The node last visited, which error texts name.
+    node: NodeId,
+    /// The template being run.
+    tree: &'t str,
+    calls: usize,
+    statements: Vec<Walk<'t>>,
+    frames: Vec<Frame<'t>>,
+    steps_left: u64,
+    limits: Limits,
+}
+
+impl<'t> Run<'t, '_> {
+    fn error(&self, message: impl std::fmt::Display) -> TemplateError {
+        let source = self.source;
+        let node = self.ast.node(self.node);
+        let before = &source.text.as_bytes()[..node.pos as usize];
+        let line = 1 + before.iter().filter(|b| **b == b'\n').count();
+        let column = before.iter().rev().take_while(|b| **b != b'\n').count();
+        let (name, tree) = (source.name, go_quote(self.tree));
+        let context = self.ast.text(self.node);
+        TemplateError {
+            message: format!(
+                "template: {name}:{line}:{column}: executing {tree} at <{context}>: {message}"
+            ),
+            span: node.span,
+            hint: None,
+        }
+    }
+
+    fn with_hint(&self, message: impl std::fmt::Display, hint: Option<&str>) -> TemplateError {
+        TemplateError { hint: hint.map(str::to_string), ..self.error(message) }
+    }
+
+    fn spend(&mut self, steps: u64) -> Ran<()> {
+        match self.steps_left.checked_sub(steps) {
+            Some(left) => {
+                self.steps_left = left;
+                Ok(())
+            }
+            None => Err(self.error("template takes too long")),
+        }
+    }
+
+    fn check_output(&mut self, before: usize) -> Ran<()> {
+        if self.out.len() > self.limits.output_bytes {
+            let limit = self.limits.output_bytes;
+            return Err(self.error(format_args!("output is longer than {limit} bytes")));
+        }
+        self.spend(((self.out.len() - before) / 64) as u64)
+    }
+
+    // Statements.
+
+    fn statements(&mut self) -> Ran<()> {
+        while let Some(walk) = self.statements.last_mut() {
+            match walk {
+                Walk::List { nodes, next, dot } => {
+                    let Some(node) = nodes.get(*next).copied() else {
+                        self.statements.pop();
+                        continue;
+                    };
+                    *next += 1;
+                    let dot = dot.clone();
+                    self.spend(1)?;
+                    self.statement(node, dot)?;
+                }
+                Walk::Forget(mark) | Walk::RangeElse(mark) => {
+                    self.variables.truncate(*mark);
+                    self.statements.pop();
+                }
+                Walk::Range(iteration) => {
+                    self.variables.truncate(iteration.mark);
+                    let Some((index, element)) = iteration.elements.next() else {
+                        self.variables.truncate(iteration.before);
+                        self.statements.pop();
+                        continue;
+                    };
+                    let (assign, list) = (iteration.assign, iteration.list);
+                    let (first, second) =
+                        (iteration.names.first().copied(), iteration.names.get(1).copied());
+                    let len = self.variables.len();
+                    match (first, second) {
+                        (None, _) => {}
+                        (Some(name), None) if assign => self.set(name, element.clone())?,
+                        (Some(first), Some(second)) if assign => {
+                            self.set(first, index)?;
+                            self.set(second, element.clone())?;
+                        }
+                        (Some(_), None) => self.variables[len - 1].1 = element.clone(),
+                        (Some(_), Some(_)) => {
+                            self.variables[len - 1].1 = element.clone();
+                            self.variables[len - 2].1 = index;
+                        }
+                    }
+                    self.spend(1)?;
+                    self.statements.push(Walk::List { nodes: list, next: 0, dot: element });
+                }
+                Walk::Return { base, variables, tree, node } => {
+                    self.base = *base;
+                    self.variables.truncate(*variables);
+                    self.tree = tree;
+                    self.node = *node;
+                    self.calls -= 1;
+                    self.statements.pop();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn statement(&mut self, id: NodeId, dot: Cell) -> Ran<()> {
+        self.node = id;
+        match self.ast.kind(id) {
+            NodeKind::Text(text) => {
+                let before = self.out.len();
+                self.out.push_str(text);
+                self.check_output(before)
+            }
+            NodeKind::Action(pipe) => {
+                let value = self.pipeline(*pipe, &dot)?;
+                if matches!(self.ast.kind(*pipe), NodeKind::Pipe { variables, .. } if variables.is_empty()) {
+                    self.node = id;
+                    let before = self.out.len();
+                    format::print_indirect(&value.value, &mut self.out, self.limits.output_bytes);
+                    self.check_output(before)?;
+                }
+                Ok(())
+            }
+            NodeKind::Branch { kind: BranchKind::Range, pipe, list, else_list } => {
+                self.range(*pipe, *list, *else_list, dot)
+            }
+            NodeKind::Branch { kind, pipe, list, else_list } => {
+                let mark = self.variables.len();
+                let value = self.pipeline(*pipe, &dot)?;
+                let (list, dot) = match (value.value.is_true(), kind) {
+                    (true, BranchKind::With) => (Some(*list), value),
+                    (true, _) => (Some(*list), dot),
+                    (false, _) => (*else_list, dot),
+                };
+                self.statements.push(Walk::Forget(mark));
+                self.enter(list, dot);
+                Ok(())
+            }
+            NodeKind::Break => {
+                while let Some(walk) = self.statements.pop() {
+                    if let Walk::Range(iteration) = walk {
+                        self.variables.truncate(iteration.before);
+                        break;
+                    }
+                    if let Walk::RangeElse(mark) = walk {
+                        self.variables.truncate(mark);
+                        break;
+                    }
+                }
+                Ok(())
+            }
+            NodeKind::Continue => {
+                while !matches!(self.statements.last(), None | Some(Walk::Range(_))) {
+                    self.statements.pop();
+                }
+                Ok(())
+            }
+            NodeKind::Template { name, pipe } => self.template(name, *pipe, &dot),
+            // Nothing else is a statement.
+            _ => Err(self.error(format_args!("unknown node: {}", self.ast.text(id)))),
+        }
+    }
+
+    fn enter(&mut self, list: Option<NodeId>, dot: Cell) {
+        if let Some(list) = list {
+            self.statements.push(Walk::List { nodes: self.ast.list(list), next: 0, dot });
+        }
+    }
+
+    fn range(&mut self, pipe: NodeId, list: NodeId, else_list: Option<NodeId>, dot: Cell) -> Ran<()> {
+        let before = self.variables.len();
+        let value = self.pipeline(pipe, &dot)?.value;
+        let mark = self.variables.len();
+        let NodeKind::Pipe { assign, variables, .. } = self.ast.kind(pipe) else { return Ok(()) };
+        let Some(elements) = Elements::of(&value) else {
+            let text = self.display(&value);
+            return Err(self.error(format_args!("range can't iterate over {text}")));
+        };
+        if elements.is_count() && variables.len() > 1 {
+            let text = self.display(&value);
+            return Err(self.error(format_args!(
+                "can't use {text} to iterate over more than one variable"
+            )));
+        }
+        if elements.is_empty() {
+            self.statements.push(Walk::RangeElse(before));
+            self.enter(else_list, dot);
+            return Ok(());
+        }
+        let ast = self.ast;
+        let names = variables.iter().map(|v| variable_name(ast, *v)).collect();
+        self.statements.push(Walk::Range(Box::new(Iteration {
+            elements,
+            assign: *assign,
+            names,
+            list: ast.list(list),
+            before,
+            mark,
+        })));
+        Ok(())
+    }
+
+    fn template(&mut self, name: &'t str, pipe: Option<NodeId>, dot: &Cell) -> Ran<()> {
+        let ast = self.ast;
+        let Some(tree) = ast.tree(name) else {
+            return Err(self.error(format_args!("template {} not defined", go_quote(name))));
+        };
+        if self.calls == MAX_CALLS {
+            return Err(self.error(format_args!("exceeded maximum template depth ({MAX_CALLS})")));
+        }
+        let data = match pipe {
+            Some(pipe) => self.pipeline(pipe, dot)?,
+            None => Cell::INVALID,
+        };
+        self.statements.push(Walk::Return {
+            base: self.base,
+            variables: self.variables.len(),
+            tree: self.tree,
+            node: self.node,
+        });
+        self.calls += 1;
+        self.base = self.variables.len();
+        self.variables.push(("$", data.clone()));
+        self.tree = &tree.name;
+        self.enter(Some(tree.root), data);
+        Ok(())
+    }
+
+    /// `%v`, a pointer as what it points at.
+    fn display(&self, value: &Value) -> String {
+        let mut text = String::new();
+        format::print_indirect(value, &mut text, self.limits.output_bytes);
+        text
+    }
+
+    // Variables.
+
+    fn set(&mut self, name: &str, value: Cell) -> Ran<()> {
+        match self.variables[self.base..].iter_mut().rev().find(|(n, _)| *n == name) {
+            Some((_, slot)) => {
+                *slot = value;
+                Ok(())
+            }
+            None => Err(self.with_hint(
+                format_args!("undefined variable: {name}"),
+                Some("declare it with `:=`, outside of the block that sets it"),
+            )),
+        }
+    }
+
+    fn get(&self, name: &str) -> Ran<Cell> {
+        match self.variables[self.base..].iter().rev().find(|(n, _)| *n == name) {
+            Some((_, value)) => Ok(value.clone()),
+            None => Err(self.error(format_args!("undefined variable: {name}"))),
+        }
+    }
+
+    // Expressions. A step returns the value for the frame that is then on top, or `None` if that frame has to go on
+    // by itself, having been pushed just now.
+
+    fn pipeline(&mut self, pipe: NodeId, dot: &Cell) -> Ran<Cell> {
+        let floor = self.frames.len();
+        self.push_pipe(pipe);
+        let mut given = None;
+        loop {
+            self.spend(1)?;
+            let value = self.resume(given.take(), dot)?;
+            if let Some(value) = value {
+                if self.frames.len() == floor {
+                    return Ok(value);
+                }
+                given = Some(value);
+            }
+        }
+    }
+
+    fn push_pipe(&mut self, pipe: NodeId) {
+        self.node = pipe;
+        if let NodeKind::Pipe { assign, variables, commands } = self.ast.kind(pipe) {
+            self.frames.push(Frame::Pipe { assign: *assign, variables, commands, next: 0 });
+        }
+    }
+
+    /// Goes on with the topmost frame, given the value it waits for.
+    fn resume(&mut self, given: Option<Cell>, dot: &Cell) -> Ran<Option<Cell>> {
+        let Some(frame) = self.frames.pop() else { return Ok(Some(Cell::INVALID)) };
+        match frame {
+            Frame::Pipe { assign, variables, commands, next } => {
+                let value = given.map(Cell::concrete);
+                if let Some(command) = commands.get(next) {
+                    self.frames.push(Frame::Pipe { assign, variables, commands, next: next + 1 });
+                    return self.command(*command, dot, value);
+                }
+                let value = value.unwrap_or(Cell::INVALID);
+                let ast = self.ast;
+                for variable in variables {
+                    let name = variable_name(ast, *variable);
+                    if assign {
+                        self.set(name, value.clone())?;
+                    } else {
+                        self.variables.push((name, value.clone()));
+                    }
+                }
+                Ok(Some(value))
+            }
+            Frame::Call { function, node, args, mut next, last, mut values, method } => {
+                let skipped = usize::from(method);
+                if let Some(value) = given {
+                    let parameter = parameter(function, next - 1);
+                    values.push(self.validated(value, parameter)?.value);
+                }
+                while let Some(arg) = args.get(next) {
+                    let parameter = parameter(function, next);
+                    next += 1;
+                    // Whatever the argument needs comes above this frame.
+                    let at = self.frames.len();
+                    match self.argument(*arg, parameter, dot)? {
+                        Some(value) => values.push(value.value),
+                        None => {
+                            let frame = Frame::Call { function, node, args, next, last, values, method };
+                            self.frames.insert(at, frame);
+                            return Ok(None);
+                        }
+                    }
+                }
+                if let Some(last) = last {
+                    let parameter = parameter(function, values.len() - skipped);
+                    values.push(self.validated(last, parameter)?.value);
+                }
+                self.invoke(function, node, args, values).map(Some)
+            }
+            Frame::Logic { or, args, mut next, last, mut value } => {
+                if let Some(given) = given {
+                    value = given;
+                    if value.value.is_true() == or {
+                        return Ok(Some(value));
+                    }
+                }
+                while let Some(arg) = args.get(next) {
+                    next += 1;
+                    let at = self.frames.len();
+                    match self.argument(*arg, Some(Parameter::Reflect), dot)? {
+                        Some(found) => {
+                            value = found;
+                            if value.value.is_true() == or {
+                                return Ok(Some(value));
+                            }
+                        }
+                        None => {
+                            self.frames.insert(at, Frame::Logic { or, args, next, last, value });
+                            return Ok(None);
+                        }
+                    }
+                }
+                Ok(Some(last.unwrap_or(value)))
+            }
+            Frame::Chain { chain, fields, args, last } => {
+                let receiver = given.unwrap_or(Cell::INVALID);
+                self.field_chain(receiver, chain, fields, args, last)
+            }
+        }
+    }
+
+    fn not_a_function(&self, args: &[NodeId], last: Option<&Cell>) -> Ran<()> {
+        if args.len() > 1 || last.is_some() {
+            let text = args.first().map_or_else(|| "nil".to_string(), |first| self.ast.text(*first));
+            return Err(self.error(format_args!("can't give argument to non-function {text}")));
+        }
+        Ok(())
+    }
+
+    fn command(&mut self, command: NodeId, dot: &Cell, last: Option<Cell>) -> Ran<Option<Cell>> {
+        let ast = self.ast;
+        let NodeKind::Command(args) = ast.kind(command) else { return Ok(Some(Cell::INVALID)) };
+        let first = args[0];
+        match ast.kind(first) {
+            NodeKind::Field(names) => {
+                self.node = first;
+                self.field_chain(dot.clone(), first, names, args, last)
+            }
+            NodeKind::Chain { .. } => self.chain(first, args, last),
+            NodeKind::Identifier(function) => {
+                self.node = first;
+                self.begin_call(function, command, &args[1..], last, None)
+            }
+            NodeKind::Pipe { .. } => {
+                self.not_a_function(args, last.as_ref())?;
+                self.push_pipe(first);
+                Ok(None)
+            }
+            NodeKind::Variable(names) => {
+                self.node = first;
+                let value = self.get(&names[0])?;
+                if names.len() == 1 {
+                    self.not_a_function(args, last.as_ref())?;
+                    return Ok(Some(value));
+                }
+                self.field_chain(value, first, &names[1..], args, last)
+            }
+            kind => {
+                self.node = first;
+                self.not_a_function(args, last.as_ref())?;
+                match kind {
+                    NodeKind::Bool(value) => Ok(Some(Value::Bool(*value).into())),
+                    NodeKind::Dot => Ok(Some(dot.clone())),
+                    NodeKind::Number(number, text) => self.constant(number, text).map(Some),
+                    NodeKind::Str { text, .. } => Ok(Some(Value::Str(Arc::clone(text)).into())),
+                    _ => Err(self.error("nil is not a command")),
+                }
+            }
+        }
+    }
+
+    /// A number where nothing says what it should be: the way it is written decides.
+    fn constant(&self, number: &Number, text: &str) -> Ran<Cell> {
+        if let Some((re, im)) = number.complex {
+            return Ok(Value::Complex(re, im).into());
+        }
+        let hexadecimal = text.len() > 2
+            && (text.starts_with("0x") || text.starts_with("0X"))
+            && !text.contains(['p', 'P']);
+        if let Some(value) = number.float
+            && !hexadecimal
+            && !text.starts_with('\'')
+            && text.contains(['.', 'e', 'E', 'p', 'P'])
+        {
+            return Ok(Value::Float(value).into());
+        }
+        match number.int {
+            Some(value) => Ok(Value::Int(value).into()),
+            None => Err(self.error(format_args!("{text} overflows int"))),
+        }
+    }
+
+    fn chain(&mut self, chain: NodeId, args: &'t [NodeId], last: Option<Cell>) -> Ran<Option<Cell>> {
+        self.node = chain;
+        let ast = self.ast;
+        let NodeKind::Chain { node, fields } = ast.kind(chain) else { return Ok(Some(Cell::INVALID)) };
+        self.node = *node;
+        match ast.kind(*node) {
+            NodeKind::Identifier(function) => {
+                // Without arguments a function is called at once.
+                let receiver = self.begin_call(function, *node, &[], None, None)?;
+                self.field_chain(receiver.unwrap_or(Cell::INVALID), chain, fields, args, last)
+            }
+            NodeKind::Nil => {
+                let text = ast.text(chain);
+                Err(self.error(format_args!("indirection through explicit nil in {text}")))
+            }
+            _ => {
+                self.frames.push(Frame::Chain { chain, fields, args, last });
+                self.push_pipe(*node);
+                Ok(None)
+            }
+        }
+    }
+
+    fn field_chain(
+        &mut self,
+        mut receiver: Cell,
+        node: NodeId,
+        names: &'t [Box<str>],
+        args: &'t [NodeId],
+        last: Option<Cell>,
+    ) -> Ran<Option<Cell>> {
+        let Some((final_name, names)) = names.split_last() else { return Ok(Some(receiver)) };
+        for name in names {
+            // Without arguments a method is called at once.
+            receiver = self.field(name, node, &[], None, receiver)?.unwrap_or(Cell::INVALID);
+        }
+        self.field(final_name, node, args, last, receiver)
+    }
+
+    fn field(
+        &mut self,
+        name: &'t str,
+        node: NodeId,
+        args: &'t [NodeId],
+        last: Option<Cell>,
+        receiver: Cell,
+    ) -> Ran<Option<Cell>> {
+        if matches!(receiver.value, Value::Nil) {
+            if receiver.interface {
+                return Err(self.error(format_args!("nil pointer evaluating interface {{}}.{name}")));
+            }
+            return Ok(Some(Cell::INVALID));
+        }
+        let rest = args.get(1..).unwrap_or_default();
+        if let Some(method) = crate::func::methods::method(&receiver.value, name) {
+            return self.begin_call(method, node, rest, last, Some(receiver.value));
+        }
+        let has_arguments = !rest.is_empty() || last.is_some();
+        match field(&receiver.value, name) {
+            Some(_) if has_arguments && matches!(receiver.value, Value::StrMap(_) | Value::AnyMap(_)) => {
+                Err(self.error(format_args!("{name} is not a method but has arguments")))
+            }
+            Some(_) if has_arguments => {
+                Err(self.error(format_args!("{name} has arguments but cannot be invoked as function")))
+            }
+            Some(found) => Ok(Some(found)),
+            None => {
+                let go_type = receiver.go_type();
+                let hint = match &receiver.value {
+                    Value::Struct(data) => similar_field(data, name),
+                    Value::Samples(_) => Some("a query gives a list: take one with `first`, or `range` over it"),
+                    _ => None,
+                };
+                Err(self.with_hint(
+                    format_args!("can't evaluate field {name} in type {go_type}"),
+                    hint,
+                ))
+            }
+        }
+    }
+
+    /// Calls a function or method, at once if no argument needs another expression first.
+    fn begin_call(
+        &mut self,
+        function: &'static Function,
+        node: NodeId,
+        args: &'t [NodeId],
+        last: Option<Cell>,
+        receiver: Option<Value>,
+    ) -> Ran<Option<Cell>> {
+        let given = args.len() + usize::from(last.is_some());
+        let (name, fixed) = (function.name, function.parameters.len());
+        if function.variadic.is_some() {
+            if given < fixed {
+                return Err(self.error(format_args!(
+                    "wrong number of args for {name}: want at least {fixed} got {}",
+                    args.len()
+                )));
+            }
+        } else if given != fixed {
+            return Err(
+                self.error(format_args!("wrong number of args for {name}: want {fixed} got {given}"))
+            );
+        }
+        let frame = match function.form {
+            Form::And | Form::Or => Frame::Logic {
+                or: function.form == Form::Or,
+                args,
+                next: 0,
+                last,
+                value: Cell::INVALID,
+            },
+            _ => {
+                let method = receiver.is_some();
+                let mut values = Vec::with_capacity(given + usize::from(method));
+                values.extend(receiver);
+                if args.is_empty() {
+                    if let Some(last) = last {
+                        values.push(self.validated(last, parameter(function, 0))?.value);
+                    }
+                    return self.invoke(function, node, args, values).map(Some);
+                }
+                Frame::Call { function, node, args, next: 0, last, values, method }
+            }
+        };
+        self.frames.push(frame);
+        Ok(None)
+    }
+
+    fn invoke(
+        &mut self,
+        function: &'static Function,
+        node: NodeId,
+        args: &[NodeId],
+        mut values: Vec<Value>,
+    ) -> Ran<Cell> {
+        if function.form == Form::Call {
+            let name = match (args.first(), values.first()) {
+                (Some(arg), _) => self.ast.text(*arg),
+                (None, Some(Value::Str(text))) => text.to_string(),
+                (None, Some(Value::Nil) | None) => "<invalid Value>".to_string(),
+                (None, Some(value)) => format!("<{} Value>", value.go_type()),
+            };
+            values.insert(0, Value::text(name));
+        }
+        let limit_bytes = self.limits.output_bytes;
+        let mut call = Call { environment: &mut *self.environment, limit_bytes };
+        let result = (function.code)(&mut call, values);
+        match result {
+            Ok(Value::Str(text)) if text.len() > limit_bytes => {
+                self.node = node;
+                let name = function.name;
+                Err(self.error(format_args!("error calling {name}: {}", crate::func::TOO_LONG)))
+            }
+            Ok(value) => {
+                if let Value::Str(text) = &value {
+                    self.spend((text.len() / 64) as u64)?;
+                }
+                Ok(value.into())
+            }
+            Err(message) => {
+                self.node = node;
+                let hint = hint_for_call(&message);
+                Err(self.with_hint(format_args!("error calling {}: {message}", function.name), hint))
+            }
+        }
+    }
+
+    fn validated(&self, cell: Cell, parameter: Option<Parameter>) -> Ran<Cell> {
+        convert(cell, parameter).map_err(|message| self.error(message))
+    }
+
+    /// An argument as the parameter wants it; without a parameter, as it is.
+    fn argument(&mut self, id: NodeId, parameter: Option<Parameter>, dot: &Cell) -> Ran<Option<Cell>> {
+        self.node = id;
+        let ast = self.ast;
+        let value = match ast.kind(id) {
+            NodeKind::Dot => Some(dot.clone()),
+            NodeKind::Nil => {
+                let parameter = parameter.unwrap_or(Parameter::Any);
+                if !parameter.can_be_nil() {
+                    let go_type = parameter.go_type();
+                    return Err(self.error(format_args!("cannot assign nil to {go_type}")));
+                }
+                Some(Cell::INVALID)
+            }
+            NodeKind::Field(names) => self.field_chain(dot.clone(), id, names, &[], None)?,
+            NodeKind::Variable(names) => {
+                let value = self.get(&names[0])?;
+                if names.len() == 1 {
+                    Some(value)
+                } else {
+                    self.field_chain(value, id, &names[1..], &[], None)?
+                }
+            }
+            NodeKind::Pipe { .. } => {
+                self.push_pipe(id);
+                return Ok(None);
+            }
+            NodeKind::Identifier(function) => self.begin_call(function, id, &[], None, None)?,
+            NodeKind::Chain { .. } => self.chain(id, &[], None)?,
+            kind => return self.literal(id, kind, parameter).map(Some),
+        };
+        match value {
+            Some(value) => self.validated(value, parameter).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// A constant as the parameter wants it.
+    fn literal(&self, id: NodeId, kind: &NodeKind, parameter: Option<Parameter>) -> Ran<Cell> {
+        let text = || self.ast.text(id);
+        let number = match kind {
+            NodeKind::Number(number, _) => Some(number),
+            _ => None,
+        };
+        let value = match parameter.unwrap_or(Parameter::Any) {
+            Parameter::Any | Parameter::Reflect => match kind {
+                NodeKind::Bool(value) => Value::Bool(*value),
+                NodeKind::Str { text, .. } => Value::Str(Arc::clone(text)),
+                NodeKind::Number(number, text) => return self.constant(number, text),
+                _ => Value::Nil,
+            },
+            Parameter::String => match kind {
+                NodeKind::Str { text, .. } => Value::Str(Arc::clone(text)),
+                _ => return Err(self.error(format_args!("expected string; found {}", text()))),
+            },
+            Parameter::Float => match number.and_then(|n| n.float) {
+                Some(value) => Value::Float(value),
+                None => return Err(self.error(format_args!("expected float; found {}", text()))),
+            },
+            kind @ (Parameter::Int | Parameter::Duration) => match number.and_then(|n| n.int) {
+                Some(value) if kind == Parameter::Int => Value::Int(value),
+                Some(value) => Value::DurationValue(value),
+                None => return Err(self.error(format_args!("expected integer; found {}", text()))),
+            },
+            other => {
+                let go_type = other.go_type();
+                return Err(self.error(format_args!("can't handle {} for arg of type {go_type}", text())));
+            }
+        };
+        Ok(value.into())
+    }
+}
+
+fn parameter(function: &Function, index: usize) -> Option<Parameter> {
+    function.parameters.get(index).copied().or(function.variadic)
+}
+
+fn variable_name(ast: &Ast, id: NodeId) -> &str {
+    match ast.kind(id) {
+        NodeKind::Variable(names) => &names[0],
+        _ => "",
+    }
+}
+
+fn similar_field(data: &Struct, name: &str) -> Option<&'static str> {
+    match data.fields.iter().find(|f| f.name.eq_ignore_ascii_case(name))?.name {
+        "Labels" => Some("did you mean `.Labels`?"),
+        "Value" => Some("did you mean `.Value`?"),
+        "ExternalLabels" => Some("did you mean `.ExternalLabels`?"),
+        "ExternalURL" => Some("did you mean `.ExternalURL`?"),
+        _ => None,
+    }
+}
+
+fn hint_for_call(message: &str) -> Option<&'static str> {
+    Some(match message {
+        "incompatible types for comparison: float64 and int"
+        | "incompatible types for comparison: int and float64" => {
+            "compare a float with a float: write the number with a decimal point, such as 90.0"
+        }
+        "incompatible types for comparison: string and int"
+        | "incompatible types for comparison: string and float64" => {
+            "a label is a text: compare it with a text, such as \"90\""
+        }
+        "first() called on vector with no elements" => {
+            "the query found nothing: ask first, as in `{{ with query \"…\" }}{{ . | first | value }}{{ end }}`"
+        }
+        _ => return None,
+    })
+}
