@@ -81,6 +81,12 @@ pub(super) fn with_groups(hir: &Hir) -> Option<meta::Regex> {
     meta::Builder::new().configure(config).build_from_hir(&anchored).ok()
 }
 
+/// An expression with its capture groups, looked for anywhere.
+pub(super) fn anywhere(hir: &Hir) -> Option<meta::Regex> {
+    let config = meta::Config::new().nfa_size_limit(Some(MAX_AUTOMATON_BYTES)).dfa(false);
+    meta::Builder::new().configure(config).build_from_hir(hir).ok()
+}
+
 /// Literals that every match of an expression has: cheap reasons to say no before the automaton is asked.
 #[derive(Clone, Debug, Default)]
 struct Required {

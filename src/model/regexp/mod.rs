@@ -1,4 +1,5 @@
-//! Regular expressions with RE2's (Go's) syntax and meaning, anchored at both ends, with string fast paths.
+//! Regular expressions with RE2's (Go's) syntax and meaning: anchored at both ends, with string fast paths, and
+//! those that look anywhere ([`Search`]).
 
 mod automaton;
 mod class;
@@ -8,6 +9,7 @@ mod index;
 mod items;
 mod parse;
 mod pattern;
+mod search;
 mod strings;
 mod template;
 
@@ -21,6 +23,8 @@ use automaton::{Automaton, MAX_AUTOMATON_BYTES};
 use items::{sequences, sequences_of_source};
 use parse::{Code, Parsed, message, parse};
 use strings::StringTest;
+
+pub use search::Search;
 
 /// So much of an expression is shown where it is refused for its size.
 const SHOWN_BYTES: usize = 200;

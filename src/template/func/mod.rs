@@ -3,6 +3,7 @@
 //! The execution checks the number of arguments and their types as Go does, before a function is called: a function
 //! may rely on what its parameters say. `and`, `or` and `call` are special forms of the execution.
 
+mod casing;
 pub mod go;
 pub mod methods;
 pub mod prometheus;
