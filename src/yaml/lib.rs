@@ -6,12 +6,14 @@ pub mod edit;
 pub mod error;
 mod events;
 pub mod node;
+mod offset;
 pub mod read;
 mod resolve;
+mod scalar;
 pub mod source;
 
 pub use decode::{Decoder, Fields, Problem, Spanned};
-pub use edit::Edits;
+pub use edit::{EditError, Edits, block_scalar, quoted, quoted_in_flow};
 pub use error::YamlError;
 pub use node::{Entry, Node, Scalar, ScalarStyle, Value};
 pub use read::{documents, first_document};
