@@ -710,7 +710,8 @@ impl Backfill {
                     blocks.push(block.meta.ulid.clone());
                 }
             }
-            if named > 0 && disk.sync_dir(&self.dir).is_err() {
+            let synced = |dir: &Path| disk.sync_dir(dir).is_ok();
+            if named > 0 && !(synced(&self.dir) && synced(&self.temporary)) {
                 // Whether they are there is only known after the next start.
                 blocks = report.blocks[..named].iter().map(|b| b.meta.ulid.clone()).collect();
                 self.keep_temporary = true;

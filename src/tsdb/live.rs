@@ -17,6 +17,7 @@ use tsdbctl_platform::file;
 use tsdbctl_platform::lock::{DirLock, LockError};
 use tsdbctl_storage::{Control, Loss, MergedQuerier, Querier, Queryable, Source, StorageError};
 
+use crate::block_names::DELETION_SUFFIX;
 use crate::blocks::{BlockEntry, DOWNSAMPLED, Listing};
 use crate::tiers::{Raw, Stream, reach_back, with_downsampled};
 
@@ -198,7 +199,8 @@ pub(crate) fn take_directory(disk: &dyn Disk, dir: &Path) -> Result<DirLock, Sto
 ///
 /// The name of a block's directory may not be durable: behind a sync that failed the disk may still have it under its
 /// proper name, and would after a crash show a block without content. So it is named anew, and that made durable, before
-/// content goes.
+/// content goes. A whole block gets its proper name back for that: only what is done to that name again makes the disk
+/// forget it. Of a block that lost files already, the name was durable before they went.
 pub(crate) fn remove_temporary(disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
     for dir in [dir.join("wal"), dir.join(DOWNSAMPLED), dir.to_owned()] {
         let entries = match disk.read_dir(&dir) {
@@ -212,7 +214,16 @@ pub(crate) fn remove_temporary(disk: &dyn Disk, dir: &Path) -> Result<(), Storag
             let named = |stem| ["tmp", "tmp-for-deletion"].map(|end| dir.join(format!("{stem}.{end}")));
             let anew = stem.and_then(|stem| named(stem).into_iter().find(|anew| !file::exists(anew)));
             if let Some(anew) = anew {
-                disk.rename(&entry.path, &anew)?;
+                let proper = dir.join(stem.unwrap_or_default());
+                if entry.name.ends_with(DELETION_SUFFIX)
+                    && !file::exists(&proper)
+                    && is_whole(disk, &entry.path)?
+                {
+                    disk.rename(&entry.path, &proper)?;
+                    disk.rename(&proper, &anew)?;
+                } else {
+                    disk.rename(&entry.path, &anew)?;
+                }
                 renamed = true;
                 leftovers.push(anew);
             } else {
@@ -227,6 +238,19 @@ pub(crate) fn remove_temporary(disk: &dyn Disk, dir: &Path) -> Result<(), Storag
         }
     }
     Ok(())
+}
+
+/// Whether no file of a block seems to be missing.
+fn is_whole(disk: &dyn Disk, block_dir: &Path) -> Result<bool, StorageError> {
+    if !["meta.json", "index"].iter().all(|name| file::exists(&block_dir.join(name))) {
+        return Ok(false);
+    }
+    let mut chunks = match disk.read_dir(&block_dir.join("chunks")) {
+        Err(e) if e.is_not_found() => return Ok(false),
+        entries => entries?.into_iter().map(|e| e.name).collect::<Vec<_>>(),
+    };
+    chunks.sort_unstable();
+    Ok(!chunks.is_empty() && chunks.iter().zip(1..).all(|(name, number)| *name == format!("{number:06}")))
 }
 
 /// `promtool tsdb dump` reads no directory without a log, be it an empty one.
