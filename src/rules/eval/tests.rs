@@ -1,0 +1,185 @@
+//! Runs over series in memory.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+
+use tsdbctl_chunk::AppenderOptions;
+use tsdbctl_promql::engine::{on_big_stack, parse_query};
+use tsdbctl_storage::{MemorySample, MemoryStore};
+
+use super::*;
+use crate::file::{GroupSpec, RuleKind, RuleSpec};
+
+/// `name{labels}` with values at 0, 10 s, …; NaN for none.
+fn store(series: &[(&str, &[f64])]) -> MemoryStore {
+    let mut store = MemoryStore::new(AppenderOptions::default());
+    for (name, values) in series {
+        let (name, label) = name.split_once('/').unwrap_or((name, ""));
+        let labels = Labels::from_pairs([("__name__", name), ("l", label)]);
+        for (k, v) in values.iter().enumerate().filter(|(_, v)| !v.is_nan()) {
+            store.append(&labels, k as i64 * 10_000, 0, &MemorySample::Float(*v)).unwrap();
+        }
+    }
+    store
+}
+
+fn expr(text: &str) -> RuleExpr {
+    let expr = Arc::new(parse_query(text, &QueryOptions::default()).unwrap());
+    RuleExpr { text: text.into(), printed: text.into(), expr }
+}
+
+fn record(name: &str, text: &str) -> EvalRule {
+    EvalRule::Record(RecordRule { name: name.to_string(), expr: expr(text), labels: Vec::new() })
+}
+
+fn alert(name: &str, text: &str, for_ms: i64) -> EvalRule {
+    let spec = RuleSpec {
+        kind: RuleKind::Alert,
+        name: tsdbctl_yaml::Spanned { value: name.to_string(), span: tsdbctl_model::Span::default() },
+        expr_span: tsdbctl_model::Span::default(),
+        expr: expr(text),
+        for_ms,
+        keep_firing_for_ms: 0,
+        labels: Vec::new(),
+        annotations: Vec::new(),
+        span: tsdbctl_model::Span::default(),
+    };
+    EvalRule::Alert(AlertRule::from_spec(&GroupSpec::default(), &spec).unwrap())
+}
+
+fn group(rules: Vec<EvalRule>, slots: Slots) -> EvalGroup {
+    EvalGroup { name: "g".to_string(), query_offset_ms: 0, limit: 0, rules, slots }
+}
+
+/// Series with `t=value` in seconds, `stale` for markers, leads in brackets.
+fn run(storage: &MemoryStore, groups: &[EvalGroup], settings: &EvalSettings) -> Vec<String> {
+    let control = Control::default();
+    let evaluation = Evaluation { storage, settings, control: &control, groups };
+    let mut series: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut watch = |e: &Evaluated<'_>| {
+        let samples = e.outcome.unwrap_or_else(|e| panic!("{e}"));
+        for s in samples.iter().chain(e.vanished) {
+            let value = match &s.sample {
+                Sample::Float(v) if tsdbctl_model::sample::is_stale(*v) => "stale".to_string(),
+                Sample::Float(v) => v.to_string(),
+                Sample::Histogram(h) => h.to_string(),
+            };
+            let text = format!("{}={value}", s.t_ms / 1000);
+            let text = if e.slot.lead { format!("[{text}]") } else { text };
+            series.entry(s.labels.to_string()).or_default().push(text);
+        }
+        Ok::<_, Infallible>(())
+    };
+    on_big_stack(|| evaluation.run(&mut watch)).unwrap();
+    series.into_iter().map(|(labels, values)| format!("{labels} {}", values.join(" "))).collect()
+}
+
+fn every_10s(start_s: i64, end_s: i64) -> Slots {
+    Slots::aligned(start_s * 1000, end_s * 1000, 10_000, 0, 0)
+}
+
+#[test]
+fn later_rules_see_what_is_recorded_and_earlier_ones_the_slot_before() {
+    let storage = store(&[("m", &[1.0, 2.0, 3.0])]);
+    let rules = vec![
+        record("early", "sum(late) or vector(-1)"),
+        record("late", "sum(m) * 10"),
+        record("after", "late + 1"),
+    ];
+    let got = run(&storage, &[group(rules, every_10s(0, 20))], &EvalSettings::default());
+    assert_eq!(
+        got,
+        [
+            "{__name__=\"after\"} 0=11 10=21 20=31",
+            "{__name__=\"early\"} 0=-1 10=10 20=20",
+            "{__name__=\"late\"} 0=10 10=20 20=30",
+        ]
+    );
+}
+
+#[test]
+fn stored_samples_of_what_is_recorded_are_read_from_before_only() {
+    let storage = store(&[("m", &[1.0, 2.0, 3.0, 4.0]), ("r", &[100.0, 200.0, 300.0, 400.0])]);
+    let rules = vec![record("r", "m"), record("seen", "sum(sum_over_time(r[30s]))")];
+    let groups = [group(rules, every_10s(20, 30))];
+    let strip = |lines: Vec<String>| lines.into_iter().find(|l| l.contains("seen")).unwrap();
+    // 100 + 200 of before, then 3 of now: the window is (t - 30 s, t].
+    let got = run(&storage, &groups, &EvalSettings::default());
+    assert_eq!(strip(got), "{__name__=\"seen\"} 20=303 30=207");
+    let settings = EvalSettings { use_stored: true, ..EvalSettings::default() };
+    let got = run(&storage, &groups, &settings);
+    assert_eq!(strip(got), "{__name__=\"seen\"} 20=600 30=900");
+}
+
+#[test]
+fn what_vanishes_is_marked_and_failures_mark_nothing() {
+    let nan = f64::NAN;
+    let storage = store(&[("m/a", &[1.0, 1.0, 1.0, 1.0]), ("m/b", &[5.0, nan, 5.0, nan])]);
+    let rules = vec![record("r", "m > 2 and timestamp(m) == time()")];
+    let got = run(&storage, &[group(rules, every_10s(0, 30))], &EvalSettings::default());
+    assert_eq!(got, ["{__name__=\"r\", l=\"b\"} 0=5 10=stale 20=5 30=stale"]);
+}
+
+#[test]
+fn alerts_live_from_before_what_is_asked() {
+    let storage = store(&[("m", &[1.0; 6])]);
+    let rules = vec![alert("A", "m > 0", 20_000)];
+    let slots = Slots::aligned(30_000, 40_000, 10_000, 0, 20_000);
+    let got = run(&storage, &[group(rules, slots)], &EvalSettings::default());
+    assert_eq!(
+        got,
+        [
+            "{__name__=\"ALERTS\", alertname=\"A\", alertstate=\"firing\"} 30=1 40=1",
+            "{__name__=\"ALERTS\", alertname=\"A\", alertstate=\"pending\"} [10=1] [20=1] 30=stale",
+            "{__name__=\"ALERTS_FOR_STATE\", alertname=\"A\"} [10=10] [20=10] 30=10 40=10",
+        ]
+    );
+}
+
+#[test]
+fn a_server_that_starts_writes_no_alerts_twice() {
+    let storage = store(&[("m", &[1.0; 12])]);
+    let rules = vec![alert("A", "m > 0", 0)];
+    let slots = Slots::stored(&[20_000, 30_000, 70_000, 80_000], 10_000, true);
+    let got = run(&storage, &[group(rules, slots)], &EvalSettings::default());
+    assert_eq!(
+        got,
+        [
+            "{__name__=\"ALERTS\", alertname=\"A\", alertstate=\"firing\"} 20=1 30=1 70=1 80=1",
+            "{__name__=\"ALERTS_FOR_STATE\", alertname=\"A\"} 20=0 30=0 70=50 80=50",
+        ]
+    );
+}
+
+#[test]
+fn groups_are_taken_in_the_order_of_time_and_windows_make_no_difference() {
+    let storage = store(&[("m", &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])]);
+    let later = Slots::aligned(0, 50_000, 10_000, 5_000, 0);
+    let groups = [
+        group(vec![record("twice", "once * 2")], later),
+        group(vec![record("once", "m + 0")], every_10s(0, 50)),
+    ];
+    let want = run(&storage, &groups, &EvalSettings::default());
+    assert_eq!(want[1], "{__name__=\"twice\"} 5=2 15=4 25=6 35=8 45=10");
+    for window_slots in [1, 2, 3] {
+        let settings = EvalSettings { window_slots, ..EvalSettings::default() };
+        assert_eq!(run(&storage, &groups, &settings), want);
+    }
+}
+
+#[test]
+fn two_rules_on_one_series_are_told() {
+    let storage = store(&[("m", &[1.0, 2.0])]);
+    let rules = vec![record("r", "m + 0"), record("r", "m * 10")];
+    let (control, settings) = (Control::default(), EvalSettings::default());
+    let groups = [group(rules, every_10s(0, 10))];
+    let evaluation =
+        Evaluation { storage: &storage, settings: &settings, control: &control, groups: &groups };
+    let mut refused = Vec::new();
+    let mut watch = |e: &Evaluated<'_>| {
+        refused.extend(e.refused.iter().map(|(l, r)| format!("{} {l}: {r}", e.place.rule)));
+        Ok::<_, Infallible>(())
+    };
+    on_big_stack(|| evaluation.run(&mut watch)).unwrap();
+    assert_eq!(refused, vec!["1 {__name__=\"r\"}: duplicate sample for timestamp"; 2]);
+}
