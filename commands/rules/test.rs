@@ -1,22 +1,243 @@
 //! `tsdbctl rules test`: unit tests of rules.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use tsdbctl_platform::file;
+use tsdbctl_promql::engine::{Features, Sample};
+use tsdbctl_rules::finding::Finding;
+use tsdbctl_rules::unit::report::{self, FileReport, Marks};
+use tsdbctl_rules::unit::run::Settings;
+use tsdbctl_rules::unit::suite::{Loader, LoadedFile, SuiteOptions, run_pattern, run_suite};
+use tsdbctl_storage::control::Control;
+
+use crate::diagnostic::show_line;
 use crate::exit::ExitStatus;
-use crate::ui::Ui;
+use crate::ui::{Tone, Ui};
 
 /// Run unit tests of rules.
+///
+/// The files are those of `promtool test rules`, and beyond them: an expectation may say `match: subset` (labels and
+/// annotations that it does not name do not matter) or `match: regex` (and its values are anchored patterns); a case
+/// may list what must be `present` or `absent` instead of all there is, or say `present: true` for anything.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Rule files; stdin if there are none.
-    #[arg(value_name = "FILE")]
+    /// Files of tests.
+    #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
+    /// Run only tests whose name this regular expression matches, anywhere in it; may be repeated.
+    #[arg(long, value_name = "RE")]
+    pub run: Vec<String>,
+    /// Run again whenever a file changes.
+    #[arg(long)]
+    pub watch: bool,
+    /// Tests that run at the same time [default: one per processor].
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// Rewrite expectations that failed to what came, in place; comments and order stay.
+    #[arg(long)]
+    pub update: bool,
+    /// Mark the words that differ in colours, even where stderr is no terminal.
+    #[arg(long)]
+    pub diff: bool,
+    /// Show how long tests took and all their samples at the end.
+    #[arg(long)]
+    pub debug: bool,
+    /// Write the results as JUnit XML to this file.
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// How results are shown.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// Pass over fields of rule files that are not known.
+    #[arg(long)]
+    pub ignore_unknown_fields: bool,
+    /// PromQL features, by Prometheus' names, separated by commas.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub enable_feature: Vec<String>,
+    /// Refuse what Prometheus refuses for its size: 10,000 samples a query.
+    #[arg(long = "compat.upstream-limits")]
+    pub upstream_limits: bool,
 }
+
+/// How results are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// For people: promtool's lines, and what helps.
+    Text,
+    /// Test Anything Protocol.
+    Tap,
+    /// All facts.
+    Json,
+    /// JUnit XML.
+    Junit,
+}
+
+/// How often changed files are looked for.
+const WATCH_EVERY: Duration = Duration::from_millis(300);
 
 /// Runs the command.
 ///
 /// # Errors
-/// If a file cannot be read.
-pub fn run(args: &Args, _ui: &mut Ui) -> anyhow::Result<ExitStatus> {
-    anyhow::bail!("not there yet: {:?}", args.files)
+/// If a file cannot be written, or stdout fails.
+pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
+    let mut features = Features::default();
+    for name in &args.enable_feature {
+        if let Err(e) = features.enable(name.trim()) {
+            ui.error(e.to_string());
+            return Ok(ExitStatus::Usage);
+        }
+    }
+    let pattern = match run_pattern(&args.run) {
+        Ok(pattern) => pattern,
+        Err(e) => {
+            ui.error(format!("--run: {e}"));
+            return Ok(ExitStatus::Usage);
+        }
+    };
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let options = SuiteOptions {
+        settings: Settings { features, upstream_limits: args.upstream_limits, dump: args.debug },
+        ignore_unknown_fields: args.ignore_unknown_fields,
+        run: pattern,
+        jobs: args.jobs.unwrap_or(processors).max(1),
+    };
+    let control = Control::default();
+    loop {
+        let (status, watched) = once(args, &options, &control, ui)?;
+        ui.flush()?;
+        if !args.watch {
+            return Ok(status);
+        }
+        ui.say(format!("watching {} files", watched.len()));
+        let before = contents(&watched);
+        while contents(&watched) == before {
+            if control.interrupt.is_set() {
+                return Ok(status);
+            }
+            std::thread::sleep(WATCH_EVERY);
+        }
+    }
+}
+
+/// What the watched files hold: they are small.
+fn contents(paths: &[String]) -> Vec<Option<Vec<u8>>> {
+    paths.iter().map(|p| file::read(std::path::Path::new(p)).ok()).collect()
+}
+
+fn once(
+    args: &Args,
+    options: &SuiteOptions,
+    control: &Control,
+    ui: &mut Ui,
+) -> anyhow::Result<(ExitStatus, Vec<String>)> {
+    let mut loader = Loader::default();
+    let files: Vec<LoadedFile> =
+        args.files.iter().map(|path| loader.load(&path.display().to_string(), options)).collect();
+    let reports = run_suite(&files, options, control);
+    for (loaded, report) in files.iter().zip(&reports) {
+        warnings(loaded, report, ui);
+    }
+    match args.output {
+        Output::Text => {
+            for (loaded, report) in files.iter().zip(&reports) {
+                text(args, loaded, report, ui)?;
+            }
+        }
+        Output::Tap => write!(ui.out(), "{}", report::tap(&reports))?,
+        Output::Json => writeln!(ui.out(), "{:#}", report::json(&reports))?,
+        Output::Junit => write!(ui.out(), "{}", report::junit(&reports))?,
+    }
+    if let Some(path) = &args.junit {
+        file::write(path, report::junit(&reports).as_bytes())?;
+    }
+    let ok = reports.iter().all(FileReport::is_ok);
+    let mut watched: Vec<String> = files.iter().map(|f| f.name.clone()).collect();
+    watched.extend(files.iter().flat_map(|f| f.rule_paths.clone()));
+    watched.sort();
+    watched.dedup();
+    Ok((if ok { ExitStatus::Success } else { ExitStatus::Failure }, watched))
+}
+
+fn warnings(loaded: &LoadedFile, report: &FileReport, ui: &mut Ui) {
+    let Some(source) = &loaded.source else { return };
+    let all = loaded.warnings.iter().chain(report.tests.iter().flat_map(|t| &t.outcome.warnings));
+    for w in all {
+        let word = ui.paint(Tone::Yellow, "WARNING");
+        ui.say(format!("  {word}: {}", w.message));
+        ui.say(format!("    at {}", source.place(w.span)));
+        if let Some(hint) = &w.hint {
+            ui.say(format!("    hint: {hint}"));
+        }
+    }
+}
+
+fn text(args: &Args, loaded: &LoadedFile, report: &FileReport, ui: &mut Ui) -> anyhow::Result<()> {
+    let marks = if args.diff || ui.colour { Marks::Colours } else { Marks::Brackets };
+    for test in &report.tests {
+        if args.debug {
+            ui.say(format!("DEBUG: Test {} finished, took {:.6}s", test.name, test.seconds));
+            ui.say("DEBUG: Dump of all data (input_series and rules):");
+            for (labels, samples) in &test.outcome.dump {
+                ui.say(format!("{labels} =>"));
+                for (t, sample) in samples {
+                    let value = match sample {
+                        Sample::Float(v) => tsdbctl_model::float_text::format_f(*v),
+                        Sample::Histogram(h) => h.to_string(),
+                    };
+                    ui.say(format!("{value} @[{t}]"));
+                }
+            }
+        }
+    }
+    if report.is_ok() {
+        writeln!(ui.out(), "  SUCCESS\n")?;
+        return Ok(());
+    }
+    let word = ui.paint(Tone::Red, "FAILED");
+    ui.say(format!("  {word}:"));
+    if let Err(refusal) = &loaded.file {
+        for t in &refusal.texts {
+            ui.say(t);
+        }
+        findings(&refusal.findings, ui);
+    }
+    for test in &report.tests {
+        for failure in &test.outcome.failures {
+            ui.say(report::upstream_text(test, failure));
+            for line in report::detail(report, failure, marks) {
+                ui.say(format!("      {line}"));
+            }
+        }
+    }
+    if let Err(refusal) = &loaded.program {
+        findings(&refusal.findings, ui);
+    }
+    ui.say("");
+    writeln!(ui.out())?;
+    Ok(())
+}
+
+/// Shows the places of what was wrong with a file.
+fn findings(findings: &[Finding], ui: &mut Ui) {
+    for f in findings {
+        let at = f.source.place(f.span);
+        ui.say(format!("  {}: {}", ui.paint(Tone::Bold, &at), f.message));
+        let (number, _) = f.source.line_col(f.span.start as usize);
+        let line = f.source.line(number);
+        let start = line_start(&f.source.text, f.span.start as usize);
+        let from = (f.span.start as usize - start).min(line.len());
+        let to = (f.span.end as usize).saturating_sub(start).clamp(from, line.len());
+        show_line(ui, line, number, tsdbctl_model::Span::new(from, to));
+        if let Some(hint) = &f.hint {
+            let word = ui.paint(Tone::Green, "hint");
+            ui.say(format!("  = {word}: {hint}"));
+        }
+    }
+}
+
+/// Where the line of an offset begins.
+fn line_start(text: &str, offset: usize) -> usize {
+    let before = text.as_bytes().get(..offset).unwrap_or(text.as_bytes());
+    before.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1)
 }
