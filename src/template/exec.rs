@@ -473,6 +473,7 @@ impl<'t> Run<'t, '_> {
                 let skipped = usize::from(method);
                 if let Some(value) = given {
                     let parameter = parameter(function, next - 1);
+                    self.refuse_len_of_nil(function, node, &value)?;
                     values.push(self.validated(value, parameter)?.value);
                 }
                 while let Some(arg) = args.get(next) {
@@ -481,7 +482,10 @@ impl<'t> Run<'t, '_> {
                     // Whatever the argument needs comes above this frame.
                     let at = self.frames.len();
                     match self.argument(*arg, parameter, dot)? {
-                        Some(value) => values.push(value.value),
+                        Some(value) => {
+                            self.refuse_len_of_nil(function, node, &value)?;
+                            values.push(value.value);
+                        }
                         None => {
                             let frame = Frame::Call { function, node, args, next, last, values, method };
                             self.frames.insert(at, frame);
@@ -703,6 +707,7 @@ impl<'t> Run<'t, '_> {
             );
         }
         let frame = match function.form {
+            Form::Unfit(reason) => return Err(self.error(reason)),
             Form::And | Form::Or => Frame::Logic {
                 or: function.form == Form::Or,
                 args,
@@ -764,6 +769,15 @@ impl<'t> Run<'t, '_> {
                 Err(self.with_hint(format_args!("error calling {}: {message}", function.name), hint))
             }
         }
+    }
+
+    /// Of a nil in an `interface {}`, which its code does not see, `len` alone says something else.
+    fn refuse_len_of_nil(&mut self, function: &Function, node: NodeId, cell: &Cell) -> Ran<()> {
+        if cell.interface && matches!(cell.value, Value::Nil) && function.name == "len" {
+            self.node = node;
+            return Err(self.error("error calling len: len of nil pointer"));
+        }
+        Ok(())
     }
 
     fn validated(&self, cell: Cell, parameter: Option<Parameter>) -> Ran<Cell> {

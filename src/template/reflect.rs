@@ -3,10 +3,8 @@
 
 use std::sync::Arc;
 
-use tsdbctl_model::histogram::BucketSpan;
-
 use crate::func::Parameter;
-use crate::value::{Field, SizedInt, Slice, Struct, Value};
+use crate::value::Value;
 
 /// A value, and whether Go holds it in an `interface {}`.
 #[derive(Clone, Debug)]
@@ -56,49 +54,11 @@ pub fn field(value: &Value, name: &str) -> Option<Cell> {
             _ => None,
         },
         Value::Histogram(h) => {
-            let floats = |buckets: &[f64]| {
-                slice("[]float64", buckets.iter().map(|b| Value::Float(*b)).collect())
-            };
-            Some(
-                match name {
-                    "CounterResetHint" => {
-                        Value::Sized(SizedInt::CounterResetHint, i64::from(h.counter_reset_hint as u8))
-                    }
-                    "Schema" => Value::Sized(SizedInt::Int32, i64::from(h.schema)),
-                    "ZeroThreshold" => Value::Float(h.zero_threshold),
-                    "ZeroCount" => Value::Float(h.zero_count),
-                    "Count" => Value::Float(h.count),
-                    "Sum" => Value::Float(h.sum),
-                    "PositiveSpans" => spans(&h.positive_spans),
-                    "NegativeSpans" => spans(&h.negative_spans),
-                    "PositiveBuckets" => floats(&h.positive_buckets),
-                    "NegativeBuckets" => floats(&h.negative_buckets),
-                    "CustomValues" => floats(h.custom_values.as_deref().unwrap_or_default()),
-                    _ => return None,
-                }
-                .into(),
-            )
+            let fields = crate::histogram::fields(h).fields;
+            fields.into_iter().find(|f| f.name == name).map(|f| f.value.into())
         }
         _ => None,
     }
-}
-
-fn slice(go_type: &'static str, elements: Vec<Value>) -> Value {
-    Value::Slice(Arc::new(Slice { go_type, elements }))
-}
-
-fn spans(spans: &[BucketSpan]) -> Value {
-    let field = |name, sized, n| Field { name, value: Value::Sized(sized, n), interface: false };
-    let span = |span: &BucketSpan| {
-        Value::Struct(Arc::new(Struct {
-            go_type: "histogram.Span",
-            fields: vec![
-                field("Offset", SizedInt::Int32, i64::from(span.offset)),
-                field("Length", SizedInt::Uint32, i64::from(span.length)),
-            ],
-        }))
-    };
-    slice("[]histogram.Span", spans.iter().map(span).collect())
 }
 
 /// What a `range` goes over.

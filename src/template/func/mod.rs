@@ -83,6 +83,8 @@ pub enum Form {
     Or,
     /// `call`: the code also gets the text of the first argument, before the others.
     Call,
+    /// A method that exists but that templates cannot call, for this reason.
+    Unfit(&'static str),
 }
 
 /// A function.

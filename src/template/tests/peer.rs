@@ -1,0 +1,67 @@
+//! Whole texts beside upstream's, for the table of cases and for random templates. A program that renders with
+//! upstream's expander is named by `TSDBCTL_PEER_TEMPLATE`; it reads lines of JSON (`template`, `alert`, `value`) and
+//! answers each with one (`load`: the error at load, `out`: the text, `err`: the error at run).
+
+#![allow(clippy::print_stderr, clippy::disallowed_methods, reason = "a skipped test has to say so")]
+
+mod cases;
+mod generator;
+mod world;
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+/// What upstream gives for each template: the text, or the error at load or at run.
+fn ask(peer: &str, templates: &[String]) -> Vec<Result<String, String>> {
+    let mut child =
+        Command::new(peer).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the peer starts");
+    let mut stdin = child.stdin.take().expect("its input");
+    let input: String =
+        templates.iter().map(|t| format!("{}\n", json!({"template": t, "alert": "A", "value": "1.5"}))).collect();
+    let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
+    let output = child.wait_with_output().expect("the peer ends");
+    writer.join().expect("no panic").expect("the peer reads all");
+    let text = String::from_utf8(output.stdout).expect("the peer writes UTF-8");
+    text.lines()
+        .map(|line| {
+            let answer: Value = serde_json::from_str(line).expect("a line of JSON");
+            let text = |key: &str| answer[key].as_str().map(str::to_string);
+            match text("load").or_else(|| text("err")) {
+                Some(error) => Err(error),
+                None => Ok(text("out").unwrap_or_default()),
+            }
+        })
+        .collect()
+}
+
+fn compare(templates: &[String]) {
+    let Ok(peer) = std::env::var("TSDBCTL_PEER_TEMPLATE") else {
+        eprintln!("skipped: TSDBCTL_PEER_TEMPLATE is not set");
+        return;
+    };
+    let theirs = ask(&peer, templates);
+    assert_eq!(theirs.len(), templates.len());
+    let mut different = Vec::new();
+    for (template, theirs) in templates.iter().zip(theirs) {
+        let ours = world::render("A", template, 1.5);
+        if ours != theirs {
+            different.push(format!("{template}\n  ours   {ours:?}\n  theirs {theirs:?}"));
+        }
+    }
+    let (count, of) = (different.len(), templates.len());
+    assert!(different.is_empty(), "{count} of {of} differ:\n{}", different[..count.min(40)].join("\n"));
+}
+
+#[test]
+fn the_table_is_what_upstream_says() {
+    compare(&cases::all().into_iter().map(|case| case.template).collect::<Vec<_>>());
+}
+
+#[test]
+fn random_templates_are_what_upstream_says() {
+    let seed = std::env::var("TSDBCTL_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
+    let mut generator = generator::Generator::new(seed);
+    compare(&(0..5000).map(|_| generator.template()).collect::<Vec<_>>());
+}

@@ -1,0 +1,63 @@
+//! The world in which the test templates render: labels, a value, a few queries.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tsdbctl_model::Labels;
+use tsdbctl_template::{Environment, RuleData, RuleTemplate, TemplateSample, Value};
+
+/// Queries, the time and the URL.
+pub struct World;
+
+fn sample(labels: &[(&str, &str)], value: f64) -> TemplateSample {
+    let labels: BTreeMap<String, String> =
+        labels.iter().map(|(name, value)| ((*name).to_string(), (*value).to_string())).collect();
+    TemplateSample { labels: Arc::new(labels), value: Value::Float(value) }
+}
+
+impl Environment for World {
+    fn query(&mut self, expr: &str) -> Result<Vec<TemplateSample>, String> {
+        Ok(match expr {
+            "m" => vec![sample(
+                &[
+                    ("__name__", "m"),
+                    ("instance", "web-1.example.com:9100"),
+                    ("job", "node"),
+                    ("n", "7"),
+                ],
+                1.5,
+            )],
+            "m2" => vec![
+                sample(&[("__name__", "m2"), ("z", "10")], 2.0),
+                sample(&[("__name__", "m2"), ("z", "a")], 3.0),
+                sample(&[("__name__", "m2"), ("z", "b"), ("__value__", "sv")], 1.0),
+            ],
+            "1+1" => vec![sample(&[], 2.0)],
+            "nope" => Vec::new(),
+            other => return Err(format!("unknown query: {other}")),
+        })
+    }
+
+    fn now_ms(&self) -> i64 {
+        300_000
+    }
+
+    fn external_url(&self) -> &str {
+        "http://prom.example.com/pre"
+    }
+}
+
+/// What a rule called `alert` with this template and value gives: the text, or the error at load or at run.
+pub fn render(alert: &str, template: &str, value: f64) -> Result<String, String> {
+    let labels =
+        Labels::from_pairs([("instance", "web-1.example.com:9100"), ("job", "node"), ("n", "7")]);
+    let external_labels = Labels::from_pairs([("region", "eu")]);
+    let data = RuleData {
+        labels: &labels,
+        external_labels: &external_labels,
+        external_url: "http://prom.example.com/pre",
+        value: Value::Float(value),
+    };
+    let template = RuleTemplate::parse(alert, template).map_err(|e| e.message)?;
+    template.expand(&data, &mut World).map_err(|e| e.message)
+}
