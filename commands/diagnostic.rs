@@ -3,6 +3,7 @@
 use tsdbctl_model::Span;
 use tsdbctl_promql::engine::{ErrorKind, QueryError};
 use tsdbctl_promql::parser::ParseError;
+use tsdbctl_yaml::Source;
 
 use crate::ui::{Tone, Ui};
 
@@ -30,6 +31,20 @@ pub fn show_parse_error(ui: &mut Ui, text: &str, error: &ParseError) {
 /// Shows line `number` of a file with a mark under a place in it.
 pub fn show_line(ui: &mut Ui, line: &str, number: usize, span: Span) {
     show_lines(ui, numbered_place(line, span, number));
+}
+
+/// Shows the line of a file that holds the start of a place, with a mark under it.
+pub fn file_place(ui: &mut Ui, source: &Source, span: Span) {
+    let (number, _) = source.line_col(span.start as usize);
+    let line = source.line(number);
+    // The line alone, so that a file is not gone through for each of its places.
+    let at = (span.start as usize).min(source.text.len());
+    let start = source.text.as_bytes()[..at].iter().rposition(|b| *b == b'\n').map_or(0, |p| p + 1);
+    let within = |at: u32| (at as usize).saturating_sub(start).min(line.len());
+    if line.is_empty() {
+        return;
+    }
+    show_lines(ui, numbered_place(line, Span::new(within(span.start), within(span.end)), number));
 }
 
 fn show_lines(ui: &mut Ui, lines: Vec<String>) {

@@ -12,6 +12,7 @@ pub mod diagnostic;
 pub mod downsample;
 pub mod exit;
 pub mod export;
+pub mod findings;
 pub mod in_use;
 pub mod ingest;
 pub mod inspect;

@@ -8,6 +8,7 @@ pub mod check;
 pub mod deps;
 pub mod eval;
 pub mod fmt;
+pub mod input;
 pub mod test;
 
 /// Check, test, evaluate and backtest recording and alerting rules.

@@ -1,10 +1,15 @@
-//! Rule files: groups and rules with the place of every value.
+//! Rule files: groups and rules with the place of every value, as 3.14 reads them.
 
 use std::sync::Arc;
 
+use tsdbctl_model::Span;
+use tsdbctl_promql::engine::Features;
 use tsdbctl_template::RuleTemplate;
-use tsdbctl_yaml::{Source, Spanned};
+use tsdbctl_yaml::{Node, Source, Spanned, documents, read::first_document};
 
+use crate::check::Checker;
+use crate::finding::{Finding, Severity};
+use crate::kubernetes;
 use crate::query::RuleExpr;
 
 /// A rule file that was read and found good.
@@ -14,6 +19,8 @@ pub struct RuleFile {
     pub source: Arc<Source>,
     /// Its groups in the order of the file.
     pub groups: Vec<GroupSpec>,
+    /// Where the second document begins, if there is one that was not read.
+    pub unread: Option<Span>,
 }
 
 /// A group as a file gives it.
@@ -32,7 +39,7 @@ pub struct GroupSpec {
     /// Its rules in order.
     pub rules: Vec<RuleSpec>,
     /// The group's place.
-    pub span: tsdbctl_model::Span,
+    pub span: Span,
 }
 
 /// Whether a rule records or alerts.
@@ -52,7 +59,7 @@ pub struct RuleSpec {
     /// Name of the recorded metric, or of the alert.
     pub name: Spanned<String>,
     /// Place of the value of `expr`.
-    pub expr_span: tsdbctl_model::Span,
+    pub expr_span: Span,
     /// Its expression.
     pub expr: RuleExpr,
     /// `for`, ms.
@@ -64,7 +71,7 @@ pub struct RuleSpec {
     /// Annotations, raw.
     pub annotations: Vec<(Spanned<String>, Spanned<String>)>,
     /// The rule's place.
-    pub span: tsdbctl_model::Span,
+    pub span: Span,
 }
 
 impl GroupSpec {
@@ -85,4 +92,102 @@ pub struct NamedTemplate {
     pub name: String,
     /// Its template.
     pub template: RuleTemplate,
+}
+
+/// How rule files are read.
+#[derive(Clone, Debug, Default)]
+pub struct ReadOptions {
+    /// Fields that rule files do not have are passed over.
+    pub ignore_unknown_fields: bool,
+    /// Every document of a file is read, not the first alone.
+    pub all_documents: bool,
+    /// What PromQL may use.
+    pub features: Features,
+}
+
+/// Reads a rule file: the groups of a plain file, or those of the PrometheusRule objects that it holds.
+///
+/// # Errors
+/// All that is wrong with it. As upstream does, rules are looked at only if the whole file has the right shape.
+pub fn read(source: Arc<Source>, options: &ReadOptions) -> Result<RuleFile, Vec<Finding>> {
+    let syntax = |e: &tsdbctl_yaml::YamlError| {
+        let finding = Finding::refused("yaml-syntax", &source, e.span, plain(&e.message), &e.message);
+        vec![match &e.hint {
+            Some(hint) => finding.with_hint(hint),
+            None => finding,
+        }]
+    };
+    let (nodes, more) = if options.all_documents {
+        (documents(&source).map_err(|e| syntax(&e))?, false)
+    } else {
+        let (node, more) = first_document(&source).map_err(|e| syntax(&e))?;
+        (node.into_iter().collect(), more)
+    };
+    let unread = if more { nodes.first().map(|node| second_document(&source, node)) } else { None };
+    let mut file = read_nodes(source, &nodes.iter().collect::<Vec<_>>(), options)?;
+    file.unread = unread;
+    Ok(file)
+}
+
+/// As [`read`], of documents or parts of them that were found already.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_nodes(
+    source: Arc<Source>,
+    nodes: &[&Node],
+    options: &ReadOptions,
+) -> Result<RuleFile, Vec<Finding>> {
+    let mut checker = Checker::new(Arc::clone(&source), options);
+    let (mut objects, mut foreign) = (0, None);
+    // Documents of one plain file share the names of their groups; every object has its own.
+    for node in nodes {
+        match kubernetes::rule_lists(node) {
+            kubernetes::Found::Plain => {
+                objects += 1;
+                checker.rule_groups(node);
+            }
+            kubernetes::Found::Rules(specs) => {
+                objects += specs.len();
+                for spec in specs {
+                    checker.object(spec);
+                }
+            }
+            kubernetes::Found::Other(kind) => foreign = foreign.or(Some(kind)),
+        }
+    }
+    if let (0, Some(kind)) = (objects, foreign) {
+        let name = kind.scalar().map_or("", |s| s.text.as_str());
+        let message = format!("an object of kind {name} holds no rules");
+        return Err(vec![
+            Finding::new(Severity::Error, "no-rules", &source, kind.span, message).with_hint(
+                "rules are read from plain rule files and from objects of kind PrometheusRule; \
+                 FILE:path.to.key reads them from a part of any other YAML file",
+            ),
+        ]);
+    }
+    let groups = checker.finish()?;
+    Ok(RuleFile { source, groups, unread: None })
+}
+
+/// Where the document behind `first` begins: at its `---`.
+fn second_document(source: &Source, first: &Node) -> Span {
+    let from = first.span.end as usize;
+    let mut at = from.min(source.text.len());
+    while !source.text.is_char_boundary(at) {
+        at -= 1;
+    }
+    if let Some(marker) = source.text[at..].find("\n---") {
+        return Span::new(at + marker + 1, at + marker + 4);
+    }
+    Span::new(at, at)
+}
+
+/// Upstream's words without its prefix, which says nothing to who reads a rule file.
+fn plain(message: &str) -> &str {
+    let message = message.strip_prefix("yaml: ").unwrap_or(message);
+    match message.strip_prefix("line ").and_then(|rest| rest.split_once(": ")) {
+        Some((number, rest)) if number.bytes().all(|b| b.is_ascii_digit()) => rest,
+        _ => message,
+    }
 }

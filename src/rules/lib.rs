@@ -1,9 +1,17 @@
 //! Rule files, groups, recording and alerting rules; their unit tests, backtests and lint.
 
+pub mod address;
 pub mod alerting;
+pub mod check;
 pub mod error;
+pub mod eval;
 pub mod file;
+pub mod finding;
+pub mod kubernetes;
 pub mod labels;
+pub mod lint;
 pub mod query;
+pub mod recording;
+pub mod sending;
 pub mod storage_query;
 pub mod unit;

@@ -1,0 +1,99 @@
+//! Rule files as they are named on the command line: a path, `FILE:path.to.key`, or standard input.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use tsdbctl_model::Span;
+use tsdbctl_platform::file;
+use tsdbctl_rules::address::read_at;
+use tsdbctl_rules::file::{ReadOptions, RuleFile, read};
+use tsdbctl_rules::finding::Finding;
+use tsdbctl_yaml::Source;
+
+use crate::findings::STDIN;
+
+/// A text with the part of it that holds rules.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// As it was named.
+    pub name: String,
+    /// The file; `None` for standard input.
+    pub path: Option<PathBuf>,
+    /// Where in it the rules are, if not at the top.
+    pub key: Option<String>,
+}
+
+/// What the arguments name: standard input if there are none, or for `-`.
+pub fn inputs(files: &[PathBuf]) -> Vec<Input> {
+    let stdin = || Input { name: STDIN.to_string(), path: None, key: None };
+    if files.is_empty() {
+        return vec![stdin()];
+    }
+    files.iter().map(|path| if path.as_os_str() == "-" { stdin() } else { named(path) }).collect()
+}
+
+fn named(path: &Path) -> Input {
+    let name = path.display().to_string();
+    if !file::exists(path) {
+        // The file's own name may hold colons.
+        for (at, _) in name.rmatch_indices(':') {
+            let (before, key) = (&name[..at], &name[at + 1..]);
+            if !key.is_empty() && file::is_plain_file(Path::new(before)) {
+                return Input {
+                    path: Some(PathBuf::from(before)),
+                    key: Some(key.to_string()),
+                    name: before.to_string(),
+                };
+            }
+        }
+    }
+    Input { name, path: Some(path.to_path_buf()), key: None }
+}
+
+impl Input {
+    /// The bytes.
+    ///
+    /// # Errors
+    /// If the system does not give them.
+    pub fn bytes(&self) -> anyhow::Result<Vec<u8>> {
+        match &self.path {
+            Some(path) => Ok(file::read(path)?),
+            None => {
+                let mut bytes = Vec::new();
+                std::io::stdin().read_to_end(&mut bytes).context("standard input")?;
+                Ok(bytes)
+            }
+        }
+    }
+
+    /// The rules.
+    ///
+    /// # Errors
+    /// If the file cannot be read. What is wrong in it is in the inner result.
+    pub fn read(&self, options: &ReadOptions) -> anyhow::Result<Result<RuleFile, Vec<Finding>>> {
+        let source = match text(self.bytes()?) {
+            Ok(text) => Arc::new(Source::new(self.name.clone(), text)),
+            Err((text, at)) => {
+                let source = Arc::new(Source::new(self.name.clone(), text));
+                let upstream = "yaml: invalid leading UTF-8 octet";
+                let finding =
+                    Finding::refused("yaml-syntax", &source, Span::new(at, at + 1), "this is no UTF-8", upstream);
+                return Ok(Err(vec![finding.with_hint("save the file as UTF-8")]));
+            }
+        };
+        Ok(match &self.key {
+            Some(key) => read_at(source, key, options),
+            None => read(source, options),
+        })
+    }
+}
+
+/// The text of a file; else the text that can be read and where it ends to be UTF-8.
+pub fn text(bytes: Vec<u8>) -> Result<String, (String, usize)> {
+    String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        (String::from_utf8_lossy(e.as_bytes()).into_owned(), at)
+    })
+}
