@@ -28,7 +28,6 @@ impl YamlError {
     pub(crate) fn of_failure(source: &Source, failure: &Failure) -> Self {
         let problem = match failure.problem.as_str() {
             "did not find expected hexadecimal number" => "did not find expected hexdecimal number",
-            "found an incorrect leading UTF-8 octet" => "found an incorrect leading UTF-8 octet",
             other => other,
         };
         let message = match go_line(source.dialect, failure) {
@@ -107,6 +106,8 @@ fn hint(source: &Source, failure: &Failure, offset: usize) -> Option<String> {
         "found unknown escape character" => {
             "double the backslash, or use single quotes, in which it needs no escape".to_owned()
         }
+        "found unexpected ':'" => "write a blank behind the `:`, or put the text in quotes".to_owned(),
+        "found incompatible YAML document" => "write `%YAML 1.1`, or nothing".to_owned(),
         "found undefined tag handle" => "put a value that begins with `!` in quotes".to_owned(),
         _ => return None,
     })

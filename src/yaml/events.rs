@@ -96,8 +96,12 @@ impl<'s> Events<'s> {
                 return Err(self.failure());
             }
             let copied = self.copy(event.assume_init_ref());
+            let newer = newer_version(event.assume_init_ref()).then(|| event.assume_init_ref().start_mark);
             sys::yaml_event_delete(event.as_mut_ptr());
-            self.ended = matches!(copied.kind, Kind::StreamEnd);
+            self.ended = newer.is_some() || matches!(copied.kind, Kind::StreamEnd);
+            if let Some(start) = newer {
+                return Err(incompatible(&start, self.base));
+            }
             Ok(copied)
         }
     }
@@ -182,6 +186,29 @@ impl Drop for Events<'_> {
     fn drop(&mut self) {
         // SAFETY: initialized in `new`, deleted only here. (initialize fails only where the process has ended.)
         unsafe { sys::yaml_parser_delete(self.parser.as_mut_ptr()) }
+    }
+}
+
+/// The document wants another version than 1.1, which go-yaml refuses and this parser does not.
+///
+/// SAFETY: as [`Events::copy`].
+#[allow(unsafe_code)]
+unsafe fn newer_version(event: &sys::yaml_event_t) -> bool {
+    if event.type_ != sys::YAML_DOCUMENT_START_EVENT {
+        return false;
+    }
+    // SAFETY: the type says which part of the union holds; the directive is null or lives until the event's end.
+    let directive = unsafe { event.data.document_start.version_directive.as_ref() };
+    directive.is_some_and(|directive| directive.major != 1 || directive.minor != 1)
+}
+
+fn incompatible(start: &sys::yaml_mark_t, base: usize) -> Failure {
+    Failure {
+        problem: "found incompatible YAML document".to_owned(),
+        context: String::new(),
+        problem_mark: Mark { offset: start.index as usize + base, line: start.line as usize },
+        context_mark: Mark::default(),
+        by_scanner: false,
     }
 }
 
