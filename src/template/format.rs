@@ -466,15 +466,19 @@ impl<'a> Printer<'a> {
         const YEAR_1_TO_1970_SECONDS: i128 = 62_135_596_800;
         let nanosecond = unix_ns.rem_euclid(time::SECOND_NS) as u64;
         let seconds = unix_ns.div_euclid(time::SECOND_NS) + YEAR_1_TO_1970_SECONDS;
+        if self.flags.sharp_v {
+            self.out.push_str("time.Time");
+        }
         self.out.push('{');
         self.field_name("wall");
         self.value(&Value::Uint(nanosecond), verb, 2);
-        self.out.push(' ');
+        self.separator(1);
         self.field_name("ext");
         self.value(&Value::Sized(SizedInt::Int64, seconds as i64), verb, 2);
-        self.out.push(' ');
+        self.separator(2);
         self.field_name("loc");
         match verb {
+            'v' if self.flags.sharp_v => self.out.push_str("(*time.Location)(nil)"),
             'v' => self.pad("<nil>"),
             'b' | 'o' | 'd' | 'x' | 'X' => self.integer(&Value::Nil, 0, false, verb),
             _ => {

@@ -1,5 +1,7 @@
 //! Numbers as Go's `strconv.AppendFloat` writes them, in every form and precision that `printf` can ask for.
 
+use tsdbctl_model::float_text::format_e;
+
 /// No finite number has more decimals than this, nor more digits: what lies beyond are zeros.
 const MAX_EXACT_DIGITS: usize = 1100;
 
@@ -22,9 +24,10 @@ impl Digits {
         Self { digits, point }
     }
 
-    /// The fewest digits that read back as the same number.
+    /// The fewest digits that read back as the same number. The standard library's `{:e}` rounds a tie up where
+    /// Go takes the even digit.
     fn shortest(v: f64) -> Self {
-        Self::of_scientific(&format!("{v:e}"))
+        Self::of_scientific(&format_e(v))
     }
 
     /// As many digits, at most, trailing zeros removed.
@@ -207,3 +210,44 @@ fn write_general(out: &mut String, v: f64, letter: char, precision: Option<usize
 
 /// Decimal exponent from which `%g` with shortest digits turns to exponent form.
 const SHORTEST_EXPONENT_FROM: i32 = 6;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_print_as_strconv_does() {
+        for (v, form, precision, want) in [
+            (0.0, 'g', None, "0"),
+            (-0.0, 'e', None, "-0e+00"),
+            (1e6, 'g', None, "1e+06"),
+            (100_000.0, 'g', None, "100000"),
+            (1e-5, 'g', None, "1e-05"),
+            (0.0001, 'g', None, "0.0001"),
+            (9999.5, 'g', Some(4), "1e+04"),
+            (2_147_599_916_821_847.2, 'e', None, "2.1475999168218472e+15"),
+            (1.0, 'g', Some(40), "1"),
+            (0.1, 'g', Some(20), "0.10000000000000000555"),
+            (2.5, 'f', Some(0), "2"),
+            (5e-324, 'e', Some(3), "4.941e-324"),
+            (1e22, 'f', None, "10000000000000000000000"),
+            (0.05, 'f', None, "0.05"),
+            (1.5, 'x', None, "0x1.8p+00"),
+            (1.0, 'x', Some(3), "0x1.000p+00"),
+            (1.999, 'X', Some(0), "0X1P+01"),
+            (0.0, 'x', None, "0x0p+00"),
+            (5e-324, 'x', None, "0x1p-1074"),
+            (1.0, 'b', None, "4503599627370496p-52"),
+            (1e100, 'G', None, "1E+100"),
+            (f64::NAN, 'f', Some(2), "NaN"),
+            (f64::NEG_INFINITY, 'x', None, "-Inf"),
+        ] {
+            let mut out = String::new();
+            write_float(&mut out, v, form, precision);
+            assert_eq!(out, want, "{v} {form} {precision:?}");
+        }
+        let mut out = String::new();
+        write_float(&mut out, 1.0, 'f', Some(100_000));
+        assert_eq!(out.len(), 100_002);
+    }
+}
