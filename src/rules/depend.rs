@@ -1,0 +1,240 @@
+//! Which rule reads what which rule writes, and so which may be evaluated at the same time.
+
+use tsdbctl_model::Matcher;
+use tsdbctl_model::labels::METRIC_NAME;
+use tsdbctl_promql::engine::{Features, QueryOptions, parse_query};
+use tsdbctl_promql::parser::ast::{Expr, VectorSelector};
+use tsdbctl_template::RuleTemplate;
+use tsdbctl_template::ast::NodeKind;
+
+use crate::alerting::{ALERT_NAME, ALERTS, ALERTS_FOR_STATE};
+use crate::group::Rule;
+
+/// A rule among all groups' rules.
+#[derive(Clone, Copy, Debug)]
+pub struct RuleNode<'a> {
+    /// Number of its group.
+    pub group: usize,
+    /// Its number within the group, from 0.
+    pub index: usize,
+    /// The rule.
+    pub rule: &'a Rule,
+}
+
+/// Why one rule depends on another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// A selector of the expression matches the recorded metric; the selector as it prints.
+    Metric(String),
+    /// A selector matches `ALERTS` or `ALERTS_FOR_STATE` of the alert.
+    Alerts(String),
+    /// As either, in a `query` of a template; the query.
+    Template(String),
+    /// Both write series of one name.
+    SameName(String),
+    /// A selector names no metric, so that it may read anything.
+    Unknown(String),
+}
+
+/// `reader` depends on `writer`; both count the list that was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edge {
+    /// The rule that is read, or that writes first.
+    pub writer: usize,
+    /// The rule that reads.
+    pub reader: usize,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// All reads of a rule.
+#[derive(Clone, Debug, Default)]
+struct Reads {
+    /// Matchers of each selector, its text, and whether it stands in a template.
+    selectors: Vec<(Vec<Matcher>, String, bool)>,
+    /// A template computes its query.
+    computed: Option<String>,
+}
+
+/// Every dependency between the rules, by reader and then by writer. A rule that reads itself is an edge to itself.
+pub fn edges(rules: &[RuleNode<'_>]) -> Vec<Edge> {
+    let mut edges = Vec::new();
+    for (reader, node) in rules.iter().enumerate() {
+        let reads = reads(node.rule);
+        for (writer, other) in rules.iter().enumerate() {
+            if let Some(reason) = reason(&reads, other.rule) {
+                edges.push(Edge { writer, reader, reason });
+            } else if writer < reader
+                && let Some(name) = shared_name(other.rule, node.rule)
+            {
+                edges.push(Edge { writer, reader, reason: Reason::SameName(name) });
+            }
+        }
+    }
+    edges
+}
+
+/// The rules of a group in batches that may each be evaluated at the same time, so that all see what they see in
+/// order: first those that need nothing before them, then one by one those in the middle, then those that nothing
+/// after them needs. A rule that may read anything leaves all in order.
+pub fn batches(rules: &[Rule]) -> Vec<Vec<usize>> {
+    let in_order = || (0..rules.len()).map(|i| vec![i]).collect();
+    let reads: Vec<Reads> = rules.iter().map(reads).collect();
+    if reads.iter().any(|r| r.computed.is_some() || r.selectors.iter().any(|(m, ..)| names(m).is_none())) {
+        return in_order();
+    }
+    let (mut needs, mut needed) = (vec![false; rules.len()], vec![false; rules.len()]);
+    for later in 0..rules.len() {
+        for earlier in 0..later {
+            // An earlier rule that reads a later one must see the old value: it has to go first as well.
+            let tied = reason(&reads[later], &rules[earlier]).is_some()
+                || reason(&reads[earlier], &rules[later]).is_some()
+                || shared_name(&rules[earlier], &rules[later]).is_some();
+            if tied {
+                (needs[later], needed[earlier]) = (true, true);
+            }
+        }
+    }
+    let pick =
+        |keep: &dyn Fn(usize) -> bool| -> Vec<usize> { (0..rules.len()).filter(|i| keep(*i)).collect() };
+    let first = pick(&|i| !needs[i]);
+    let middle = pick(&|i| needs[i] && needed[i]);
+    let last = pick(&|i| needs[i] && !needed[i]);
+    let parts = std::iter::once(first).chain(middle.into_iter().map(|i| vec![i])).chain([last]);
+    parts.filter(|batch| !batch.is_empty()).collect()
+}
+
+fn names(matchers: &[Matcher]) -> Option<impl Iterator<Item = &Matcher>> {
+    let is_name = |m: &&Matcher| m.name == METRIC_NAME;
+    matchers.iter().any(|m| m.name == METRIC_NAME).then(|| matchers.iter().filter(is_name))
+}
+
+/// Why a rule with these reads depends on `writer`.
+fn reason(reads: &Reads, writer: &Rule) -> Option<Reason> {
+    let fits =
+        |matchers: &[Matcher], name: &str| names(matchers).is_some_and(|mut n| n.all(|m| m.matches(name)));
+    for (matchers, text, in_template) in &reads.selectors {
+        let found = match writer {
+            Rule::Record(rule) => fits(matchers, &rule.name).then(|| Reason::Metric(text.clone())),
+            Rule::Alert(rule) => {
+                let mut alert_names = matchers.iter().filter(|m| m.name == ALERT_NAME);
+                ((fits(matchers, ALERTS) || fits(matchers, ALERTS_FOR_STATE))
+                    && alert_names.all(|m| m.matches(&rule.name)))
+                .then(|| Reason::Alerts(text.clone()))
+            }
+        };
+        if found.is_some() {
+            return if *in_template { Some(Reason::Template(text.clone())) } else { found };
+        }
+    }
+    let unnamed = reads.selectors.iter().find(|(matchers, ..)| names(matchers).is_none());
+    if let Some((_, text, _)) = unnamed {
+        return Some(Reason::Unknown(text.clone()));
+    }
+    reads.computed.clone().map(Reason::Unknown)
+}
+
+fn shared_name(a: &Rule, b: &Rule) -> Option<String> {
+    let same = match (a, b) {
+        (Rule::Record(a), Rule::Record(b)) => a.name == b.name,
+        (Rule::Alert(a), Rule::Alert(b)) => a.name == b.name,
+        (Rule::Record(r), Rule::Alert(_)) | (Rule::Alert(_), Rule::Record(r)) => {
+            r.name == ALERTS || r.name == ALERTS_FOR_STATE
+        }
+    };
+    same.then(|| b.name().to_string())
+}
+
+fn reads(rule: &Rule) -> Reads {
+    let mut reads = Reads::default();
+    add_expr(&mut reads, &rule.expr().expr, None);
+    if let Rule::Alert(rule) = rule {
+        for named in rule.labels.iter().chain(&rule.annotations) {
+            add_template(&mut reads, &named.template);
+        }
+    }
+    reads
+}
+
+fn add_expr(reads: &mut Reads, expr: &Expr, template: Option<&str>) {
+    let mut stack = vec![expr];
+    let selectors = &mut reads.selectors;
+    let mut add = |matchers: Vec<Matcher>, text: String| {
+        selectors.push((matchers, template.map_or(text, str::to_string), template.is_some()));
+    };
+    let text = |selector: &VectorSelector| Expr::Vector(Box::new(selector.clone())).to_string();
+    while let Some(expr) = stack.pop() {
+        match expr {
+            Expr::Number(_) | Expr::String(_) => {}
+            Expr::Paren(e) => stack.push(&e.expr),
+            Expr::Unary(e) => stack.push(&e.expr),
+            Expr::Binary(e) => stack.extend([&e.rhs, &e.lhs]),
+            Expr::Aggregate(e) => stack.extend(e.param.iter().chain([&e.expr])),
+            Expr::Call(e) => stack.extend(e.args.iter().rev()),
+            Expr::Vector(e) => add(e.matchers.clone(), text(e)),
+            Expr::Matrix(e) => add(e.selector.matchers.clone(), text(&e.selector)),
+            Expr::Subquery(e) => stack.push(&e.expr),
+        }
+        if let Expr::Call(call) = expr
+            && call.func.name == "info"
+            && call.args.len() < 2
+        {
+            add(vec![Matcher::equal(METRIC_NAME, "target_info")], "target_info".to_string());
+        }
+    }
+}
+
+/// The queries of a template: constant ones are read as expressions, any other may be anything.
+fn add_template(reads: &mut Reads, template: &RuleTemplate) {
+    let Some(parsed) = template.template() else { return };
+    let ast = parsed.ast();
+    let mut stack: Vec<_> = ast.trees.iter().map(|t| t.root).collect();
+    while let Some(id) = stack.pop() {
+        match ast.kind(id) {
+            NodeKind::List(list) => stack.extend(list),
+            NodeKind::Action(pipe) => stack.push(*pipe),
+            NodeKind::Branch { pipe, list, else_list, .. } => {
+                stack.extend([*pipe, *list]);
+                stack.extend(else_list);
+            }
+            NodeKind::Template { pipe, .. } => stack.extend(pipe),
+            NodeKind::Chain { node, .. } => stack.push(*node),
+            NodeKind::Pipe { commands, .. } => {
+                for (k, command) in commands.iter().enumerate() {
+                    let NodeKind::Command(words) = ast.kind(*command) else { continue };
+                    stack.extend(words);
+                    let is_query = words.first().is_some_and(
+                        |w| matches!(ast.kind(*w), NodeKind::Identifier(f) if f.name == "query"),
+                    );
+                    if !is_query {
+                        continue;
+                    }
+                    // `query "m"`, or `"m" | query`.
+                    let piped = || match (k.checked_sub(1).map(|p| ast.kind(commands[p])), k) {
+                        (Some(NodeKind::Command(before)), 1) if before.len() == 1 => Some(before[0]),
+                        _ => None,
+                    };
+                    let argument = words.get(1).copied().or_else(piped);
+                    match argument.map(|a| ast.kind(a)) {
+                        Some(NodeKind::Str { text, .. }) => add_query(reads, text),
+                        _ => reads.computed = Some(ast.text(*command)),
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn add_query(reads: &mut Reads, text: &str) {
+    let features = Features {
+        experimental_functions: true,
+        extended_range_selectors: true,
+        binop_fill_modifiers: true,
+        ..Features::default()
+    };
+    // What is no expression reads nothing: it fails.
+    if let Ok(expr) = parse_query(text, &QueryOptions { features, ..QueryOptions::default() }) {
+        add_expr(reads, &expr, Some(text));
+    }
+}
