@@ -41,7 +41,7 @@ pub enum Value {
     /// `map[string]string`: a missing key is the empty text.
     StrMap(Arc<BTreeMap<String, String>>),
     /// `map[string]interface {}`: a missing key is `<no value>`.
-    AnyMap(Arc<BTreeMap<String, Value>>),
+    AnyMap(Arc<AnyMap>),
     /// `[]interface {}`
     List(Arc<Vec<Value>>),
     /// A slice with elements of one type.
@@ -73,6 +73,32 @@ pub enum SizedInt {
     Weekday,
     /// `histogram.CounterResetHint`
     CounterResetHint,
+}
+
+/// A `map[string]interface {}`, of bounded nesting: whoever walks or drops one may recurse.
+#[derive(Clone, Debug, Default)]
+pub struct AnyMap {
+    entries: BTreeMap<String, Value>,
+    depth: u32,
+}
+
+impl AnyMap {
+    /// How deep maps may lie in each other.
+    pub const MAX_DEPTH: u32 = 200;
+
+    /// A map of these entries; `None` if it would be nested too deep.
+    pub fn new(entries: BTreeMap<String, Value>) -> Option<Self> {
+        let depth = 1 + entries.values().map(Value::depth).max().unwrap_or(0);
+        (depth <= Self::MAX_DEPTH).then_some(Self { entries, depth })
+    }
+}
+
+impl std::ops::Deref for AnyMap {
+    type Target = BTreeMap<String, Value>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.entries
+    }
 }
 
 /// One series of a query in a template.
@@ -234,6 +260,15 @@ impl Value {
             | Self::Sample(_)
             | Self::Histogram(_)
             | Self::Struct(_) => true,
+        }
+    }
+
+    /// How deep maps lie in each other in it.
+    fn depth(&self) -> u32 {
+        match self {
+            Self::AnyMap(map) => map.depth,
+            Self::List(list) => list.iter().map(Self::depth).max().unwrap_or(0),
+            _ => 0,
         }
     }
 

@@ -14,7 +14,7 @@ use super::{Call, Code, Form, Function, Parameter, TOO_LONG, casing};
 use crate::format;
 use crate::number::write_float;
 use crate::time;
-use crate::value::{SizedInt, TemplateSample, Value};
+use crate::value::{AnyMap, SizedInt, TemplateSample, Value};
 
 const fn function(name: &'static str, parameters: &'static [Parameter], code: Code) -> Function {
     Function { name, parameters, variadic: None, form: Form::Plain, code }
@@ -106,7 +106,7 @@ fn strvalue(_: &mut Call<'_>, values: Vec<Value>) -> Result<Value, String> {
 
 fn args(_: &mut Call<'_>, values: Vec<Value>) -> Result<Value, String> {
     let map = values.into_iter().enumerate().map(|(i, value)| (format!("arg{i}"), value)).collect();
-    Ok(Value::AnyMap(Arc::new(map)))
+    AnyMap::new(map).map(|map| Value::AnyMap(Arc::new(map))).ok_or_else(|| TOO_LONG.to_string())
 }
 
 fn re_replace_all(call: &mut Call<'_>, values: Vec<Value>) -> Result<Value, String> {
