@@ -98,13 +98,22 @@ type Ran<T> = Result<T, TemplateError>;
 
 /// A statement that is under way.
 enum Walk<'t> {
-    List { nodes: &'t [NodeId], next: usize, dot: Cell },
+    List {
+        nodes: &'t [NodeId],
+        next: usize,
+        dot: Cell,
+    },
     /// Forgets variables of a block that is over.
     Forget(usize),
     /// The else part of a range: a `break` in it ends here.
     RangeElse(usize),
     Range(Box<Iteration<'t>>),
-    Return { base: usize, variables: usize, tree: &'t str, node: NodeId },
+    Return {
+        base: usize,
+        variables: usize,
+        tree: &'t str,
+        node: NodeId,
+    },
 }
 
 struct Iteration<'t> {
@@ -180,9 +189,7 @@ impl<'t> Run<'t, '_> {
         let (name, tree) = (source.name, go_quote(self.tree));
         let context = self.ast.text(self.node);
         TemplateError {
-            message: format!(
-                "template: {name}:{line}:{column}: executing {tree} at <{context}>: {message}"
-            ),
+            message: format!("template: {name}:{line}:{column}: executing {tree} at <{context}>: {message}"),
             span: node.span,
             hint: None,
         }
@@ -237,8 +244,7 @@ impl<'t> Run<'t, '_> {
                         continue;
                     };
                     let (assign, list) = (iteration.assign, iteration.list);
-                    let (first, second) =
-                        (iteration.names.first().copied(), iteration.names.get(1).copied());
+                    let (first, second) = (iteration.names.first().copied(), iteration.names.get(1).copied());
                     let len = self.variables.len();
                     match (first, second) {
                         (None, _) => {}
@@ -344,9 +350,7 @@ impl<'t> Run<'t, '_> {
         };
         if elements.is_count() && variables.len() > 1 {
             let text = self.display(&value);
-            return Err(self.error(format_args!(
-                "can't use {text} to iterate over more than one variable"
-            )));
+            return Err(self.error(format_args!("can't use {text} to iterate over more than one variable")));
         }
         if elements.is_empty() {
             self.statements.push(Walk::RangeElse(before));
@@ -672,13 +676,12 @@ impl<'t> Run<'t, '_> {
                 let go_type = receiver.go_type();
                 let hint = match &receiver.value {
                     Value::Struct(data) => similar_field(data, name),
-                    Value::Samples(_) => Some("a query gives a list: take one with `first`, or `range` over it"),
+                    Value::Samples(_) => {
+                        Some("a query gives a list: take one with `first`, or `range` over it")
+                    }
                     _ => None,
                 };
-                Err(self.with_hint(
-                    format_args!("can't evaluate field {name} in type {go_type}"),
-                    hint,
-                ))
+                Err(self.with_hint(format_args!("can't evaluate field {name} in type {go_type}"), hint))
             }
         }
     }
@@ -702,19 +705,13 @@ impl<'t> Run<'t, '_> {
                 )));
             }
         } else if given != fixed {
-            return Err(
-                self.error(format_args!("wrong number of args for {name}: want {fixed} got {given}"))
-            );
+            return Err(self.error(format_args!("wrong number of args for {name}: want {fixed} got {given}")));
         }
         let frame = match function.form {
             Form::Unfit(reason) => return Err(self.error(reason)),
-            Form::And | Form::Or => Frame::Logic {
-                or: function.form == Form::Or,
-                args,
-                next: 0,
-                last,
-                value: Cell::INVALID,
-            },
+            Form::And | Form::Or => {
+                Frame::Logic { or: function.form == Form::Or, args, next: 0, last, value: Cell::INVALID }
+            }
             _ => {
                 let method = receiver.is_some();
                 let mut values = Vec::with_capacity(given + usize::from(method));

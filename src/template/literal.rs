@@ -29,12 +29,7 @@ pub fn character(text: &str) -> Result<Number, String> {
     if tail != "'" {
         return Err(format!("malformed character constant: {text}"));
     }
-    Ok(Number {
-        int: Some(i64::from(c)),
-        uint: Some(u64::from(c)),
-        float: Some(f64::from(c)),
-        complex: None,
-    })
+    Ok(Number { int: Some(i64::from(c)), uint: Some(u64::from(c)), float: Some(f64::from(c)), complex: None })
 }
 
 /// Reads a number such as `1_000`, `0x1p-2`, `1e3` or `2i`.
@@ -47,8 +42,7 @@ pub fn number(text: &str) -> Result<Number, String> {
     {
         return Ok(from_complex(0.0, value));
     }
-    let mut number =
-        Number { int: parse_int(text), uint: parse_uint(text), float: None, complex: None };
+    let mut number = Number { int: parse_int(text), uint: parse_uint(text), float: None, complex: None };
     if number.int == Some(0) {
         number.uint = Some(0);
     }
@@ -384,7 +378,10 @@ mod tests {
         assert_eq!(number("-0").unwrap().uint, Some(0));
         assert_eq!(number("18446744073709551615").unwrap().int, None);
         assert_eq!(number("089").unwrap_err(), r#"integer overflow: "089""#);
-        assert_eq!(number("18446744073709551616").unwrap_err(), r#"integer overflow: "18446744073709551616""#);
+        assert_eq!(
+            number("18446744073709551616").unwrap_err(),
+            r#"integer overflow: "18446744073709551616""#
+        );
         assert_eq!(number("1__0").unwrap_err(), r#"illegal number syntax: "1__0""#);
         assert_eq!(number("2i").unwrap().complex, Some((0.0, 2.0)));
         assert_eq!(complex("1e+3-2i").unwrap().complex, Some((1000.0, -2.0)));

@@ -381,13 +381,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn leave(
-        &mut self,
-        keyword: &Token,
-        start: usize,
-        kind: NodeKind,
-        context: &str,
-    ) -> Parsed<Statement> {
+    fn leave(&mut self, keyword: &Token, start: usize, kind: NodeKind, context: &str) -> Parsed<Statement> {
         let token = self.next_solid();
         if token.kind != TokenKind::RightDelim {
             return Err(self.unexpected(&token, context));
@@ -593,8 +587,7 @@ impl<'a> Parser<'a> {
                 }
                 self.scope().parentheses += 1;
                 pipe.command = Some((pos, args));
-                let inner =
-                    self.open_pipe("parenthesized pipeline", TokenKind::RightParen, token.start)?;
+                let inner = self.open_pipe("parenthesized pipeline", TokenKind::RightParen, token.start)?;
                 outer.push(std::mem::replace(&mut pipe, inner));
                 continue;
             }
@@ -652,11 +645,7 @@ impl<'a> Parser<'a> {
         } else {
             Span::new(pipe.start, end)
         };
-        let kind = NodeKind::Pipe {
-            assign: pipe.assign,
-            variables: pipe.variables,
-            commands: pipe.commands,
-        };
+        let kind = NodeKind::Pipe { assign: pipe.assign, variables: pipe.variables, commands: pipe.commands };
         Ok(self.add(kind, pipe.pos, span))
     }
 
@@ -674,9 +663,7 @@ impl<'a> Parser<'a> {
             }
             let span = Span::new(self.ast.node(term).span.start as usize, end);
             let kind = match self.ast.kind(term) {
-                NodeKind::Field(names) => {
-                    NodeKind::Field(names.iter().cloned().chain(fields).collect())
-                }
+                NodeKind::Field(names) => NodeKind::Field(names.iter().cloned().chain(fields).collect()),
                 NodeKind::Variable(names) => {
                     NodeKind::Variable(names.iter().cloned().chain(fields).collect())
                 }

@@ -91,9 +91,7 @@ impl Elements {
                 Source::Count(*n, keep, value.indirect().into_owned())
             }
             Value::Uint(n) => Source::Count(i64::try_from(*n).unwrap_or(i64::MAX), keep, value.clone()),
-            Value::StrMap(map) => {
-                Source::List(map.iter().map(|(k, v)| (text(k), text(v))).collect())
-            }
+            Value::StrMap(map) => Source::List(map.iter().map(|(k, v)| (text(k), text(v))).collect()),
             Value::AnyMap(map) => Source::List(
                 map.iter().map(|(k, v)| (text(k), Cell { value: v.clone(), interface: true })).collect(),
             ),

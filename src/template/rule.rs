@@ -15,7 +15,7 @@ use crate::value::{Field, Struct};
 use crate::{TemplateError, TemplateSample, Value};
 
 /// What upstream puts before every text, on the same line.
-const PREFIX: &str = "{{$labels := .Labels}}{{$externalLabels := .ExternalLabels}}\
+pub(crate) const PREFIX: &str = "{{$labels := .Labels}}{{$externalLabels := .ExternalLabels}}\
                       {{$externalURL := .ExternalURL}}{{$value := .Value}}";
 
 /// How many statements the prefix is.
@@ -169,7 +169,7 @@ fn starts_with_prefix(ast: &Ast, name: &str) -> bool {
 }
 
 /// A place behind the prefix, in the text alone.
-fn own_span(span: Span, text: &str) -> Span {
+pub(crate) fn own_span(span: Span, text: &str) -> Span {
     let shift = |offset: u32| (offset as usize).saturating_sub(PREFIX.len()).min(text.len());
     Span::new(shift(span.start), shift(span.end))
 }
@@ -193,18 +193,12 @@ fn pieces(ast: &Ast, name: &str) -> Option<Box<[Piece]>> {
             let NodeKind::Command(args) = ast.kind(*command) else { return None };
             let [arg] = args.as_slice() else { return None };
             let names: Vec<&str> = match ast.kind(*arg) {
-                NodeKind::Variable(names) | NodeKind::Field(names) => {
-                    names.iter().map(|n| &**n).collect()
-                }
+                NodeKind::Variable(names) | NodeKind::Field(names) => names.iter().map(|n| &**n).collect(),
                 _ => return None,
             };
             match names.as_slice() {
-                ["$labels" | "Labels", label] | ["$", "Labels", label] => {
-                    Some(Piece::Label((*label).into()))
-                }
-                ["$externalLabels" | "ExternalLabels", label] => {
-                    Some(Piece::ExternalLabel((*label).into()))
-                }
+                ["$labels" | "Labels", label] | ["$", "Labels", label] => Some(Piece::Label((*label).into())),
+                ["$externalLabels" | "ExternalLabels", label] => Some(Piece::ExternalLabel((*label).into())),
                 ["$externalURL" | "ExternalURL"] => Some(Piece::ExternalUrl),
                 ["$value" | "Value"] => Some(Piece::Value),
                 _ => None,

@@ -195,9 +195,14 @@ mod tests {
 
     #[test]
     fn durations_round_half_away_from_zero() {
-        for (duration, unit, rounded) in
-            [(15, 10, 20), (14, 10, 10), (-15, 10, -20), (i64::MAX, 10, i64::MAX), (7, 0, 7), (i64::MIN, 3, i64::MIN)]
-        {
+        for (duration, unit, rounded) in [
+            (15, 10, 20),
+            (14, 10, 10),
+            (-15, 10, -20),
+            (i64::MAX, 10, i64::MAX),
+            (7, 0, 7),
+            (i64::MIN, 3, i64::MIN),
+        ] {
             assert_eq!(round(duration, unit), rounded, "{duration} {unit}");
         }
     }

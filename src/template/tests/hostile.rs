@@ -28,7 +28,10 @@ fn deep_nesting_is_no_recursion() {
     assert_eq!(world::render("A", &fields, 1.5).as_deref(), Ok("node"));
     assert!(error(&"{{ if 1 }}".repeat(50_000)).ends_with("unexpected EOF"));
     // The whole block is what Go calls the node.
-    assert!(error(&format!("{}{{{{ .Foo }}}}{}", "{{ if 1 }}".repeat(20_000), "{{ end }}".repeat(20_000))).contains("at <.Foo>"));
+    assert!(
+        error(&format!("{}{{{{ .Foo }}}}{}", "{{ if 1 }}".repeat(20_000), "{{ end }}".repeat(20_000)))
+            .contains("at <.Foo>")
+    );
 }
 
 #[test]
@@ -37,20 +40,41 @@ fn templates_call_each_other_as_deep_as_in_go() {
     assert!(error(endless).ends_with("exceeded maximum template depth (100000)"));
 }
 
+/// The error of a template that may write 64 KiB and take 100,000 steps.
+fn limited(template: &str) -> String {
+    let limits = Limits { output_bytes: 1 << 16, steps: 100_000 };
+    let template = Template::parse("t", template, FunctionSet::PROMETHEUS).expect("a template");
+    template.execute(Value::Nil, &mut world::World, limits).expect_err("too much").message
+}
+
 #[test]
 fn output_and_steps_are_bounded() {
-    let loops = |body: &str| format!("{{{{ range 1000000 }}}}{{{{ range 1000000 }}}}{body}{{{{ end }}}}{{{{ end }}}}");
-    assert!(error(&loops("")).ends_with("template takes too long"));
-    assert!(error(&loops("0123456789")).ends_with("output is longer than 1048576 bytes"));
-    assert!(error(&loops("{{ $x := print 1 2 3 }}")).ends_with("template takes too long"));
-    for doubled in ["print $x $x", "printf \"%s%s\" $x $x", "reReplaceAll \"a\" \"aa\" $x", "html $x $x", "args $x $x", "js $x $x", "urlquery $x \"é\" $x", "println $x $x", "safeHtml (print $x $x)"] {
-        let template = format!("{{{{ $x := \"a\" }}}}{{{{ range 1000000 }}}}{{{{ $x = {doubled} }}}}{{{{ end }}}}{{{{ len (print $x) }}}}");
-        let error = error(&template);
+    let loops = |body: &str| {
+        format!("{{{{ range 1000000 }}}}{{{{ range 1000000 }}}}{body}{{{{ end }}}}{{{{ end }}}}")
+    };
+    assert!(limited(&loops("")).ends_with("template takes too long"));
+    assert!(limited(&loops("0123456789")).ends_with("output is longer than 65536 bytes"));
+    assert!(limited(&loops("{{ $x := print 1 2 3 }}")).ends_with("template takes too long"));
+    for doubled in [
+        "print $x $x",
+        "printf \"%s%s\" $x $x",
+        "reReplaceAll \"a\" \"aa\" $x",
+        "html $x $x",
+        "args $x $x",
+        "js $x $x",
+        "urlquery $x \"é\" $x",
+        "println $x $x",
+        "safeHtml (print $x $x)",
+    ] {
+        let error = limited(&format!(
+            "{{{{ $x := \"a\" }}}}{{{{ range 1000000 }}}}{{{{ $x = {doubled} }}}}{{{{ end }}}}{{{{ len (print $x) }}}}"
+        ));
         assert!(error.contains("too long"), "{doubled}: {error}");
     }
-    for wide in ["%1000000d", "%.1000000f", "%[1]*d"] {
-        let template = format!("{{{{ range 1000000 }}}}{{{{ len (printf \"{wide}\" 999999 1) }}}}{{{{ end }}}}");
-        let error = error(&template);
+    for wide in ["%50000d", "%.50000f", "%[2]*d", "%1000000d"] {
+        let error = limited(&format!(
+            "{{{{ range 1000000 }}}}{{{{ len (printf \"{wide}\" 999999 50000) }}}}{{{{ end }}}}"
+        ));
         assert!(error.contains("too long"), "{wide}: {error}");
     }
 }
@@ -59,7 +83,13 @@ fn output_and_steps_are_bounded() {
 fn what_is_printed_reads_the_same() {
     for seed in 0..3000 {
         let text = generator::Generator::new(seed).template();
-        let Ok(template) = Template::parse("t", &format!("{{{{$value := 1}}}}{{{{$labels := .}}}}{{{{$externalLabels := 1}}}}{{{{$externalURL := 2}}}}{text}"), FunctionSet::PROMETHEUS) else {
+        let Ok(template) = Template::parse(
+            "t",
+            &format!(
+                "{{{{$value := 1}}}}{{{{$labels := .}}}}{{{{$externalLabels := 1}}}}{{{{$externalURL := 2}}}}{text}"
+            ),
+            FunctionSet::PROMETHEUS,
+        ) else {
             continue;
         };
         let printed = template.print();

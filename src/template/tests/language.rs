@@ -10,7 +10,10 @@ fn templates_give_what_upstream_gives() {
     for case in &cases {
         let got = world::render("A", &case.template, 1.5);
         if got != case.expected {
-            wrong.push(format!("table.txt:{}: {}\n  got      {got:?}\n  expected {:?}", case.line, case.template, case.expected));
+            wrong.push(format!(
+                "table.txt:{}: {}\n  got      {got:?}\n  expected {:?}",
+                case.line, case.template, case.expected
+            ));
         }
     }
     assert!(cases.len() > 100, "the table is read");

@@ -18,8 +18,10 @@ fn ask(peer: &str, templates: &[String]) -> Vec<Result<String, String>> {
     let mut child =
         Command::new(peer).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the peer starts");
     let mut stdin = child.stdin.take().expect("its input");
-    let input: String =
-        templates.iter().map(|t| format!("{}\n", json!({"template": t, "alert": "A", "value": "1.5"}))).collect();
+    let input: String = templates
+        .iter()
+        .map(|t| format!("{}\n", json!({"template": t, "alert": "A", "value": "1.5"})))
+        .collect();
     let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
     let output = child.wait_with_output().expect("the peer ends");
     writer.join().expect("no panic").expect("the peer reads all");

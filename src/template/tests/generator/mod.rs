@@ -87,7 +87,12 @@ impl Generator {
             }
             6 => {
                 self.open(out);
-                out.push_str(self.pick(&["template \"T\"", "template \"T\" .", "template \"T\" $value", "template \"N\""]));
+                out.push_str(self.pick(&[
+                    "template \"T\"",
+                    "template \"T\" .",
+                    "template \"T\" $value",
+                    "template \"N\"",
+                ]));
                 self.close(out);
             }
             7 if depth == 3 => {
@@ -125,7 +130,13 @@ impl Generator {
                     self.pipeline(out, 1);
                 } else {
                     out.push_str(self.pick(&[
-                        "query \"m2\"", "$labels", "3", "query \"nope\"", "args 1 \"a\" nil", ".", "query \"m2\" | sortByLabel \"z\"",
+                        "query \"m2\"",
+                        "$labels",
+                        "3",
+                        "query \"nope\"",
+                        "args 1 \"a\" nil",
+                        ".",
+                        "query \"m2\" | sortByLabel \"z\"",
                     ]));
                 }
                 self.close(out);
@@ -154,10 +165,37 @@ impl Generator {
                 self.command(out, depth);
             } else {
                 out.push_str(self.pick(&[
-                    "printf \"%v\"", "print", "len", "not", "humanize", "humanizeDuration", "humanizePercentage",
-                    "toUpper", "title", "first", "value", "label \"z\"", "toTime", "toDuration", "eq 1", "lt 2.0",
-                    "index $labels", "and 1", "or 0", "printf \"%s-%d\" \"a\"", "query", "args", "html", "urlquery",
-                    "strvalue", "stripPort", "match \"a\"", "parseDuration", "sortByLabel \"z\"", "slice", "humanize1024",
+                    "printf \"%v\"",
+                    "print",
+                    "len",
+                    "not",
+                    "humanize",
+                    "humanizeDuration",
+                    "humanizePercentage",
+                    "toUpper",
+                    "title",
+                    "first",
+                    "value",
+                    "label \"z\"",
+                    "toTime",
+                    "toDuration",
+                    "eq 1",
+                    "lt 2.0",
+                    "index $labels",
+                    "and 1",
+                    "or 0",
+                    "printf \"%s-%d\" \"a\"",
+                    "query",
+                    "args",
+                    "html",
+                    "urlquery",
+                    "strvalue",
+                    "stripPort",
+                    "match \"a\"",
+                    "parseDuration",
+                    "sortByLabel \"z\"",
+                    "slice",
+                    "humanize1024",
                 ]));
             }
         }
@@ -167,7 +205,18 @@ impl Generator {
         match self.below(6) {
             0 | 1 => self.operand(out, depth),
             2 => {
-                let name = self.pick(&["print", "printf \"%v|%v\"", "and", "or", "eq", "lt", "index", "args", "println", "len"]);
+                let name = self.pick(&[
+                    "print",
+                    "printf \"%v|%v\"",
+                    "and",
+                    "or",
+                    "eq",
+                    "lt",
+                    "index",
+                    "args",
+                    "println",
+                    "len",
+                ]);
                 out.push_str(name);
                 for _ in 0..self.below(4) {
                     out.push(' ');
@@ -176,15 +225,46 @@ impl Generator {
             }
             3 => {
                 out.push_str(self.pick(&[
-                    "$labels.nope", "$externalLabels.region", "index $labels \"job\"", "index $labels \"job\" 0", "query \"m\"",
-                    "query \"m\" | first | value", "reReplaceAll \"(.)b\" \"${1}x\" \"abab\"", "now", "externalURL", "pathPrefix",
-                    "parseDuration \"1h\"", "label \"job\" (query \"m\" | first)", "toTime 1435065584.128", "toDuration 0.000000003", "args 1 \"a\" nil",
-                    "(toTime 0).Year", "(toDuration 90).Seconds", "(toTime 60).Format \"15:04\"", "(query \"m\" | first).Labels.job",
-                    "(toDuration 0.000000009).Round 2", "((toTime 5).Sub (toTime 3)).Seconds", "(toTime 5).Equal (toTime 5)", "now.Foo", "(args 1).arg0", "(args nil).arg0.x",
+                    "$labels.nope",
+                    "$externalLabels.region",
+                    "index $labels \"job\"",
+                    "index $labels \"job\" 0",
+                    "query \"m\"",
+                    "query \"m\" | first | value",
+                    "reReplaceAll \"(.)b\" \"${1}x\" \"abab\"",
+                    "now",
+                    "externalURL",
+                    "pathPrefix",
+                    "parseDuration \"1h\"",
+                    "label \"job\" (query \"m\" | first)",
+                    "toTime 1435065584.128",
+                    "toDuration 0.000000003",
+                    "args 1 \"a\" nil",
+                    "(toTime 0).Year",
+                    "(toDuration 90).Seconds",
+                    "(toTime 60).Format \"15:04\"",
+                    "(query \"m\" | first).Labels.job",
+                    "(toDuration 0.000000009).Round 2",
+                    "((toTime 5).Sub (toTime 3)).Seconds",
+                    "(toTime 5).Equal (toTime 5)",
+                    "now.Foo",
+                    "(args 1).arg0",
+                    "(args nil).arg0.x",
                 ]));
             }
             4 => {
-                out.push_str(self.pick(&["humanize", "toUpper", "humanizeDuration", "not", "len", "first", "value", "title", "query", "toTime"]));
+                out.push_str(self.pick(&[
+                    "humanize",
+                    "toUpper",
+                    "humanizeDuration",
+                    "not",
+                    "len",
+                    "first",
+                    "value",
+                    "title",
+                    "query",
+                    "toTime",
+                ]));
                 out.push(' ');
                 self.operand(out, depth);
             }
@@ -210,9 +290,43 @@ impl Generator {
             return;
         }
         out.push_str(self.pick(&[
-            "1", "0", "-3", "1.5", "0.0", "1e6", "0x10", "'a'", "\"\"", "\"abc\"", "`raw`", "true", "false", "nil", ".", "$",
-            "$value", "$value", "$labels", "$labels.job", "$labels.instance", ".Value", ".Labels", ".Labels.job", ".ExternalURL",
-            "$externalLabels", "$externalURL", "$.Value", ".Foo", ".Value.Foo", "$value.Foo", "$labels.job.x", "now", "2i", "$x", "\"1.5\"", "\"é\"",
+            "1",
+            "0",
+            "-3",
+            "1.5",
+            "0.0",
+            "1e6",
+            "0x10",
+            "'a'",
+            "\"\"",
+            "\"abc\"",
+            "`raw`",
+            "true",
+            "false",
+            "nil",
+            ".",
+            "$",
+            "$value",
+            "$value",
+            "$labels",
+            "$labels.job",
+            "$labels.instance",
+            ".Value",
+            ".Labels",
+            ".Labels.job",
+            ".ExternalURL",
+            "$externalLabels",
+            "$externalURL",
+            "$.Value",
+            ".Foo",
+            ".Value.Foo",
+            "$value.Foo",
+            "$labels.job.x",
+            "now",
+            "2i",
+            "$x",
+            "\"1.5\"",
+            "\"é\"",
         ]));
     }
 }

@@ -19,12 +19,7 @@ impl Environment for World {
     fn query(&mut self, expr: &str) -> Result<Vec<TemplateSample>, String> {
         Ok(match expr {
             "m" => vec![sample(
-                &[
-                    ("__name__", "m"),
-                    ("instance", "web-1.example.com:9100"),
-                    ("job", "node"),
-                    ("n", "7"),
-                ],
+                &[("__name__", "m"), ("instance", "web-1.example.com:9100"), ("job", "node"), ("n", "7")],
                 1.5,
             )],
             "m2" => vec![
@@ -49,8 +44,7 @@ impl Environment for World {
 
 /// What a rule called `alert` with this template and value gives: the text, or the error at load or at run.
 pub fn render(alert: &str, template: &str, value: f64) -> Result<String, String> {
-    let labels =
-        Labels::from_pairs([("instance", "web-1.example.com:9100"), ("job", "node"), ("n", "7")]);
+    let labels = Labels::from_pairs([("instance", "web-1.example.com:9100"), ("job", "node"), ("n", "7")]);
     let external_labels = Labels::from_pairs([("region", "eu")]);
     let data = RuleData {
         labels: &labels,
