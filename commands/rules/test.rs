@@ -1,15 +1,20 @@
 //! `tsdbctl rules test`: unit tests of rules.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tsdbctl_platform::file;
+use tsdbctl_platform::{file, real::RealDisk};
 use tsdbctl_promql::engine::{Features, Sample};
 use tsdbctl_rules::finding::Finding;
+use tsdbctl_rules::unit::file::read_test_file;
 use tsdbctl_rules::unit::report::{self, FileReport, Marks};
 use tsdbctl_rules::unit::run::Settings;
 use tsdbctl_rules::unit::suite::{Loader, LoadedFile, SuiteOptions, run_pattern, run_suite};
+use tsdbctl_rules::unit::update::update;
 use tsdbctl_storage::control::Control;
+use tsdbctl_yaml::Source;
+use tsdbctl_yaml::source::Dialect;
 
 use crate::diagnostic::show_line;
 use crate::exit::ExitStatus;
@@ -132,9 +137,14 @@ fn once(
     ui: &mut Ui,
 ) -> anyhow::Result<(ExitStatus, Vec<String>)> {
     let mut loader = Loader::default();
-    let files: Vec<LoadedFile> =
+    let mut files: Vec<LoadedFile> =
         args.files.iter().map(|path| loader.load(&path.display().to_string(), options)).collect();
-    let reports = run_suite(&files, options, control);
+    let mut reports = run_suite(&files, options, control);
+    if args.update && rewrite(&files, &reports, ui)? {
+        loader = Loader::default();
+        files = args.files.iter().map(|path| loader.load(&path.display().to_string(), options)).collect();
+        reports = run_suite(&files, options, control);
+    }
     for (loaded, report) in files.iter().zip(&reports) {
         warnings(loaded, report, ui);
     }
@@ -157,6 +167,34 @@ fn once(
     watched.sort();
     watched.dedup();
     Ok((if ok { ExitStatus::Success } else { ExitStatus::Failure }, watched))
+}
+
+/// Rewrites the expectations that failed; whether any were.
+fn rewrite(files: &[LoadedFile], reports: &[FileReport], ui: &mut Ui) -> anyhow::Result<bool> {
+    let mut any = false;
+    for (loaded, report) in files.iter().zip(reports) {
+        let Ok(test_file) = &loaded.file else { continue };
+        let updated = match update(test_file, &loaded.selected, report) {
+            Ok(updated) => updated,
+            Err(e) => {
+                ui.error(format!("{}: not updated: {e}", loaded.name));
+                continue;
+            }
+        };
+        if updated.text == test_file.source.text {
+            continue;
+        }
+        let again = Source::new(loaded.name.as_str(), updated.text.as_str()).with_dialect(Dialect::V2);
+        if let Err(problems) = read_test_file(Arc::new(again)) {
+            let why = problems.first().map(|p| p.message.clone()).unwrap_or_default();
+            ui.error(format!("{}: not updated, it would no longer be read: {why}", loaded.name));
+            continue;
+        }
+        file::replace(&RealDisk, std::path::Path::new(&loaded.name), updated.text.as_bytes())?;
+        any = true;
+        ui.say(format!("{}: {} expectations rewritten", loaded.name, updated.rewritten));
+    }
+    Ok(any)
 }
 
 fn warnings(loaded: &LoadedFile, report: &FileReport, ui: &mut Ui) {

@@ -54,7 +54,7 @@ pub fn pairs_text(pairs: &[(String, String)]) -> String {
 impl SampleText {
     /// Upstream's text.
     pub fn text(&self) -> String {
-        let value = if self.histogram.is_empty() { format_e(self.value) } else { self.histogram.clone() };
+        let value = if self.histogram.is_empty() { format_e(self.value).replace('e', "E") } else { self.histogram.clone() };
         format!("{} {value}", pairs_text(&self.labels))
     }
 

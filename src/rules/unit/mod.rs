@@ -11,3 +11,4 @@ pub mod series;
 pub mod store;
 pub mod suite;
 pub mod trap;
+pub mod update;

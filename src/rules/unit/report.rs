@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 use tsdbctl_model::Span;
 use tsdbctl_model::duration::format_duration_ms;
-use tsdbctl_model::float_text::{format_e, go_quote};
+use tsdbctl_model::float_text::{format_g, go_quote};
 use tsdbctl_yaml::Source;
 
 use super::compare::{AlertText, Pairs, SampleText, Word, assign, distance, pairs_text, words};
@@ -213,8 +213,8 @@ fn differences(kind: &FailureKind, marks: Marks) -> Vec<String> {
                     out.push(format!(
                         "value of {}: expected {}, got {}{near}{nan}",
                         pairs_text(&g.labels),
-                        format_e(e.value),
-                        format_e(g.value)
+                        format_g(e.value),
+                        format_g(g.value)
                     ));
                 } else if e.value.is_nan() && g.value.is_nan() {
                     out.push("NaN never equals NaN: test for it with an expression such as m != m".to_string());
