@@ -5,21 +5,24 @@
 //! what this run computes; samples from before that are read, as a server that was started there would do.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
-use std::sync::Arc;
+use std::collections::BinaryHeap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use tsdbctl_model::Labels;
-use tsdbctl_model::sample::stale_nan;
+use tsdbctl_model::sample::is_stale;
+use tsdbctl_model::{Labels, Matcher};
+use tsdbctl_platform::clock::Clock;
 use tsdbctl_promql::engine::{QueryError, QueryOptions, QueryTime, Sample, run_parsed};
 use tsdbctl_promql::parser::ast::Expr;
 use tsdbctl_storage::{Control, Querier, Queryable, Refusal, StorageError};
 
-use crate::alerting::{
-    self, ALERTS, ALERTS_FOR_STATE, ActiveAlerts, AlertRule, At, ExpansionFailure, Surroundings,
-};
+use crate::alerting::{ALERTS, ALERTS_FOR_STATE, ActiveAlerts, At, ExpansionFailure, Surroundings};
 use crate::error::RuleError;
-use crate::query::RuleExpr;
-use crate::recording::{self, RecordRule, RuleSample};
+use crate::group::{self, Rule, RuleAppender, RuleState, RuleStorage, World};
+use crate::query::{Element, RuleExpr, RuleQuery};
+use crate::recording::RuleSample;
+use crate::restore::{self, LastFloat, RestoreLimits};
+use crate::sending::{AlertSink, OutgoingAlert, Resend};
 use crate::storage_query::StorageQuery;
 
 pub mod overlay;
@@ -28,46 +31,18 @@ pub mod slots;
 use overlay::{Asked, Hidden, Overlay, Recorded, Selections};
 pub use slots::{Slot, Slots};
 
-/// A rule that is evaluated.
-#[derive(Clone, Debug)]
-pub enum EvalRule {
-    /// A recording rule.
-    Record(RecordRule),
-    /// An alerting rule.
-    Alert(AlertRule),
+/// The metrics a rule writes.
+fn writes(rule: &Rule) -> Vec<&str> {
+    match rule {
+        Rule::Record(rule) => vec![&rule.name],
+        Rule::Alert(_) => vec![ALERTS, ALERTS_FOR_STATE],
+    }
 }
 
-impl EvalRule {
-    /// Its name.
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Record(rule) => &rule.name,
-            Self::Alert(rule) => &rule.name,
-        }
-    }
-
-    /// Its expression.
-    pub fn expr(&self) -> &RuleExpr {
-        match self {
-            Self::Record(rule) => &rule.expr,
-            Self::Alert(rule) => &rule.expr,
-        }
-    }
-
-    /// The metrics it writes.
-    pub fn writes(&self) -> Vec<&str> {
-        match self {
-            Self::Record(rule) => vec![&rule.name],
-            Self::Alert(_) => vec![ALERTS, ALERTS_FOR_STATE],
-        }
-    }
-
-    /// Whether a template of it asks queries, whose texts are not known before.
-    fn asks_in_templates(&self) -> bool {
-        let Self::Alert(rule) = self else { return false };
-        let mut templates = rule.labels.iter().chain(&rule.annotations);
-        templates.any(|t| t.template.text.contains("query"))
-    }
+/// Whether a template of a rule asks queries, whose texts are not known before.
+fn asks_in_templates(rule: &Rule) -> bool {
+    let Rule::Alert(rule) = rule else { return false };
+    rule.labels.iter().chain(&rule.annotations).any(|t| t.template.text.contains("query"))
 }
 
 /// A group that is evaluated.
@@ -80,7 +55,7 @@ pub struct EvalGroup {
     /// Most series or alerts of a rule; 0 or less for none.
     pub limit: i64,
     /// Its rules in order.
-    pub rules: Vec<EvalRule>,
+    pub rules: Vec<Rule>,
     /// When it is evaluated.
     pub slots: Slots,
 }
@@ -100,8 +75,8 @@ pub struct Evaluated<'a> {
     pub place: RulePlace,
     /// When; its `lead` says that it is before what was asked for.
     pub slot: Slot,
-    /// What it wrote, or why it failed.
-    pub outcome: Result<&'a [RuleSample], &'a RuleError>,
+    /// What it wrote, or why it failed, in upstream's words.
+    pub outcome: Result<&'a [RuleSample], &'a str>,
     /// Stale markers it wrote, at the same time.
     pub vanished: &'a [RuleSample],
     /// Samples that were not taken, because another rule wrote the series.
@@ -149,14 +124,6 @@ impl Default for EvalSettings {
     }
 }
 
-/// What is kept of a rule from slot to slot.
-#[derive(Default)]
-struct State {
-    active: ActiveAlerts,
-    previous: HashMap<Labels, ()>,
-    annotations: Vec<String>,
-}
-
 /// A run of groups over stored data.
 pub struct Evaluation<'a> {
     /// Stored data.
@@ -177,65 +144,62 @@ impl Evaluation<'_> {
     /// # Errors
     /// If the data cannot be read, or what `watch` ends with.
     pub fn run<E>(&self, mut watch: impl FnMut(&Evaluated<'_>) -> Result<(), E>) -> Result<(), EvalError<E>> {
-        let hidden = Arc::new(self.hidden());
-        let mut states: Vec<Vec<State>> =
-            self.groups.iter().map(|g| g.rules.iter().map(|_| State::default()).collect()).collect();
+        let mut states: Vec<Vec<RuleState>> =
+            self.groups.iter().map(|g| g.rules.iter().map(|_| RuleState::default()).collect()).collect();
         let mut runs_since_start: Vec<u32> = vec![2; self.groups.len()];
-        let mut recorded = Recorded::default();
         let mut queue: BinaryHeap<Reverse<(i64, usize, usize)>> = BinaryHeap::new();
         for (group, spec) in self.groups.iter().enumerate() {
             if let Some(slot) = spec.slots.get(0) {
                 queue.push(Reverse((slot.ts_ms, group, 0)));
             }
         }
-        let mut opened: Option<(Arc<dyn Querier>, i64)> = None;
+        let mut storage = RunStorage {
+            evaluation: self,
+            stored: Asked::default().querier(0, 0, &[], self.control).map(Arc::from)?,
+            hidden: Arc::new(self.hidden()),
+            recorded: Mutex::default(),
+            written: Mutex::default(),
+            annotations: Mutex::default(),
+        };
+        let mut opened_until = i64::MIN;
         while let Some(Reverse((ts_ms, group, number))) = queue.pop() {
             let spec = &self.groups[group];
             let Some(slot) = spec.slots.get(number) else { continue };
             if let Some(next) = spec.slots.get(number + 1) {
                 queue.push(Reverse((next.ts_ms, group, number + 1)));
             }
-            let querier = match &opened {
-                Some((querier, until)) if ts_ms <= *until => Arc::clone(querier),
-                _ => {
-                    let until = self.window_end(ts_ms);
-                    // The last window's memory goes before the next one's is taken.
-                    drop(opened.take());
-                    let querier = self.open(ts_ms, until)?;
-                    opened = Some((Arc::clone(&querier), until));
-                    querier
-                }
-            };
+            if ts_ms > opened_until {
+                opened_until = self.window_end(ts_ms);
+                // The last window's memory goes before the next one's is taken.
+                storage.stored = Asked::default().querier(0, 0, &[], self.control).map(Arc::from)?;
+                storage.stored = self.open(ts_ms, opened_until)?;
+            }
             if slot.starts_anew {
                 runs_since_start[group] = 0;
                 for state in &mut states[group] {
+                    *state = RuleState::default();
                     state.active = ActiveAlerts::new(false);
-                    state.previous.clear();
                 }
             }
-            for rule in 0..spec.rules.len() {
+            for (rule, state) in states[group].iter_mut().enumerate() {
+                self.control.check("rule evaluation").map_err(StorageError::from)?;
                 let place = RulePlace { group, rule };
-                let state = &mut states[group][rule];
-                self.rule(place, slot, &querier, &hidden, state, &mut recorded, &mut watch)?;
+                self.rule(place, slot, &storage, state, &mut watch)?;
             }
             runs_since_start[group] = runs_since_start[group].saturating_add(1);
             if runs_since_start[group] == 2 {
-                // What a server that starts looks up is its own alerts of before, which a new run does not have.
-                states[group].iter_mut().for_each(|s| s.active.restored = true);
+                self.restore(&spec.rules, &mut states[group], ts_ms)?;
             }
         }
         Ok(())
     }
 
-    #[allow(clippy::too_many_arguments, reason = "what one rule needs, borrowed apart")]
     fn rule<E>(
         &self,
         place: RulePlace,
         slot: Slot,
-        querier: &Arc<dyn Querier>,
-        hidden: &Arc<Hidden>,
-        state: &mut State,
-        recorded: &mut Recorded,
+        storage: &RunStorage<'_>,
+        state: &mut RuleState,
         watch: &mut impl FnMut(&Evaluated<'_>) -> Result<(), E>,
     ) -> Result<(), EvalError<E>> {
         let spec = &self.groups[place.group];
@@ -245,58 +209,44 @@ impl Evaluation<'_> {
             limit: spec.limit,
             surroundings: &self.settings.surroundings,
         };
-        self.control.check("rule evaluation").map_err(StorageError::from)?;
-        let known = state.annotations.len();
-        let mut failures = Vec::new();
-        let outcome = {
-            let nothing = Recorded::default();
-            let recorded = if self.settings.use_stored { &nothing } else { &*recorded };
-            let overlay = Overlay { stored: querier, hidden, recorded };
-            let mut query = StorageQuery::new(&overlay, &self.settings.query, self.control);
-            query.annotations = Some(&mut state.annotations);
-            match &spec.rules[place.rule] {
-                EvalRule::Record(rule) => recording::evaluate(rule, &at, &mut query),
-                EvalRule::Alert(rule) => {
-                    alerting::evaluate(rule, &mut state.active, &at, &mut query).map(|out| {
-                        failures = out.failures;
-                        out.samples
-                    })
-                }
-            }
-        };
-        let (mut refused, mut vanished, mut taken) = (Vec::new(), Vec::new(), Vec::new());
-        if let Ok(samples) = &outcome {
-            let mut now: HashMap<Labels, ()> = HashMap::with_capacity(samples.len());
-            for s in samples {
-                match recorded.append(&s.labels, s.t_ms, &s.sample) {
-                    Ok(sample) => {
-                        taken.push(RuleSample { labels: s.labels.clone(), t_ms: s.t_ms, sample });
-                        now.insert(s.labels.clone(), ());
-                    }
-                    Err(refusal) => refused.push((s.labels.clone(), refusal)),
-                }
-            }
-            let mut gone: Vec<&Labels> = state.previous.keys().filter(|l| !now.contains_key(*l)).collect();
-            gone.sort();
-            for labels in gone {
-                // Another rule may have written the series.
-                if let Ok(sample) = recorded.append(labels, at.sample_ms(), &Sample::Float(stale_nan())) {
-                    vanished.push(RuleSample { labels: labels.clone(), t_ms: at.sample_ms(), sample });
-                }
-            }
-            state.previous = now;
-        }
+        *lock(&storage.written) = Written::default();
+        lock(&storage.annotations).clear();
+        let rule = &spec.rules[place.rule];
+        let world = World { storage, sink: &Nobody, clock: &SlotClock(slot.ts_ms) };
+        // Nobody is told, so that how often does not matter.
+        group::evaluate_one(rule, state, &at, Resend { delay_ms: i64::MAX / 16, interval_ms: 0 }, world);
+        let written = std::mem::take(&mut *lock(&storage.written));
+        let annotations = std::mem::take(&mut *lock(&storage.annotations));
         let evaluated = Evaluated {
             place,
             slot,
-            outcome: outcome.as_ref().map(|_| taken.as_slice()),
-            vanished: &vanished,
-            refused: &refused,
-            alerts: matches!(spec.rules[place.rule], EvalRule::Alert(_)).then_some(&state.active),
-            failures: &failures,
-            annotations: &state.annotations[known..],
+            outcome: if written.begun {
+                Ok(&written.samples)
+            } else {
+                Err(state.last_error.as_deref().unwrap_or_default())
+            },
+            vanished: &written.vanished,
+            refused: &written.refused,
+            alerts: matches!(rule, Rule::Alert(_)).then_some(&state.active),
+            failures: if written.begun { &state.expansion_failures } else { &[] },
+            annotations: &annotations,
         };
         watch(&evaluated).map_err(EvalError::Watcher)
+    }
+
+    /// What a server does after its second run: since when alerts are active is looked up in what is stored.
+    fn restore(&self, rules: &[Rule], states: &mut [RuleState], now_ms: i64) -> Result<(), StorageError> {
+        let limits = RestoreLimits::default();
+        for (rule, state) in rules.iter().zip(states) {
+            let Rule::Alert(rule) = rule else { continue };
+            if restore::wants_restore(rule, limits) {
+                let (matchers, mint) = (restore::matchers(rule), now_ms.saturating_sub(limits.tolerance_ms));
+                let stored = restore::last_floats(self.storage, &matchers, mint, now_ms, self.control)?;
+                restore::restore(rule, &mut state.active, stored, now_ms, limits);
+            }
+            state.active.restored = true;
+        }
+        Ok(())
     }
 
     /// Recorded metrics and from when on their stored samples are not read.
@@ -308,7 +258,7 @@ impl Evaluation<'_> {
         for group in self.groups {
             let Some(first) = group.slots.get(0) else { continue };
             let from = first.ts_ms.saturating_sub(group.query_offset_ms);
-            for name in group.rules.iter().flat_map(EvalRule::writes) {
+            for name in group.rules.iter().flat_map(writes) {
                 let at = hidden.entry(name.to_string()).or_insert(from);
                 *at = (*at).min(from);
             }
@@ -330,7 +280,7 @@ impl Evaluation<'_> {
             let last = group.slots.last().map_or(to, |s| s.ts_ms.min(to));
             let offset = group.query_offset_ms;
             for rule in &group.rules {
-                everything |= rule.asks_in_templates();
+                everything |= asks_in_templates(rule);
                 for t in [from.saturating_sub(offset), last.saturating_sub(offset)] {
                     note(&rule.expr().expr, t, &self.settings.query, self.control, &mut selections);
                 }
@@ -349,6 +299,128 @@ impl Evaluation<'_> {
             self.storage.querier(selections.mint, selections.maxt, &selections.matchers, self.control)?;
         Ok(Arc::from(opened))
     }
+}
+
+/// What one rule wrote.
+#[derive(Default)]
+struct Written {
+    /// Whether it came to writing at all.
+    begun: bool,
+    samples: Vec<RuleSample>,
+    vanished: Vec<RuleSample>,
+    refused: Vec<(Labels, Refusal)>,
+}
+
+/// Stored data with what is recorded over it, as rules see it.
+struct RunStorage<'a> {
+    evaluation: &'a Evaluation<'a>,
+    stored: Arc<dyn Querier>,
+    hidden: Arc<Hidden>,
+    recorded: Mutex<Recorded>,
+    written: Mutex<Written>,
+    annotations: Mutex<Vec<String>>,
+}
+
+impl RuleStorage for RunStorage<'_> {
+    fn query(&self) -> Box<dyn RuleQuery + '_> {
+        let recorded = match self.evaluation.settings.use_stored {
+            true => Arc::default(),
+            false => lock(&self.recorded).by_name(),
+        };
+        let (stored, hidden) = (Arc::clone(&self.stored), Arc::clone(&self.hidden));
+        Box::new(RunQuery { storage: self, overlay: Overlay { stored, hidden, recorded } })
+    }
+
+    fn appender(&self) -> Box<dyn RuleAppender + '_> {
+        lock(&self.written).begun = true;
+        Box::new(RunAppender(self))
+    }
+
+    fn last_floats(&self, matchers: &[Matcher], mint: i64, maxt: i64) -> Result<Vec<LastFloat>, String> {
+        let found =
+            restore::last_floats(self.evaluation.storage, matchers, mint, maxt, self.evaluation.control);
+        found.map_err(|e| e.to_string())
+    }
+}
+
+struct RunQuery<'a> {
+    storage: &'a RunStorage<'a>,
+    overlay: Overlay,
+}
+
+impl RunQuery<'_> {
+    fn asked(&self) -> StorageQuery<'_> {
+        let Evaluation { settings, control, .. } = self.storage.evaluation;
+        let mut query = StorageQuery::new(&self.overlay, &settings.query, control);
+        query.annotations = Some(&self.storage.annotations);
+        query
+    }
+}
+
+impl RuleQuery for RunQuery<'_> {
+    fn instant(&mut self, expr: &RuleExpr, t_ms: i64) -> Result<Vec<Element>, RuleError> {
+        self.asked().instant(expr, t_ms)
+    }
+
+    fn instant_text(&mut self, text: &str, t_ms: i64) -> Result<Vec<Element>, RuleError> {
+        self.asked().instant_text(text, t_ms)
+    }
+}
+
+struct RunAppender<'a>(&'a RunStorage<'a>);
+
+impl RuleAppender for RunAppender<'_> {
+    fn append(&mut self, labels: &Labels, t_ms: i64, sample: &Sample) -> Result<(), Refusal> {
+        let marker = matches!(sample, Sample::Float(v) if is_stale(*v));
+        let appended = lock(&self.0.recorded).append(labels, t_ms, sample);
+        let mut written = lock(&self.0.written);
+        match appended {
+            Ok(sample) => {
+                let sample = RuleSample { labels: labels.clone(), t_ms, sample };
+                if marker {
+                    written.vanished.push(sample)
+                } else {
+                    written.samples.push(sample)
+                }
+                Ok(())
+            }
+            Err(refusal) => {
+                if !marker {
+                    written.refused.push((labels.clone(), refusal));
+                }
+                Err(refusal)
+            }
+        }
+    }
+
+    fn commit(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// Nobody is told of alerts.
+struct Nobody;
+
+impl AlertSink for Nobody {
+    fn send(&self, _: Vec<OutgoingAlert>) {}
+}
+
+/// A clock that stands at a slot.
+#[derive(Debug)]
+struct SlotClock(i64);
+
+impl Clock for SlotClock {
+    fn now_ms(&self) -> i64 {
+        self.0
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Adds what an expression reads at a time.

@@ -462,6 +462,12 @@ impl Group {
     }
 }
 
+/// Evaluates one rule outside of a group's run, for who decides about order and time: asks, sends, writes, marks what
+/// vanished.
+pub fn evaluate_one(rule: &Rule, state: &mut RuleState, at: &At<'_>, resend: Resend, world: World<'_>) {
+    evaluate(rule, state, at, resend, world);
+}
+
 /// Evaluates one rule: asks, sends, writes, marks what vanished.
 fn evaluate(rule: &Rule, state: &mut RuleState, at: &At<'_>, resend: Resend, world: World<'_>) -> Counted {
     let began = world.clock.monotonic();

@@ -1,5 +1,7 @@
 //! Rules that ask a store through the engine.
 
+use std::sync::{Mutex, PoisonError};
+
 use tsdbctl_promql::engine::{
     QueryError, QueryOptions, QueryResult, QueryTime, Sample, Value, parse_query, run_parsed,
 };
@@ -19,7 +21,7 @@ pub struct StorageQuery<'a> {
     /// Limits.
     pub control: &'a Control,
     /// Warnings and infos that evaluations gave, each text once.
-    pub annotations: Option<&'a mut Vec<String>>,
+    pub annotations: Option<&'a Mutex<Vec<String>>>,
 }
 
 impl<'a> StorageQuery<'a> {
@@ -31,7 +33,8 @@ impl<'a> StorageQuery<'a> {
     fn evaluate(&mut self, text: &str, expr: &Expr, t_ms: i64) -> Result<Vec<Element>, RuleError> {
         let time = QueryTime::Instant(t_ms);
         let result = run_parsed(self.storage, expr, time, self.options, self.control).map_err(failed)?;
-        if let Some(met) = &mut self.annotations {
+        if let Some(met) = self.annotations {
+            let mut met = met.lock().unwrap_or_else(PoisonError::into_inner);
             let (warnings, infos) = result.annotations.render(text, 10);
             for line in warnings.into_iter().chain(infos) {
                 if !met.contains(&line) {

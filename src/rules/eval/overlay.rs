@@ -15,10 +15,13 @@ use tsdbctl_storage::{
     SelectHints, SeriesSet, Source, StorageError, TimeFilter,
 };
 
+/// Stores by metric name.
+pub type ByName = BTreeMap<String, MemoryStore>;
+
 /// Samples that rules recorded, taken and refused as a server's head does.
 #[derive(Clone, Debug, Default)]
 pub struct Recorded {
-    by_name: BTreeMap<String, MemoryStore>,
+    by_name: Arc<ByName>,
     newest: HashMap<Labels, (i64, Sample)>,
 }
 
@@ -58,16 +61,22 @@ impl Recorded {
             Sample::Histogram(h) => MemorySample::FloatHistogram(FloatHistogram::clone(h)),
         };
         let name = labels.get(METRIC_NAME);
-        let store = match self.by_name.get_mut(name) {
+        // Nobody reads while samples are added, so that nothing is copied.
+        let by_name = Arc::make_mut(&mut self.by_name);
+        let store = match by_name.get_mut(name) {
             Some(store) => store,
-            None => self
-                .by_name
+            None => by_name
                 .entry(name.to_string())
                 .or_insert_with(|| MemoryStore::new(AppenderOptions::default())),
         };
         store.append(labels, t, 0, &stored).map_err(|_| Refusal::InvalidHistogram)?;
         self.newest.insert(labels.clone(), (t, sample.clone()));
         Ok(sample)
+    }
+
+    /// What was added so far.
+    pub fn by_name(&self) -> Arc<ByName> {
+        Arc::clone(&self.by_name)
     }
 }
 
@@ -79,33 +88,32 @@ fn name_fits(name: &str, matchers: &[Matcher]) -> bool {
 pub type Hidden = BTreeMap<String, i64>;
 
 /// What stored data and recorded samples give together.
-pub struct Overlay<'a> {
+pub struct Overlay {
     /// Stored data, opened for all that will be asked.
-    pub stored: &'a Arc<dyn Querier>,
+    pub stored: Arc<dyn Querier>,
     /// What of it is not read.
-    pub hidden: &'a Arc<Hidden>,
+    pub hidden: Arc<Hidden>,
     /// What this run recorded.
-    pub recorded: &'a Recorded,
+    pub recorded: Arc<ByName>,
 }
 
-impl Queryable for Overlay<'_> {
+impl Queryable for Overlay {
     fn querier(
         &self,
         _mint: i64,
         _maxt: i64,
         selections: &[Vec<Matcher>],
-        control: &Control,
+        _control: &Control,
     ) -> Result<Box<dyn Querier>, StorageError> {
         let mut recorded = Vec::new();
-        for (name, store) in &self.recorded.by_name {
+        for (name, store) in self.recorded.iter() {
             if selections.is_empty() || selections.iter().any(|s| name_fits(name, s)) {
                 recorded.push((name.clone(), store.clone()));
             }
         }
-        let _ = control;
         Ok(Box::new(OverlayQuerier {
-            stored: Arc::clone(self.stored),
-            hidden: Arc::clone(self.hidden),
+            stored: Arc::clone(&self.stored),
+            hidden: Arc::clone(&self.hidden),
             recorded,
         }))
     }

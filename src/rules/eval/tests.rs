@@ -8,7 +8,9 @@ use tsdbctl_promql::engine::{on_big_stack, parse_query};
 use tsdbctl_storage::{MemorySample, MemoryStore};
 
 use super::*;
+use crate::alerting::AlertRule;
 use crate::file::{GroupSpec, RuleKind, RuleSpec};
+use crate::recording::RecordRule;
 
 /// `name{labels}` with values at 0, 10 s, …; NaN for none.
 fn store(series: &[(&str, &[f64])]) -> MemoryStore {
@@ -28,11 +30,11 @@ fn expr(text: &str) -> RuleExpr {
     RuleExpr { text: text.into(), printed: text.into(), expr }
 }
 
-fn record(name: &str, text: &str) -> EvalRule {
-    EvalRule::Record(RecordRule { name: name.to_string(), expr: expr(text), labels: Vec::new() })
+fn record(name: &str, text: &str) -> Rule {
+    Rule::Record(RecordRule { name: name.to_string(), expr: expr(text), labels: Vec::new() })
 }
 
-fn alert(name: &str, text: &str, for_ms: i64) -> EvalRule {
+fn alert(name: &str, text: &str, for_ms: i64) -> Rule {
     let spec = RuleSpec {
         kind: RuleKind::Alert,
         name: tsdbctl_yaml::Spanned { value: name.to_string(), span: tsdbctl_model::Span::default() },
@@ -44,10 +46,10 @@ fn alert(name: &str, text: &str, for_ms: i64) -> EvalRule {
         annotations: Vec::new(),
         span: tsdbctl_model::Span::default(),
     };
-    EvalRule::Alert(AlertRule::from_spec(&GroupSpec::default(), &spec).unwrap())
+    Rule::Alert(AlertRule::from_spec(&GroupSpec::default(), &spec).unwrap())
 }
 
-fn group(rules: Vec<EvalRule>, slots: Slots) -> EvalGroup {
+fn group(rules: Vec<Rule>, slots: Slots) -> EvalGroup {
     EvalGroup { name: "g".to_string(), query_offset_ms: 0, limit: 0, rules, slots }
 }
 
