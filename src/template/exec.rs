@@ -195,6 +195,11 @@ impl<'t> Run<'t, '_> {
         }
     }
 
+    /// Puts the caret of an error under the node at fault; the text keeps to the one that Go names.
+    fn blame(&self, error: TemplateError, node: NodeId) -> TemplateError {
+        TemplateError { span: self.ast.node(node).span, ..error }
+    }
+
     fn with_hint(&self, message: impl std::fmt::Display, hint: Option<&str>) -> TemplateError {
         TemplateError { hint: hint.map(str::to_string), ..self.error(message) }
     }
@@ -346,11 +351,13 @@ impl<'t> Run<'t, '_> {
         let NodeKind::Pipe { assign, variables, .. } = self.ast.kind(pipe) else { return Ok(()) };
         let Some(elements) = Elements::of(&value) else {
             let text = self.display(&value);
-            return Err(self.error(format_args!("range can't iterate over {text}")));
+            let error = self.error(format_args!("range can't iterate over {text}"));
+            return Err(self.blame(error, pipe));
         };
         if elements.is_count() && variables.len() > 1 {
             let text = self.display(&value);
-            return Err(self.error(format_args!("can't use {text} to iterate over more than one variable")));
+            let error = self.error(format_args!("can't use {text} to iterate over more than one variable"));
+            return Err(self.blame(error, pipe));
         }
         if elements.is_empty() {
             self.statements.push(Walk::RangeElse(before));
@@ -478,7 +485,8 @@ impl<'t> Run<'t, '_> {
                 if let Some(value) = given {
                     let parameter = parameter(function, next - 1);
                     self.refuse_len_of_nil(function, node, &value)?;
-                    values.push(self.validated(value, parameter)?.value);
+                    let checked = self.validated(value, parameter);
+                    values.push(checked.map_err(|e| self.blame(e, args[next - 1]))?.value);
                 }
                 while let Some(arg) = args.get(next) {
                     let parameter = parameter(function, next);
@@ -499,7 +507,8 @@ impl<'t> Run<'t, '_> {
                 }
                 if let Some(last) = last {
                     let parameter = parameter(function, values.len() - skipped);
-                    values.push(self.validated(last, parameter)?.value);
+                    let checked = self.validated(last, parameter);
+                    values.push(checked.map_err(|e| self.blame(e, node))?.value);
                 }
                 self.invoke(function, node, args, values).map(Some)
             }
@@ -538,7 +547,8 @@ impl<'t> Run<'t, '_> {
     fn not_a_function(&self, args: &[NodeId], last: Option<&Cell>) -> Ran<()> {
         if args.len() > 1 || last.is_some() {
             let text = args.first().map_or_else(|| "nil".to_string(), |first| self.ast.text(*first));
-            return Err(self.error(format_args!("can't give argument to non-function {text}")));
+            let error = self.error(format_args!("can't give argument to non-function {text}"));
+            return Err(args.first().map_or(error.clone(), |first| self.blame(error, *first)));
         }
         Ok(())
     }
@@ -555,7 +565,8 @@ impl<'t> Run<'t, '_> {
             NodeKind::Chain { .. } => self.chain(first, args, last),
             NodeKind::Identifier(function) => {
                 self.node = first;
-                self.begin_call(function, command, &args[1..], last, None)
+                let call = self.begin_call(function, command, &args[1..], last, None);
+                call.map_err(|e| self.blame(e, command))
             }
             NodeKind::Pipe { .. } => {
                 self.not_a_function(args, last.as_ref())?;
@@ -640,9 +651,10 @@ impl<'t> Run<'t, '_> {
         let Some((final_name, names)) = names.split_last() else { return Ok(Some(receiver)) };
         for name in names {
             // Without arguments a method is called at once.
-            receiver = self.field(name, node, &[], None, receiver)?.unwrap_or(Cell::INVALID);
+            let field = self.field(name, node, &[], None, receiver);
+            receiver = field.map_err(|e| self.blame(e, node))?.unwrap_or(Cell::INVALID);
         }
-        self.field(final_name, node, args, last, receiver)
+        self.field(final_name, node, args, last, receiver).map_err(|e| self.blame(e, node))
     }
 
     fn field(

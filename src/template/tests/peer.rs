@@ -31,21 +31,28 @@ fn ask(peer: &str, templates: &[String]) -> Vec<Result<String, String>> {
             let answer: Value = serde_json::from_str(line).expect("a line of JSON");
             let text = |key: &str| answer[key].as_str().map(str::to_string);
             match text("load").or_else(|| text("err")) {
-                Some(error) => Err(without_addresses(&error)),
-                None => Ok(without_addresses(&text("out").unwrap_or_default())),
+                Some(error) => Err(error),
+                None => Ok(text("out").unwrap_or_default()),
             }
         })
         .collect()
 }
 
-/// Addresses of samples, which are different in every run, as ours.
+fn comparable(result: &Result<String, String>) -> Result<String, String> {
+    result.as_deref().map(without_addresses).map_err(|e| without_addresses(e))
+}
+
+/// Addresses of samples, which are different in every run, as ours: `0x0`, and 0 in decimal.
 fn without_addresses(text: &str) -> String {
-    let mut pieces = text.split("0x");
-    let mut out = pieces.next().unwrap_or_default().to_string();
-    for piece in pieces {
+    let mut out = String::new();
+    for piece in text.split_inclusive(|c: char| !c.is_ascii_hexdigit()) {
         let digits = piece.bytes().take_while(u8::is_ascii_hexdigit).count();
-        out.push_str("0x");
-        out.push_str(if digits >= 9 { "0" } else { &piece[..digits] });
+        let address = if out.ends_with("0x") {
+            digits >= 9
+        } else {
+            digits >= 13 && piece.bytes().take(digits).all(|b| b.is_ascii_digit())
+        };
+        out.push_str(if address { "0" } else { &piece[..digits] });
         out.push_str(&piece[digits..]);
     }
     out
@@ -61,7 +68,12 @@ fn compare(templates: &[String]) {
     let mut different = Vec::new();
     for (template, theirs) in templates.iter().zip(theirs) {
         let ours = world::render("A", template, 1.5);
-        if ours != theirs {
+        // Where only we have a limit, or they found no end.
+        let ended_by_us = |e: &String| e.contains("output is longer") || e.contains("takes too long");
+        if ours.as_ref().is_err_and(ended_by_us) || theirs == Err("TIMEOUT".to_string()) {
+            continue;
+        }
+        if ours != theirs && comparable(&ours) != comparable(&theirs) {
             different.push(format!("{template}\n  ours   {ours:?}\n  theirs {theirs:?}"));
         }
     }

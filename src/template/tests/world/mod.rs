@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tsdbctl_model::Labels;
-use tsdbctl_template::{Environment, RuleData, RuleTemplate, TemplateSample, Value};
+use tsdbctl_template::{Environment, RuleData, RuleTemplate, TemplateError, TemplateSample, Value};
 
 /// Queries, the time and the URL.
 pub struct World;
@@ -42,8 +42,7 @@ impl Environment for World {
     }
 }
 
-/// What a rule called `alert` with this template and value gives: the text, or the error at load or at run.
-pub fn render(alert: &str, template: &str, value: f64) -> Result<String, String> {
+fn expand(alert: &str, template: &str, value: f64) -> Result<String, TemplateError> {
     let labels = Labels::from_pairs([("instance", "web-1.example.com:9100"), ("job", "node"), ("n", "7")]);
     let external_labels = Labels::from_pairs([("region", "eu")]);
     let data = RuleData {
@@ -52,6 +51,16 @@ pub fn render(alert: &str, template: &str, value: f64) -> Result<String, String>
         external_url: "http://prom.example.com/pre",
         value: Value::Float(value),
     };
-    let template = RuleTemplate::parse(alert, template).map_err(|e| e.message)?;
-    template.expand(&data, &mut World).map_err(|e| e.message)
+    RuleTemplate::parse(alert, template)?.expand(&data, &mut World)
+}
+
+/// What a rule called `alert` with this template and value gives: the text, or the error at load or at run.
+pub fn render(alert: &str, template: &str, value: f64) -> Result<String, String> {
+    expand(alert, template, value).map_err(|e| e.message)
+}
+
+/// The error of a template that has one.
+#[allow(dead_code, reason = "not every test needs it")]
+pub fn error(alert: &str, template: &str, value: f64) -> TemplateError {
+    expand(alert, template, value).expect_err(template)
 }
