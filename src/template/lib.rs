@@ -2,6 +2,7 @@
 //! A query is a function passed in.
 
 pub mod ast;
+pub mod check;
 pub mod error;
 pub mod exec;
 pub mod format;
