@@ -3,7 +3,7 @@
 //!
 //! A line of the former is `{"k": "f" | "p" | "n", "f": format, "a": [value], "w": what fmt printed}`, one of the
 //! latter `{"fn": name, "a": [value], "w": what a template printed or "e": the error}`.
-#![cfg_attr(test, allow(clippy::disallowed_methods))]
+#![allow(clippy::disallowed_methods, clippy::print_stderr)]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -43,7 +43,9 @@ fn value(json: &Json) -> Value {
         "sm" => Value::StrMap(text_map(v)),
         "am" => {
             let map = v.as_object().into_iter().flatten();
-            Value::AnyMap(Arc::new(AnyMap::new(map.map(|(k, v)| (k.clone(), value(v))).collect()).expect("few levels")))
+            Value::AnyMap(Arc::new(
+                AnyMap::new(map.map(|(k, v)| (k.clone(), value(v))).collect()).expect("few levels"),
+            ))
         }
         "l" => Value::List(Arc::new(v.as_array().into_iter().flatten().map(value).collect())),
         "u" => Value::Uint(string(v).parse().expect("a whole number")),
