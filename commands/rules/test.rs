@@ -10,7 +10,7 @@ use tsdbctl_rules::finding::Finding;
 use tsdbctl_rules::unit::file::read_test_file;
 use tsdbctl_rules::unit::report::{self, FileReport, Marks};
 use tsdbctl_rules::unit::run::Settings;
-use tsdbctl_rules::unit::suite::{Loader, LoadedFile, SuiteOptions, run_pattern, run_suite};
+use tsdbctl_rules::unit::suite::{LoadedFile, Loader, SuiteOptions, run_pattern, run_suite};
 use tsdbctl_rules::unit::update::update;
 use tsdbctl_storage::control::Control;
 use tsdbctl_yaml::Source;

@@ -54,7 +54,11 @@ pub fn pairs_text(pairs: &[(String, String)]) -> String {
 impl SampleText {
     /// Upstream's text.
     pub fn text(&self) -> String {
-        let value = if self.histogram.is_empty() { format_e(self.value).replace('e', "E") } else { self.histogram.clone() };
+        let value = if self.histogram.is_empty() {
+            format_e(self.value).replace('e', "E")
+        } else {
+            self.histogram.clone()
+        };
         format!("{} {value}", pairs_text(&self.labels))
     }
 
@@ -92,11 +96,7 @@ pub fn bad_pattern(expected: &[(String, String)]) -> Option<String> {
 
 /// Pairs each expectation with one that came: a largest matching, so that a loose expectation does not take what a
 /// strict one needs. The answer holds, for each expectation, which one it took.
-pub fn assign(
-    expected: usize,
-    got: usize,
-    fits: impl Fn(usize, usize) -> bool,
-) -> Vec<Option<usize>> {
+pub fn assign(expected: usize, got: usize, fits: impl Fn(usize, usize) -> bool) -> Vec<Option<usize>> {
     fn place(
         e: usize,
         fits: &impl Fn(usize, usize) -> bool,
@@ -134,7 +134,8 @@ pub fn assign(
 
 /// How far two texts are apart, for choosing what to show beside each other: pairs that differ.
 pub fn distance(a: &[(String, String)], b: &[(String, String)]) -> usize {
-    let missing = |a: &[(String, String)], b: &[(String, String)]| a.iter().filter(|p| !b.contains(p)).count();
+    let missing =
+        |a: &[(String, String)], b: &[(String, String)]| a.iter().filter(|p| !b.contains(p)).count();
     missing(a, b) + missing(b, a)
 }
 
@@ -192,7 +193,8 @@ pub fn words(expected: &str, got: &str) -> Vec<Word> {
         if i < a.len() && j < b.len() && a[i] == b[j] {
             push(Word::Same(a[i].clone()));
             (i, j) = (i + 1, j + 1);
-        } else if j >= b.len() || (i < a.len() && longest[(i + 1) * width + j] >= longest[i * width + j + 1]) {
+        } else if j >= b.len() || (i < a.len() && longest[(i + 1) * width + j] >= longest[i * width + j + 1])
+        {
             push(Word::Missing(a[i].clone()));
             i += 1;
         } else {

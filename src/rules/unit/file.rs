@@ -177,9 +177,8 @@ pub struct FileProblem {
 /// # Errors
 /// All that is wrong with it.
 pub fn read_test_file(source: Arc<Source>) -> Result<TestFile, Vec<FileProblem>> {
-    let (root, has_more_documents) = first_document(&source).map_err(|e| {
-        vec![FileProblem { message: e.message, span: e.span, hint: e.hint }]
-    })?;
+    let (root, has_more_documents) = first_document(&source)
+        .map_err(|e| vec![FileProblem { message: e.message, span: e.span, hint: e.hint }])?;
     let mut file = TestFile {
         source: Arc::clone(&source),
         rule_files: Vec::new(),
@@ -506,7 +505,12 @@ mod tests {
         for (text, place, message, hint) in [
             ("evaluation_interval: 60\n", "t.yml:1:22", "not a valid duration string: \"60\"", "60s"),
             ("evaluation_interval: -1m\n", "t.yml:1:22", "not a valid duration string: \"-1m\"", "negative"),
-            ("group_eval_order: [a, b, a]\n", "t.yml:1:26", "group name repeated in evaluation order: a", "remove"),
+            (
+                "group_eval_order: [a, b, a]\n",
+                "t.yml:1:26",
+                "group name repeated in evaluation order: a",
+                "remove",
+            ),
             ("tests:\n  - start_timestamp: soon\n", "t.yml:2:22", "cannot parse \"soon\"", "Unix seconds"),
             (
                 "tests:\n  - promql_expr_test:\n      - expr: m\n        match: fuzzy\n",

@@ -20,7 +20,11 @@ pub fn glob(dir: &str, pattern: &str) -> Result<Vec<String>, BadPattern> {
 
 /// Path and pattern as one, cleaned as Go's `filepath.Join` does.
 pub fn join(dir: &str, pattern: &str) -> String {
-    if pattern.starts_with('/') || dir.is_empty() { clean(pattern) } else { clean(&format!("{dir}/{pattern}")) }
+    if pattern.starts_with('/') || dir.is_empty() {
+        clean(pattern)
+    } else {
+        clean(&format!("{dir}/{pattern}"))
+    }
 }
 
 fn clean(path: &str) -> String {
@@ -145,7 +149,8 @@ fn parse(pattern: &str) -> Result<Vec<Part>, BadPattern> {
                 let negated = chars.next_if_eq(&'^').is_some();
                 let mut ranges = Vec::new();
                 loop {
-                    let end = |c: Option<char>, chars: &mut std::iter::Peekable<std::str::Chars<'_>>| match c {
+                    let end = |c: Option<char>, chars: &mut std::iter::Peekable<std::str::Chars<'_>>| match c
+                    {
                         None | Some('-') => Err(BadPattern),
                         Some('\\') => chars.next().ok_or(BadPattern),
                         Some(c) => Ok(c),

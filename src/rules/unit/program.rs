@@ -103,4 +103,3 @@ fn compile(file: &RuleFile, group: &GroupSpec) -> Result<GroupProgram, String> {
         rules,
     })
 }
-

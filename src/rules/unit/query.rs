@@ -4,9 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tsdbctl_model::Matcher;
-use tsdbctl_promql::engine::{
-    QueryError, QueryOptions, QueryTime, parse_query, run_parsed,
-};
+use tsdbctl_promql::engine::{QueryError, QueryOptions, QueryTime, parse_query, run_parsed};
 use tsdbctl_promql::parser::ast::{Expr, ValueType, VectorSelector};
 use tsdbctl_storage::control::Control;
 
@@ -91,10 +89,36 @@ fn only_from(expr: &Expr) -> Option<Selections> {
 
 /// Functions of a range or vector that give nothing for nothing.
 const PLAIN_FUNCTIONS: [&str; 30] = [
-    "abs", "avg_over_time", "ceil", "changes", "clamp_max", "clamp_min", "count_over_time", "delta", "deriv", "exp",
-    "floor", "histogram_quantile", "idelta", "increase", "irate", "last_over_time", "ln", "log2", "max_over_time",
-    "min_over_time", "present_over_time", "quantile_over_time", "rate", "resets", "round", "sort", "sort_desc",
-    "sqrt", "sum_over_time", "timestamp",
+    "abs",
+    "avg_over_time",
+    "ceil",
+    "changes",
+    "clamp_max",
+    "clamp_min",
+    "count_over_time",
+    "delta",
+    "deriv",
+    "exp",
+    "floor",
+    "histogram_quantile",
+    "idelta",
+    "increase",
+    "irate",
+    "last_over_time",
+    "ln",
+    "log2",
+    "max_over_time",
+    "min_over_time",
+    "present_over_time",
+    "quantile_over_time",
+    "rate",
+    "resets",
+    "round",
+    "sort",
+    "sort_desc",
+    "sqrt",
+    "sum_over_time",
+    "timestamp",
 ];
 
 fn gather(expr: &Expr, out: &mut Selections) -> bool {
@@ -122,7 +146,10 @@ fn gather(expr: &Expr, out: &mut Selections) -> bool {
         Expr::Vector(v) => select(v, out),
         Expr::Matrix(m) => m.range_expr.is_none() && select(&m.selector, out),
         Expr::Subquery(s) => {
-            s.range_expr.is_none() && s.step_expr.is_none() && s.expr.value_type() == ValueType::Vector && gather(&s.expr, out)
+            s.range_expr.is_none()
+                && s.step_expr.is_none()
+                && s.expr.value_type() == ValueType::Vector
+                && gather(&s.expr, out)
         }
     }
 }

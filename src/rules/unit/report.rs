@@ -137,7 +137,12 @@ fn pair_differences(kind: &str, expected: &Pairs, got: &Pairs, marks: Marks, out
                 out.push(format!("{kind} {name}: expected {}, got {}", go_quote(value), go_quote(v)));
                 let list = words(value, v);
                 if list.iter().any(|w| matches!(w, Word::Same(t) if t.chars().any(char::is_alphanumeric))) {
-                    out.push(format!("{:width$}: {}", "", marked(&list, marks), width = kind.len() + name.len() + 1));
+                    out.push(format!(
+                        "{:width$}: {}",
+                        "",
+                        marked(&list, marks),
+                        width = kind.len() + name.len() + 1
+                    ));
                 }
             }
             None => out.push(format!("{kind} {name}: expected {}, is absent", go_quote(value))),
@@ -185,7 +190,9 @@ fn differences(kind: &FailureKind, marks: Marks) -> Vec<String> {
                 pair_differences("label", &e.labels, &g.labels, marks, &mut out);
                 pair_differences("annotation", &e.annotations, &g.annotations, marks, &mut out);
             }
-            out.extend(missing.iter().map(|e| format!("does not fire: {}", pairs_text(&expected[*e].labels))));
+            out.extend(
+                missing.iter().map(|e| format!("does not fire: {}", pairs_text(&expected[*e].labels))),
+            );
             out.extend(extra.iter().map(|g| format!("not expected: {}", pairs_text(&got[*g].labels))));
         }
         FailureKind::Samples { expected, got, unmet, .. } => {
@@ -209,7 +216,8 @@ fn differences(kind: &FailureKind, marks: Marks) -> Vec<String> {
                     } else {
                         ""
                     };
-                    let nan = if e.value.is_nan() && g.value.is_nan() { "; NaN never equals NaN" } else { "" };
+                    let nan =
+                        if e.value.is_nan() && g.value.is_nan() { "; NaN never equals NaN" } else { "" };
                     out.push(format!(
                         "value of {}: expected {}, got {}{near}{nan}",
                         pairs_text(&g.labels),
@@ -217,7 +225,9 @@ fn differences(kind: &FailureKind, marks: Marks) -> Vec<String> {
                         format_g(g.value)
                     ));
                 } else if e.value.is_nan() && g.value.is_nan() {
-                    out.push("NaN never equals NaN: test for it with an expression such as m != m".to_string());
+                    out.push(
+                        "NaN never equals NaN: test for it with an expression such as m != m".to_string(),
+                    );
                 }
                 if out.len() == before {
                     out.push(format!("same labels and value: {}", g.text()));
@@ -232,7 +242,8 @@ fn differences(kind: &FailureKind, marks: Marks) -> Vec<String> {
 }
 
 fn values_lines(values: &Values) -> Vec<String> {
-    let mut out = vec![format!("{} at {} was", one_line(&values.expr), format_duration_ms(values.time_ms.max(0)))];
+    let mut out =
+        vec![format!("{} at {} was", one_line(&values.expr), format_duration_ms(values.time_ms.max(0)))];
     out.extend(values.lines.iter().map(|l| format!("  {l}")));
     if values.more > 0 {
         out.push(format!("  … and {} more", values.more));
@@ -279,7 +290,8 @@ pub fn tap(files: &[FileReport]) -> String {
             number += 1;
             let ok = if test.outcome.failures.is_empty() { "ok" } else { "not ok" };
             let _ = writeln!(out, "{ok} {number} - {}: {}", escape(&file.name), escape(&test.name));
-            let texts: Vec<String> = test.outcome.failures.iter().map(|f| whole_text(file, test, f)).collect();
+            let texts: Vec<String> =
+                test.outcome.failures.iter().map(|f| whole_text(file, test, f)).collect();
             if !texts.is_empty() {
                 diagnostic(&mut out, &texts);
             }
@@ -391,7 +403,10 @@ pub fn json(files: &[FileReport]) -> Value {
                                 let rules: Vec<Value> = f.rules.iter().map(|(s, p)| place(s, *p)).collect();
                                 map.insert("rules".to_string(), Value::from(rules));
                                 map.insert("text".to_string(), json!(upstream_text(test, f)));
-                                map.insert("differences".to_string(), json!(differences(&f.kind, Marks::Brackets)));
+                                map.insert(
+                                    "differences".to_string(),
+                                    json!(differences(&f.kind, Marks::Brackets)),
+                                );
                                 map.insert("hint".to_string(), json!(f.hint));
                             }
                             value
@@ -433,9 +448,7 @@ fn failure_json(failure: &Failure) -> Value {
     match &failure.kind {
         FailureKind::Alerts { alertname, eval_time_ms, expected, got, .. } => {
             let alerts = |list: &[AlertText]| -> Vec<Value> {
-                let one = |a: &AlertText| {
-                    json!({"labels": pairs_json(&a.labels), "annotations": pairs_json(&a.annotations)})
-                };
+                let one = |a: &AlertText| json!({"labels": pairs_json(&a.labels), "annotations": pairs_json(&a.annotations)});
                 list.iter().map(one).collect()
             };
             json!({

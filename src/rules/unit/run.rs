@@ -16,7 +16,9 @@ use tsdbctl_yaml::{Source, Spanned};
 use super::compare::{
     AlertText, Pairs, SampleText, assign, bad_pattern, floats_equal, pairs, pairs_match, pairs_text,
 };
-use super::file::{AlertCase, ExpectedAlert, ExpectedSample, ExprCase, Matching, Presence, TestFile, TestGroup};
+use super::file::{
+    AlertCase, ExpectedAlert, ExpectedSample, ExprCase, Matching, Presence, TestFile, TestGroup,
+};
 use super::program::{GroupProgram, Program, RuleProgram};
 use super::query::{UnitQuery, selectors};
 use super::series::{place_in_scalar, read_input};
@@ -217,9 +219,11 @@ pub fn run_test(
             return outcome;
         }
     };
-    outcome.warnings.extend(
-        input.warnings.into_iter().map(|w| Warning { message: w.message, span: w.span, hint: w.hint }),
-    );
+    outcome.warnings.extend(input.warnings.into_iter().map(|w| Warning {
+        message: w.message,
+        span: w.span,
+        hint: w.hint,
+    }));
     if let Some(case) = test.alert_cases.iter().find(|c| c.alertname.value.is_empty()) {
         let group = match &test.name {
             Some(name) => format!(" (in TestGroup {})", name.value),
@@ -364,9 +368,11 @@ impl TestRun<'_> {
                 if program.name != case.alertname.value {
                     continue;
                 }
-                got.extend(rule.active.active().filter(|a| a.state == AlertState::Firing).map(|a| AlertText {
-                    labels: pairs(a.labels.iter().map(|l| (l.name.as_str(), l.value.as_str()))),
-                    annotations: pairs(a.annotations.iter().map(|(k, v)| (k.as_str(), v.as_str()))),
+                got.extend(rule.active.active().filter(|a| a.state == AlertState::Firing).map(|a| {
+                    AlertText {
+                        labels: pairs(a.labels.iter().map(|l| (l.name.as_str(), l.value.as_str()))),
+                        annotations: pairs(a.annotations.iter().map(|(k, v)| (k.as_str(), v.as_str()))),
+                    }
                 }));
             }
             got.sort();
@@ -518,9 +524,10 @@ impl TestRun<'_> {
             for group in &self.groups {
                 for placed in &group.group.rules {
                     let RuleProgram::Record(rule) = &placed.program else { continue };
-                    let reads = selector.matchers.iter().any(|m| {
-                        m.name == tsdbctl_model::labels::METRIC_NAME && m.matches(&rule.name)
-                    });
+                    let reads = selector
+                        .matchers
+                        .iter()
+                        .any(|m| m.name == tsdbctl_model::labels::METRIC_NAME && m.matches(&rule.name));
                     let place = (Arc::clone(&group.group.source), placed.span);
                     let known = |p: &(Arc<Source>, Span)| Arc::ptr_eq(&p.0, &place.0) && p.1 == place.1;
                     if reads && !failure.rules.iter().any(known) {
@@ -675,7 +682,11 @@ fn alerts_fit(case: &AlertCase, got: &[AlertText]) -> (bool, Vec<String>) {
         if case.expected.iter().any(|e| e.matching != Matching::Exact) {
             for (e, t) in case.expected.iter().zip(&taken) {
                 if t.is_none() {
-                    unmet.push(format!("no alert matches {}{}", describe(e), pattern_error(&alert_text(e, name).labels, e.matching)));
+                    unmet.push(format!(
+                        "no alert matches {}{}",
+                        describe(e),
+                        pattern_error(&alert_text(e, name).labels, e.matching)
+                    ));
                 }
             }
             let extra = (0..got.len()).filter(|g| !taken.contains(&Some(*g)));

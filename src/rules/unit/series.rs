@@ -56,8 +56,7 @@ impl LazySeries {
                     let due = end_ms.saturating_sub(self.next_ms) / self.interval_ms + 1;
                     let step = (due as u64).min(count - self.used);
                     self.used += step;
-                    self.next_ms =
-                        self.next_ms.saturating_add(self.interval_ms.saturating_mul(step as i64));
+                    self.next_ms = self.next_ms.saturating_add(self.interval_ms.saturating_mul(step as i64));
                     continue;
                 }
                 SequenceItem::Floats { first, delta, .. } => {
@@ -151,7 +150,8 @@ pub fn read_input(
             }
             let (labels, items) = parse_series_items(line, MAX_VALUES).map_err(|e| {
                 let place = |pos: usize| (at + pos).checked_sub(2);
-                let span = place(e.span.start as usize).map_or(entry.span, |pos| place_in(entry, source, pos));
+                let span =
+                    place(e.span.start as usize).map_or(entry.span, |pos| place_in(entry, source, pos));
                 FileProblem {
                     message: script_message(&e, line, number),
                     span,
@@ -162,7 +162,10 @@ pub fn read_input(
             match out.series.iter_mut().find(|s| s.labels == series.labels) {
                 Some(slot) => {
                     out.warnings.push(FileProblem {
-                        message: format!("{} is given twice: the last one replaces the others", series.labels),
+                        message: format!(
+                            "{} is given twice: the last one replaces the others",
+                            series.labels
+                        ),
                         span: entry.series.span,
                         hint: Some("remove one of the two".to_string()),
                     });
@@ -188,17 +191,21 @@ fn hint_of(e: &ParseError, line: &str) -> Option<String> {
     if e.message.contains("inside braces") || e.message.contains("in label set") {
         return Some("a series is written name{label=\"value\", …}".to_string());
     }
+    if e.message.starts_with("bad number syntax") {
+        return Some("values are numbers without a unit".to_string());
+    }
     if rest.starts_with('s') && before.ends_with(|c: char| c.is_ascii_digit()) {
         return Some("values have no unit".to_string());
     }
-    if rest.starts_with(['+', '-']) && before.ends_with(' ') {
+    if rest.trim_start().starts_with(['+', '-']) || (before.ends_with(['+', '-']) && rest.starts_with(' ')) {
         return Some("write growing values without blanks: 1+2x10".to_string());
     }
     if rest.starts_with(',') {
         return Some("values are separated by blanks".to_string());
     }
     e.message.contains("series values").then(|| {
-        "values are numbers, _ (no sample), stale, 1x3 (repeated), 1+2x3 (growing) or {{…}} (histogram)".to_string()
+        "values are numbers, _ (no sample), stale, 1x3 (repeated), 1+2x3 (growing) or {{…}} (histogram)"
+            .to_string()
     })
 }
 

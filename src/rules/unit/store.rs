@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tsdbctl_chunk::{AppenderOptions, SampleColumns, SeriesAppender, decode};
+use tsdbctl_model::float_text::format_g;
 use tsdbctl_model::labels::METRIC_NAME;
 use tsdbctl_model::matcher::MatchType;
 use tsdbctl_model::symbols::{SymLabels, SymbolTable};
@@ -26,8 +27,8 @@ pub enum AppendError {
     #[error("out of order sample")]
     OutOfOrder,
     /// There is another value at its time.
-    #[error("duplicate sample for timestamp")]
-    Duplicate,
+    #[error("duplicate sample for timestamp{0}")]
+    Duplicate(String),
     /// It is a histogram that contradicts itself, or one that cannot be encoded.
     #[error("{0}")]
     Invalid(String),
@@ -55,7 +56,10 @@ struct Series {
 
 #[derive(Debug)]
 enum Data {
-    Floats { t: Vec<i64>, v: Vec<f64> },
+    Floats {
+        t: Vec<i64>,
+        v: Vec<f64>,
+    },
     /// With histograms: encoded, because their counter reset hints come of the chunks.
     Encoded(Box<SeriesAppender>),
 }
@@ -111,8 +115,7 @@ impl UnitStore {
                 // What cannot be decoded was encoded here, so there is nothing to tell.
                 let _ = s.read(&filter, &mut columns, &mut ReadStats::default());
                 let floats = columns.floats.t.iter().zip(&columns.floats.v);
-                let mut samples: Vec<(i64, Sample)> =
-                    floats.map(|(t, v)| (*t, Sample::Float(*v))).collect();
+                let mut samples: Vec<(i64, Sample)> = floats.map(|(t, v)| (*t, Sample::Float(*v))).collect();
                 let histograms = columns.histograms.t.iter().zip(&columns.histograms.h);
                 samples.extend(histograms.map(|(t, h)| (*t, Sample::Histogram(Arc::clone(h)))));
                 samples.sort_by_key(|(t, _)| *t);
@@ -157,6 +160,21 @@ impl Inner {
     }
 }
 
+/// What stands behind upstream's text about two values at one time.
+fn clash(t_ms: i64, existing: &Sample, new: &Sample) -> String {
+    match (existing, new) {
+        (Sample::Float(old), Sample::Float(new)) => {
+            let (old, new) = (format_g(*old), format_g(*new));
+            format!(" {t_ms}; overrides not allowed: existing {old}, new value {new}")
+        }
+        (Sample::Histogram(_), Sample::Float(new)) => {
+            let new = format_g(*new);
+            format!(" {t_ms}; overrides not allowed: existing is a histogram, new value {new}")
+        }
+        _ => String::new(),
+    }
+}
+
 impl Series {
     fn append(&mut self, t_ms: i64, sample: &Sample) -> Result<(), AppendError> {
         if let Some((last_t, last)) = &self.last {
@@ -169,7 +187,7 @@ impl Series {
                     (Sample::Histogram(a), Sample::Histogram(b)) => a.equals(b),
                     _ => false,
                 };
-                return if same { Ok(()) } else { Err(AppendError::Duplicate) };
+                return if same { Ok(()) } else { Err(AppendError::Duplicate(clash(t_ms, last, sample))) };
             }
         }
         let wrong = |e: tsdbctl_chunk::ChunkError| AppendError::Invalid(e.to_string());
@@ -186,7 +204,9 @@ impl Series {
                 appender.append_float_histogram(t_ms, h, 0).map_err(wrong)?;
                 self.data = Data::Encoded(Box::new(appender));
             }
-            (Data::Encoded(appender), Sample::Float(v)) => appender.append_float(t_ms, *v, 0).map_err(wrong)?,
+            (Data::Encoded(appender), Sample::Float(v)) => {
+                appender.append_float(t_ms, *v, 0).map_err(wrong)?
+            }
             (Data::Encoded(appender), Sample::Histogram(h)) => {
                 appender.append_float_histogram(t_ms, h, 0).map_err(wrong)?;
             }
@@ -362,10 +382,12 @@ mod tests {
         let float = |v: f64| Sample::Float(v);
         assert_eq!(store.append(&m, 10, &float(1.0)), Ok(()));
         assert_eq!(store.append(&m, 10, &float(1.0)), Ok(()));
-        assert_eq!(store.append(&m, 10, &float(-1.0)), Err(AppendError::Duplicate));
+        let twice = store.append(&m, 10, &float(-1.0)).map_err(|e| e.to_string());
+        let text = "duplicate sample for timestamp 10; overrides not allowed: existing 1, new value -1";
+        assert_eq!(twice, Err(text.to_string()));
         assert_eq!(store.append(&m, 9, &float(1.0)), Err(AppendError::OutOfOrder));
         let h = Sample::Histogram(Arc::default());
-        assert_eq!(store.append(&m, 10, &h), Err(AppendError::Duplicate));
+        assert_eq!(store.append(&m, 10, &h), Err(AppendError::Duplicate(String::new())));
         assert_eq!(store.append(&m, 20, &h), Ok(()));
         assert_eq!(store.append(&m, 30, &float(3.0)), Ok(()));
         assert_eq!(store.dump()[0].1.iter().map(|(t, _)| *t).collect::<Vec<_>>(), [10, 20, 30]);
@@ -373,7 +395,8 @@ mod tests {
 
     #[test]
     fn only_what_was_loaded_is_seen() {
-        let (labels, items) = tsdbctl_promql::parser::parse_series_items("m{a=\"b\"} 1+1x1000000", 1 << 40).unwrap();
+        let (labels, items) =
+            tsdbctl_promql::parser::parse_series_items("m{a=\"b\"} 1+1x1000000", 1 << 40).unwrap();
         let mut input = [LazySeries::new(labels, items, 0, 60_000)];
         let store = UnitStore::new();
         store.load_until(&mut input, 90_000).unwrap();

@@ -178,7 +178,8 @@ fn read_source(path: &str) -> Result<Source, String> {
     match String::from_utf8(bytes) {
         Ok(text) => Ok(Source::new(path, text)),
         Err(e) => {
-            let line = e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
+            let line =
+                e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
             Err(format!("{path}:{line}: yaml: invalid UTF-8"))
         }
     }
@@ -194,7 +195,19 @@ fn read_rules(path: &str, options: &SuiteOptions) -> Result<Arc<RuleFile>, Refus
     crate::file::read(Arc::new(source), &read).map(Arc::new).map_err(|findings| {
         let mut texts: Vec<String> = Vec::new();
         for f in findings.iter().filter(|f| f.severity == Severity::Error) {
-            let text = format!("{path}: {}", f.upstream.as_ref().unwrap_or(&f.message));
+            let upstream = f.upstream.as_ref().unwrap_or(&f.message);
+            let text = format!("{path}: {upstream}");
+            // All that the decoder says is one error.
+            let decoded = "yaml: unmarshal errors:\n";
+            if let (Some(line), Some(first)) = (upstream.strip_prefix(decoded), texts.first_mut())
+                && first.contains(decoded)
+            {
+                if !first.lines().any(|l| l == line) {
+                    first.push('\n');
+                    first.push_str(line);
+                }
+                continue;
+            }
             if !texts.contains(&text) {
                 texts.push(text);
             }
@@ -213,7 +226,10 @@ fn refusal(source: &Arc<Source>, problems: &[FileProblem]) -> Refusal {
     };
     let mut lines = Vec::new();
     for p in problems {
-        if p.message.starts_with("field ") || p.message.starts_with("key ") || p.message.starts_with("cannot unmarshal") {
+        if p.message.starts_with("field ")
+            || p.message.starts_with("key ")
+            || p.message.starts_with("cannot unmarshal")
+        {
             lines.push(format!("  line {}: {}", source.line_col(p.span.start as usize).0, p.message));
         }
     }

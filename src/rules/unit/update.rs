@@ -43,7 +43,8 @@ pub fn update(file: &TestFile, selected: &[usize], report: &FileReport) -> Resul
                     let own_kind = spec.present.is_some()
                         || spec.absent.is_some()
                         || spec.expected.iter().any(|e| e.matching != Matching::Exact);
-                    let node = node.and_then(|n| n.get("alert_rule_test")).and_then(|n| n.elements().get(*case));
+                    let node =
+                        node.and_then(|n| n.get("alert_rule_test")).and_then(|n| n.elements().get(*case));
                     match node {
                         Some(node) if !own_kind => {
                             update_alerts(source, node, got, &spec.alertname.value, &mut edits);
@@ -57,7 +58,8 @@ pub fn update(file: &TestFile, selected: &[usize], report: &FileReport) -> Resul
                     let own_kind = spec.present.is_some()
                         || spec.absent.is_some()
                         || spec.expected.iter().any(|e| e.matching != Matching::Exact);
-                    let node = node.and_then(|n| n.get("promql_expr_test")).and_then(|n| n.elements().get(*case));
+                    let node =
+                        node.and_then(|n| n.get("promql_expr_test")).and_then(|n| n.elements().get(*case));
                     // NaN equals nothing, whatever is expected.
                     match node {
                         Some(node) if !own_kind && !got.iter().any(|g| g.value.is_nan()) => {
@@ -207,14 +209,19 @@ fn update_samples(source: &Source, case: &Node, got: &[SampleText], edits: &mut 
                         edits.set_value(source, entry, &number(sample.value));
                     }
                 } else if old != sample.histogram {
-                    edits.set_value(source, entry, &quoted_in_flow(&sample.histogram, ScalarStyle::DoubleQuoted));
+                    edits.set_value(
+                        source,
+                        entry,
+                        &quoted_in_flow(&sample.histogram, ScalarStyle::DoubleQuoted),
+                    );
                 }
             }
             return;
         }
     }
     let text = |g: &SampleText| {
-        let labels = Labels::from_pairs(g.labels.iter().map(|(n, v)| (n.as_str(), v.as_str()))).selector_text();
+        let labels =
+            Labels::from_pairs(g.labels.iter().map(|(n, v)| (n.as_str(), v.as_str()))).selector_text();
         let labels = quoted_in_flow(&labels, ScalarStyle::SingleQuoted);
         let (key, value) = if g.histogram.is_empty() {
             ("value", number(g.value))
@@ -267,8 +274,8 @@ fn number(v: f64) -> String {
 mod tests {
     use super::*;
     use crate::unit::file::read_test_file;
-    use crate::unit::run::{Settings, display_name, run_test};
     use crate::unit::report::TestReport;
+    use crate::unit::run::{Settings, display_name, run_test};
     use std::sync::Arc;
     use tsdbctl_storage::control::Control;
     use tsdbctl_yaml::source::Dialect;
@@ -287,8 +294,7 @@ mod tests {
                 seconds: 0.0,
             })
             .collect();
-        let report =
-            FileReport { name: "t.yml".to_string(), source: None, refused: Vec::new(), tests };
+        let report = FileReport { name: "t.yml".to_string(), source: None, refused: Vec::new(), tests };
         update(&file, &selected, &report).unwrap()
     }
 
@@ -321,7 +327,10 @@ mod tests {
     fn alerts_that_do_not_fire_are_taken_out() {
         let text = "tests:\n  - alert_rule_test:\n      - alertname: A\n        exp_alerts: # c\n          - exp_labels: {a: b}\n";
         let once = updated(text);
-        assert_eq!(once.text, "tests:\n  - alert_rule_test:\n      - alertname: A\n        exp_alerts: # c\n          []\n");
+        assert_eq!(
+            once.text,
+            "tests:\n  - alert_rule_test:\n      - alertname: A\n        exp_alerts: # c\n          []\n"
+        );
         assert_eq!(updated(&once.text).rewritten, 0);
     }
 }
