@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod alerting;
+pub mod backtest;
 pub mod check;
 pub mod depend;
 pub mod error;

@@ -1,0 +1,419 @@
+//! The alerts of one rule while a backtest goes through its evaluations: identities, presence, lives.
+
+use hashbrown::HashMap;
+use tsdbctl_model::Labels;
+use tsdbctl_model::symbols::{NAME, Sym, SymbolTable};
+use tsdbctl_promql::engine::{Column, QueryTime, Sample, Value as QueryValue, run};
+use tsdbctl_template::{Environment, RuleData, RuleTemplate, TemplateSample, Value};
+
+use super::column::{Asked, ColumnSeries, Grid, for_runs, presence};
+use super::machine::{Course, Holds, Life, Phase, Times};
+use super::plan::{Dependence, Threshold, dependence};
+use super::report::{AlertReport, SeriesReport};
+use crate::alerting::{ALERT_NAME, AlertRule, Surroundings};
+use crate::error::RuleError;
+
+/// Failures that are kept with their texts.
+const ERRORS_KEPT: usize = 5;
+
+/// A label that the rule gives its alerts.
+enum Given {
+    /// The same for all; empty removes the label.
+    Fixed(Sym),
+    /// A template.
+    Template(RuleTemplate),
+}
+
+/// One alert by its labels.
+#[derive(Default)]
+struct Member {
+    life: Life,
+    held_steps: u64,
+    /// Where its bits of the piece in hand are, and of which piece they are.
+    bits_at: usize,
+    piece: u64,
+}
+
+/// An alerting rule in a backtest.
+pub struct AlertCourse {
+    /// What is told of it at the end; filled as far as the rule is known.
+    pub report: AlertReport,
+    /// Times of its evaluations.
+    pub grid: Grid,
+    /// Evaluations before the range.
+    pub warm: u32,
+    /// Evaluations up to the end of the range.
+    pub evaluations: u32,
+    limit: Option<usize>,
+    holds: Holds,
+    /// Labels from the rule, by name; `alertname` among them.
+    given: Vec<(Sym, Given)>,
+    dependence: Dependence,
+    surroundings: Surroundings,
+    members: Vec<Member>,
+    /// Labels of the expression without what the rule overrides, then what the rule gives: one key per label set.
+    identities: HashMap<Box<[(Sym, Sym)]>, u32>,
+    /// Evaluations that failed, rising.
+    failed: Vec<u32>,
+    done: u32,
+    piece: u64,
+}
+
+impl AlertCourse {
+    /// A rule before its first evaluation.
+    pub fn new(rule: &AlertRule, limit: i64, surroundings: &Surroundings, symbols: &mut SymbolTable) -> Self {
+        let mut dependence_of_all = Dependence::Series;
+        let mut given: Vec<(Sym, Given)> = Vec::new();
+        for label in rule.labels.iter().filter(|l| l.name != ALERT_NAME) {
+            let name = symbols.intern(&label.name);
+            let text = &label.template.text;
+            if label.template.is_plain() {
+                given.push((name, Given::Fixed(symbols.intern(text))));
+            } else {
+                dependence_of_all = dependence_of_all.max(dependence(text));
+                given.push((name, Given::Template(label.template.clone())));
+            }
+        }
+        let alert_name = symbols.intern(ALERT_NAME);
+        given.push((alert_name, Given::Fixed(symbols.intern(&rule.name))));
+        Self {
+            report: AlertReport::default(),
+            grid: Grid { start_ms: 0, step_ms: 1 },
+            warm: 0,
+            evaluations: 0,
+            limit: usize::try_from(limit).ok().filter(|l| *l > 0),
+            holds: Holds { for_ms: rule.for_ms, keep_firing_for_ms: rule.keep_firing_for_ms },
+            given,
+            dependence: dependence_of_all,
+            surroundings: surroundings.clone(),
+            members: Vec::new(),
+            identities: HashMap::new(),
+            failed: Vec::new(),
+            done: 0,
+            piece: 0,
+        }
+    }
+
+    /// `for` and `keep_firing_for`.
+    pub fn holds(&self) -> Holds {
+        self.holds
+    }
+
+    fn fail(&mut self, evaluation: u32, error: &RuleError) {
+        self.failed.push(evaluation);
+        if evaluation < self.warm {
+            return;
+        }
+        self.report.failed += 1;
+        if self.report.errors.len() < ERRORS_KEPT {
+            self.report.errors.push((self.grid.at(evaluation), error.to_string()));
+        }
+    }
+
+    /// Evaluations `first..first + steps` failed.
+    pub fn take_failure(&mut self, first: u32, steps: u32, error: &RuleError) {
+        (first..first + steps).for_each(|k| self.fail(k, error));
+        self.done = first + steps;
+    }
+
+    /// Evaluations `first..first + steps` gave these series.
+    pub fn take(
+        &mut self,
+        (first, steps): (u32, u32),
+        series: &[ColumnSeries],
+        threshold: Option<Threshold>,
+        symbols: &mut SymbolTable,
+        asked: &Asked<'_>,
+    ) {
+        self.piece += 1;
+        self.done = first + steps;
+        let words = steps.div_ceil(64) as usize;
+        let mut bits = Vec::with_capacity(words);
+        // Bits of all members that are present, one after the other.
+        let mut pool: Vec<u64> = Vec::new();
+        let mut seen: Vec<u32> = Vec::new();
+        let mut collided: Vec<u64> = Vec::new();
+        let mut key = Vec::new();
+        for one in series {
+            if !presence(&one.column, threshold, &mut bits) {
+                continue;
+            }
+            if self.dependence == Dependence::Series {
+                self.identity(one, bits_first(&bits), first, symbols, asked, &mut key);
+                self.note(&key, &bits, words, &mut pool, &mut seen, &mut collided);
+                continue;
+            }
+            // The labels change with the value: each evaluation has an identity of its own.
+            let mut by_value: HashMap<u64, u32> = HashMap::new();
+            let mut alone = vec![0u64; words];
+            let steps: Vec<usize> = tsdbctl_promql::engine::column::bits(&bits).collect();
+            for k in steps {
+                let same = one.column.float(k).map(f64::to_bits);
+                alone[k / 64] = 1 << (k % 64);
+                let known = same.filter(|_| self.dependence == Dependence::Value);
+                match known.and_then(|v| by_value.get(&v).copied()) {
+                    Some(id) => self.note_id(id, &alone, words, &mut pool, &mut seen, &mut collided),
+                    None => {
+                        self.identity(one, k, first, symbols, asked, &mut key);
+                        let id = self.note(&key, &alone, words, &mut pool, &mut seen, &mut collided);
+                        if let Some(v) = known {
+                            by_value.insert(v, id);
+                        }
+                    }
+                }
+                alone[k / 64] = 0;
+            }
+        }
+        if self.limit.is_some() {
+            self.step_through((first, steps), &pool, &seen, &collided);
+            return;
+        }
+        if !collided.is_empty() {
+            for k in tsdbctl_promql::engine::column::bits(&collided).collect::<Vec<_>>() {
+                self.fail(first + k as u32, &RuleError::SameAlertLabels);
+            }
+        }
+        let failed = std::mem::take(&mut self.failed);
+        let course = self.course(&failed);
+        let warm = self.warm.saturating_sub(first);
+        for id in seen {
+            let member = &mut self.members[id as usize];
+            let own = &mut pool[member.bits_at..member.bits_at + words];
+            own.iter_mut().zip(&collided).for_each(|(w, c)| *w &= !c);
+            for_runs(own, |from, to| {
+                member.held_steps += u64::from(to - from.max(warm).min(to));
+                let (from, to) = (course.times.step_of(first + from), course.times.step_of(first + to));
+                member.life.present(from, to, &course);
+            });
+        }
+        self.failed = failed;
+    }
+
+    fn course<'a>(&self, failed: &'a [u32]) -> Course<'a> {
+        let times = Times { start_ms: self.grid.start_ms, step_ms: self.grid.step_ms, failed };
+        Course { times, holds: self.holds, first: times.step_of(self.warm) }
+    }
+
+    /// A limit counts the active alerts of each evaluation, and takes all of them when it is exceeded.
+    fn step_through(&mut self, (first, steps): (u32, u32), pool: &[u64], seen: &[u32], collided: &[u64]) {
+        let limit = self.limit.unwrap_or(usize::MAX);
+        let words = steps.div_ceil(64) as usize;
+        let is_set = |bits: &[u64], k: u32| bits.get(k as usize / 64).is_some_and(|w| w >> (k % 64) & 1 != 0);
+        let mut own: Vec<Option<&[u64]>> = vec![None; self.members.len()];
+        for id in seen {
+            let at = self.members[*id as usize].bits_at;
+            own[*id as usize] = Some(&pool[at..at + words]);
+        }
+        for k in 0..steps {
+            if is_set(collided, k) {
+                self.fail(first + k, &RuleError::SameAlertLabels);
+                continue;
+            }
+            let failed = std::mem::take(&mut self.failed);
+            let course = self.course(&failed);
+            let step = course.times.step_of(first + k);
+            let mut active = 0;
+            for (member, bits) in self.members.iter_mut().zip(&own) {
+                let present = bits.is_some_and(|b| is_set(b, k));
+                member.life.absent_until(step, &course);
+                active += usize::from(member.life.peek(step, present, &course) != Phase::Absent);
+            }
+            let t_ms = self.grid.at(first + k);
+            if active > limit {
+                self.members.iter_mut().for_each(|m| m.life.drop_at(t_ms));
+                self.failed = failed;
+                self.fail(first + k, &RuleError::AlertLimit { limit, alerts: active });
+                continue;
+            }
+            for (member, bits) in self.members.iter_mut().zip(&own) {
+                let present = bits.is_some_and(|b| is_set(b, k));
+                member.held_steps += u64::from(present && first + k >= self.warm);
+                member.life.step(step, present, &course);
+            }
+            self.failed = failed;
+        }
+    }
+
+    /// The key of the alert that a series asks for at evaluation `k` of the piece.
+    fn identity(
+        &self,
+        series: &ColumnSeries,
+        k: usize,
+        first: u32,
+        symbols: &mut SymbolTable,
+        asked: &Asked<'_>,
+        key: &mut Vec<(Sym, Sym)>,
+    ) {
+        key.clear();
+        let overridden = |name: Sym| name == NAME || self.given.iter().any(|(given, _)| *given == name);
+        key.extend(series.labels.iter().filter(|(name, _)| !overridden(*name)));
+        let mut element: Option<Labels> = None;
+        for (name, given) in &self.given {
+            let value = match given {
+                Given::Fixed(value) => *value,
+                Given::Template(template) => {
+                    let labels = element.get_or_insert_with(|| symbols.labels(&series.labels));
+                    let t_ms = self.grid.at(first + k as u32);
+                    let text = self.expand(template, labels, &series.column, k, t_ms, asked);
+                    symbols.intern(&text)
+                }
+            };
+            if value != tsdbctl_model::symbols::EMPTY {
+                key.push((*name, value));
+            }
+        }
+    }
+
+    fn expand(
+        &self,
+        template: &RuleTemplate,
+        labels: &Labels,
+        column: &Column,
+        k: usize,
+        ts_ms: i64,
+        asked: &Asked<'_>,
+    ) -> String {
+        let value = match (column.float(k), column.histogram(k)) {
+            (None, Some(h)) => Value::Histogram(h.clone()),
+            (v, _) => Value::Float(v.unwrap_or_default()),
+        };
+        let data = RuleData {
+            labels,
+            external_labels: &self.surroundings.external_labels,
+            external_url: &self.surroundings.external_url,
+            value,
+        };
+        let mut world = World { asked: *asked, ts_ms, external_url: &self.surroundings.external_url };
+        match template.expand(&data, &mut world) {
+            Ok(text) => text,
+            Err(e) => format!("<error expanding template: {e}>"),
+        }
+    }
+
+    fn note(
+        &mut self,
+        key: &[(Sym, Sym)],
+        bits: &[u64],
+        words: usize,
+        pool: &mut Vec<u64>,
+        seen: &mut Vec<u32>,
+        collided: &mut Vec<u64>,
+    ) -> u32 {
+        let id = match self.identities.get(key) {
+            Some(id) => *id,
+            None => {
+                let id = self.members.len() as u32;
+                self.identities.insert(key.into(), id);
+                self.members.push(Member::default());
+                id
+            }
+        };
+        self.note_id(id, bits, words, pool, seen, collided);
+        id
+    }
+
+    fn note_id(
+        &mut self,
+        id: u32,
+        bits: &[u64],
+        words: usize,
+        pool: &mut Vec<u64>,
+        seen: &mut Vec<u32>,
+        collided: &mut Vec<u64>,
+    ) {
+        let member = &mut self.members[id as usize];
+        if member.piece != self.piece {
+            member.piece = self.piece;
+            member.bits_at = pool.len();
+            pool.extend_from_slice(bits);
+            seen.push(id);
+            return;
+        }
+        let own = &mut pool[member.bits_at..member.bits_at + words];
+        for (i, (own, more)) in own.iter_mut().zip(bits).enumerate() {
+            if *own & more != 0 {
+                collided.resize(words, 0);
+                collided[i] |= *own & more;
+            }
+            *own |= more;
+        }
+    }
+
+    /// The rule's report, once all evaluations are through.
+    pub fn finish(mut self, start_ms: i64, symbols: &SymbolTable) -> AlertReport {
+        let failed = std::mem::take(&mut self.failed);
+        let course = self.course(&failed);
+        let steps = course.times.step_of(self.done);
+        let mut report = self.report;
+        report.evaluations = u64::from(self.evaluations.saturating_sub(self.warm));
+        report.holds = self.holds;
+        report.interval_ms = self.grid.step_ms;
+        let mut keys: Vec<(Box<[(Sym, Sym)]>, u32)> = self.identities.into_iter().collect();
+        keys.sort_unstable_by_key(|(_, id)| *id);
+        for ((key, _), mut member) in keys.into_iter().zip(self.members) {
+            member.life.finish(steps, &course);
+            let mut spans = std::mem::take(&mut member.life.spans);
+            spans.retain(|s| s.end_ms > start_ms || s.start_ms >= start_ms);
+            if spans.is_empty() && !(member.life.start_unknown && member.held_steps > 0) {
+                continue;
+            }
+            spans.shrink_to_fit();
+            let mut labels = key.into_vec();
+            labels.sort_by(|a, b| symbols.resolve(a.0).cmp(symbols.resolve(b.0)));
+            report.held_steps += member.held_steps;
+            report.series.push(SeriesReport {
+                labels,
+                spans,
+                held_steps: member.held_steps,
+                start_unknown: member.life.start_unknown,
+            });
+        }
+        report.series.sort_by(|a, b| symbols.compare(&a.labels, &b.labels));
+        report
+    }
+}
+
+fn bits_first(bits: &[u64]) -> usize {
+    tsdbctl_promql::engine::column::bits(bits).next().unwrap_or(0)
+}
+
+/// What templates ask, answered from the data.
+struct World<'a> {
+    asked: Asked<'a>,
+    ts_ms: i64,
+    external_url: &'a str,
+}
+
+impl Environment for World<'_> {
+    fn query(&mut self, expr: &str) -> Result<Vec<TemplateSample>, String> {
+        let Asked { storage, options, control } = self.asked;
+        let result = run(storage, expr, QueryTime::Instant(self.ts_ms), options, control);
+        let result = result.map_err(|e| e.message)?;
+        let number = |sample: &Sample| match sample {
+            Sample::Float(v) => Value::Float(*v),
+            Sample::Histogram(h) => Value::Histogram(h.clone()),
+        };
+        let labels = |set: &[(Sym, Sym)]| {
+            let labels = result.labels(set);
+            std::sync::Arc::new(labels.iter().map(|l| (l.name.clone(), l.value.clone())).collect())
+        };
+        match &result.value {
+            QueryValue::Vector(elements) => Ok(elements
+                .iter()
+                .map(|e| TemplateSample { labels: labels(&e.labels), value: number(&e.sample) })
+                .collect()),
+            QueryValue::Scalar { v, .. } => {
+                Ok(vec![TemplateSample { labels: labels(&[]), value: Value::Float(*v) }])
+            }
+            _ => Err("query result is not a vector or scalar".to_string()),
+        }
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.ts_ms
+    }
+
+    fn external_url(&self) -> &str {
+        self.external_url
+    }
+}
