@@ -62,8 +62,8 @@ pub fn last_floats(
         let mut columns = SampleColumns::default();
         set.read(i, &filter, &mut columns, &mut stats)?;
         let until = columns.histograms.t.first().copied().unwrap_or(i64::MAX);
-        let floats = columns.floats.t.iter().zip(&columns.floats.v);
-        let last = floats.filter(|(t, _)| (mint..=maxt).contains(*t) && **t < until).next_back();
+        let mut floats = columns.floats.t.iter().zip(&columns.floats.v);
+        let last = floats.rfind(|(t, _)| (mint..=maxt).contains(*t) && **t < until);
         if let Some((t_ms, value)) = last {
             out.push(LastFloat { labels: symbols.labels(set.labels(i)), t_ms: *t_ms, value: *value });
         }

@@ -71,7 +71,7 @@ impl Nature {
             return Err(());
         }
         let period = [60_000, 170_000, 420_000, 1_500_000][(self.roll(2, e, 0) % 4) as usize];
-        Ok((0..3).filter(|s| self.roll(3 + s, e, (t + s * 17_000) / period) % 3 != 0).collect())
+        Ok((0..3).filter(|s| !self.roll(3 + s, e, (t + s * 17_000) / period).is_multiple_of(3)).collect())
     }
 }
 
@@ -523,7 +523,7 @@ fn rule(dice: &mut Dice) -> Def {
         name: if alert { dice.of(&["A", "B"]) } else { dice.of(&["r", "q"]) }.to_string(),
         expr: dice.below(4),
         hold: alert.then(|| dice.of(&[0, 30_000, 60_000, 90_000, 120_000, 300_000, 720_000, 1_200_000])),
-        keep: dice.of(&[0, 0, 60_000, 90_000, 120_000, 400_000]),
+        keep: if alert { dice.of(&[0, 0, 60_000, 90_000, 120_000, 400_000]) } else { 0 },
         labels,
     }
 }
