@@ -188,6 +188,10 @@ const WRITE_BEFORE_NOW_MS: i64 = 3 * 3_600_000;
 /// # Errors
 /// If the arguments make no sense, or data cannot be read or written.
 pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
+    if args.write && args.start.is_none() {
+        ui.error("--write needs --start: what is written is a range of slots");
+        return Ok(ExitStatus::Usage);
+    }
     let limits = Limits { memory_budget: args.memory_budget.clone(), timeout: args.timeout.clone() };
     let control = limits.control()?;
     let features = args.features.features(ui);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use tsdbctl_model::Labels;
 use tsdbctl_model::duration::{format_duration_ms, format_rfc3339_ms};
-use tsdbctl_model::labels::METRIC_NAME;
+use tsdbctl_model::labels::{METRIC_NAME, is_legacy_label_name, is_legacy_metric_name};
 use tsdbctl_model::sample::is_stale;
 use tsdbctl_promql::engine::Sample;
 use tsdbctl_rules::alerting::{ALERT_STATE, ALERTS, Alert, AlertState};
@@ -36,7 +36,7 @@ struct AlertLine {
 }
 
 /// Shows evaluations as they come, or at the end.
-pub struct Shown {
+pub(super) struct Shown {
     output: Option<Output>,
     begun: bool,
     series: BTreeMap<(RulePlace, Labels), Line>,
@@ -120,7 +120,8 @@ impl Shown {
         if origin.is_alert {
             if plan.once.is_some() {
                 for alert in e.alerts.into_iter().flat_map(|a| a.active()) {
-                    self.alert_rows.push(alert_row(alert, e.slot.ts_ms));
+                    let first = plan.groups[e.place.group].slots.get(0).map_or(i64::MIN, |s| s.ts_ms);
+                    self.alert_rows.push(alert_row(alert, e.slot.ts_ms, first));
                 }
                 return;
             }
@@ -169,9 +170,9 @@ impl Shown {
                 for (labels, samples) in &self.samples {
                     if labels.get(METRIC_NAME) != name {
                         name = labels.get(METRIC_NAME).to_string();
-                        writeln!(ui.out(), "# TYPE {name} unknown")?;
+                        writeln!(ui.out(), "# TYPE {} unknown", openmetrics_name(&name))?;
                     }
-                    let series = labels.selector_text();
+                    let series = openmetrics_series(labels);
                     for (t, v) in samples {
                         let value =
                             if v.is_nan() { "NaN".to_string() } else { sample_text(&Sample::Float(*v)) };
@@ -238,6 +239,30 @@ impl Shown {
     }
 }
 
+/// A metric's name, quoted where it has to be.
+fn openmetrics_name(name: &str) -> String {
+    if is_legacy_metric_name(name) { name.to_string() } else { format!("\"{}\"", escaped(name)) }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// A series as OpenMetrics has it: nothing between its labels but commas, a strange name within the braces.
+fn openmetrics_series(labels: &Labels) -> String {
+    let name = labels.get(METRIC_NAME);
+    let outside = is_legacy_metric_name(name);
+    let quoted = (!outside).then(|| openmetrics_name(name));
+    let pairs = labels.iter().filter(|l| l.name != METRIC_NAME).map(|l| {
+        let name =
+            if is_legacy_label_name(&l.name) { l.name.clone() } else { format!("\"{}\"", escaped(&l.name)) };
+        format!("{name}=\"{}\"", escaped(&l.value))
+    });
+    let inside: Vec<String> = quoted.into_iter().chain(pairs).collect();
+    let name = if outside { name } else { "" };
+    if inside.is_empty() { name.to_string() } else { format!("{name}{{{}}}", inside.join(",")) }
+}
+
 fn value_text(sample: &Sample) -> String {
     match sample {
         Sample::Float(v) if is_stale(*v) => "stale".to_string(),
@@ -245,7 +270,8 @@ fn value_text(sample: &Sample) -> String {
     }
 }
 
-fn alert_row(alert: &Alert, ts_ms: i64) -> Vec<String> {
+/// `first` is the first slot: what is active since then may be so for longer.
+fn alert_row(alert: &Alert, ts_ms: i64, first: i64) -> Vec<String> {
     let mut labels = alert.labels.clone();
     let name = labels.get("alertname").to_string();
     labels.remove("alertname");
@@ -254,7 +280,11 @@ fn alert_row(alert: &Alert, ts_ms: i64) -> Vec<String> {
     vec![
         name,
         alert.state.as_str().to_string(),
-        format_duration_ms(ts_ms - since),
+        format!(
+            "{}{}",
+            if alert.active_at_ms <= first && first < ts_ms { "≥ " } else { "" },
+            format_duration_ms(ts_ms - since)
+        ),
         labels.to_string(),
         value_text(&alert.value),
         annotations.join(", "),

@@ -1,0 +1,221 @@
+//! `tsdbctl rules eval`, run as a user runs it.
+
+#![allow(clippy::disallowed_methods, reason = "tests make and read their own files")]
+
+mod runs;
+
+use std::path::{Path, PathBuf};
+
+use runs::{ok, sorted, text_of, tsdbctl};
+use serde_json::Value;
+use tsdbctl_testkit::{TempDir, scratch};
+
+/// Multiple of two hours and of the interval.
+const T: i64 = 1_699_999_200;
+
+const RULES: &str = r#"groups:
+- name: later
+  interval: 1m
+  rules:
+  - {record: "job:m:double", expr: "job:m:sum * 2"}
+- name: g
+  interval: 1m
+  rules:
+  - {record: "job:m:sum", expr: "sum by (job) (m)", labels: {env: lab}}
+  - {alert: High, expr: "m > 30", for: 2m, annotations: {summary: "{{ $labels.job }} at {{ $value }}"}}
+"#;
+
+struct Bench {
+    scratch: TempDir,
+}
+
+impl Bench {
+    /// `m{job="a"}` counts minutes for two hours; `m{job="b"}` is gone after the first.
+    fn new() -> Self {
+        let bench = Self { scratch: scratch() };
+        let mut text = String::from("# TYPE m gauge\n");
+        for k in 0..120 {
+            text += &format!("m{{job=\"a\"}} {k} {}\n", T + k * 60);
+        }
+        for k in 0..60 {
+            text += &format!("m{{job=\"b\"}} 5 {}\n", T + k * 60);
+        }
+        let input = bench.file("in.om", &(text + "# EOF\n"));
+        ok(&["ingest", "--blocks", "-d", text_of(&bench.dir()), text_of(&input)]);
+        bench.file("rules.yml", RULES);
+        bench
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.scratch.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.scratch.path().join("db")
+    }
+
+    fn args<'a>(&self, dir: &'a Path, more: &[&'a str]) -> Vec<String> {
+        let rules = self.scratch.path().join("rules.yml");
+        let mut all: Vec<String> =
+            ["rules", "eval", text_of(&rules), "-d", text_of(dir)].map(str::to_string).to_vec();
+        all.extend(more.iter().map(|a| a.to_string()));
+        all
+    }
+
+    fn eval(&self, more: &[&str]) -> runs::Ran {
+        let dir = self.dir();
+        let args = self.args(&dir, more);
+        tsdbctl(&args.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    fn query(&self, dir: &Path, expr: &str, start: i64, end: i64) -> String {
+        let (start, end) = (start.to_string(), end.to_string());
+        ok(&[
+            "query",
+            expr,
+            "-d",
+            text_of(dir),
+            "--start",
+            &start,
+            "--end",
+            &end,
+            "--step",
+            "1m",
+            "-o",
+            "prom",
+        ])
+    }
+
+    fn blocks(&self, dir: &Path) -> usize {
+        let entries = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());
+        entries.filter(|p| p.join("meta.json").exists()).count()
+    }
+}
+
+/// The range in which both groups have `slots=start` slots at whole minutes.
+fn range(from: i64, to: i64) -> [String; 6] {
+    let (start, end) = ((T + from * 60).to_string(), (T + to * 60).to_string());
+    ["--start".into(), start, "--end".into(), end, "--slots".into(), "start".into()]
+}
+
+fn strs(list: &[String]) -> Vec<&str> {
+    list.iter().map(String::as_str).collect()
+}
+
+#[test]
+fn one_time_gives_values_and_alerts_that_lived_before() {
+    let bench = Bench::new();
+    let at = (T + 32 * 60).to_string();
+    let ran = bench.eval(&["--time", &at, "-o", "json"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let json: Value = serde_json::from_str(&ran.out).unwrap();
+    let evaluations = json["evaluations"].as_array().unwrap();
+    let of = |rule: &str| evaluations.iter().find(|e| e["rule"] == rule).unwrap();
+    assert_eq!(of("job:m:sum")["samples"][0]["value"], "32");
+    // Its group comes first in the file: at one time it sees what was recorded a minute before.
+    assert_eq!(of("job:m:double")["samples"][0]["value"], "62");
+    let alert = &of("High")["alerts"][0];
+    assert_eq!((alert["state"].as_str(), alert["value"].as_str()), (Some("pending"), Some("32")));
+    assert_eq!(alert["annotations"]["summary"], "a at 32");
+    let at = (T + 33 * 60).to_string();
+    let table = bench.eval(&["--time", &at]).out;
+    assert!(table.contains("job:m:sum{env=\"lab\", job=\"a\"}"), "{table}");
+    assert!(table.contains("firing"), "{table}");
+}
+
+#[test]
+fn what_is_written_is_what_the_expression_gives() {
+    let bench = Bench::new();
+    let range = range(1, 119);
+    let ran = bench.eval(&[&strs(&range)[..], &["--write"]].concat());
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(ran.err.contains("samples in 1 blocks"), "{}", ran.err);
+    let dir = bench.dir();
+    let strip = |text: String| sorted(&text).join("\n").replace("__name__=\"job:m:sum\", env=\"lab\", ", "");
+    let want = bench.query(&dir, "sum by (job) (m)", T + 60, T + 119 * 60);
+    let got = strip(bench.query(&dir, "job:m:sum", T + 60, T + 119 * 60));
+    assert_eq!(got, sorted(&want).join("\n"));
+    assert_eq!(bench.query(&dir, "ALERTS", T, T + 119 * 60), "");
+    // Its group comes first, so each value is that of the minute before.
+    let double = bench.query(&dir, "job:m:double{job=\"a\"}", T + 10 * 60, T + 10 * 60);
+    assert!(double.contains(" 18 "), "{double}");
+    // A series that ends is marked: there is no value right after.
+    assert_eq!(bench.query(&dir, "job:m:sum{job=\"b\"}", T + 66 * 60, T + 70 * 60), "");
+}
+
+#[test]
+fn a_second_run_writes_nothing_and_other_rules_are_refused() {
+    let bench = Bench::new();
+    let range = range(1, 60);
+    let write = |more: &[&str]| bench.eval(&[&strs(&range)[..], &["--write", "--alerts"], more].concat());
+    assert_eq!(write(&[]).code, 0);
+    let blocks = bench.blocks(&bench.dir());
+    let again = write(&[]);
+    assert_eq!(again.code, 1);
+    assert!(again.err.contains("are stored already"), "{}", again.err);
+    assert_eq!(bench.blocks(&bench.dir()), blocks);
+    // What is new of a longer range is added to what is there.
+    let longer = crate::range(1, 70);
+    let ran = bench.eval(&[&strs(&longer)[..], &["--write", "--alerts"]].concat());
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(ran.err.contains("were stored already"), "{}", ran.err);
+    let want = bench.query(&bench.dir(), "sum by (job) (m)", T + 60, T + 70 * 60);
+    let got = bench.query(&bench.dir(), "job:m:sum", T + 60, T + 70 * 60);
+    assert_eq!(got.lines().count(), want.lines().count());
+    let blocks = bench.blocks(&bench.dir());
+    bench.file("rules.yml", &RULES.replace("sum by (job) (m)", "sum by (job) (m) + 1"));
+    let ran = write(&[]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.err.contains("is stored as") && ran.err.contains("nothing was written"), "{}", ran.err);
+    assert_eq!(bench.blocks(&bench.dir()), blocks);
+}
+
+#[test]
+fn blocks_of_their_own_directory_are_whole_and_nothing_is_no_success() {
+    let bench = Bench::new();
+    let own = bench.scratch.path().join("own");
+    let range = range(1, 30);
+    let args = [&strs(&range)[..], &["--write", "--output-dir", text_of(&own)]].concat();
+    assert_eq!(bench.eval(&args).code, 0);
+    assert_eq!(bench.blocks(&bench.dir()), 1);
+    assert_eq!(bench.blocks(&own), 1);
+    assert_eq!(bench.query(&own, "job:m:sum", T + 60, T + 60).lines().count(), 2);
+    assert_eq!(bench.eval(&args).code, 1, "a second run writes no second copy there either");
+    let nowhere = crate::range(1000, 1010);
+    let ran = bench.eval(&[&strs(&nowhere)[..], &["--write"]].concat());
+    assert_eq!(ran.code, 1);
+    assert!(ran.err.contains("nothing was written: the rules gave no samples"), "{}", ran.err);
+}
+
+#[test]
+fn what_fails_is_named_with_its_place() {
+    let bench = Bench::new();
+    let rules = "groups:\n- name: g\n  rules:\n  - {record: r, expr: \"label_replace(m, 'job', 'x', '', '')\"}\n  - {record: s, expr: m}\n";
+    bench.file("rules.yml", rules);
+    let at = T.to_string();
+    let ran = bench.eval(&["--time", &at]);
+    assert_eq!(ran.code, 4, "{}", ran.err);
+    assert!(
+        ran.err.contains("rules.yml:4:14: group \"g\", rule \"r\": vector cannot contain metrics"),
+        "{}",
+        ran.err
+    );
+    bench.file("rules.yml", "groups: [{name: g, rules: [{record: r, expr: 'm +'}]}]\n");
+    assert_eq!(bench.eval(&["--time", &at]).code, 1);
+    let ran = bench.eval(&["--write", "--time", &at]);
+    assert_eq!(ran.code, 2, "{}", ran.err);
+}
+
+#[test]
+fn promtool_takes_openmetrics_and_ingest_gives_it_back() {
+    let bench = Bench::new();
+    let range = range(1, 5);
+    let text = bench.eval(&[&strs(&range)[..], &["-o", "openmetrics"]].concat());
+    let file = bench.file("out.om", &text.out);
+    let other = bench.scratch.path().join("other");
+    ok(&["ingest", "--blocks", "-d", text_of(&other), text_of(&file)]);
+    let got = bench.query(&other, "job:m:sum", T + 60, T + 5 * 60);
+    assert_eq!(got.lines().count(), 10, "{got}");
+}
