@@ -12,7 +12,7 @@ use super::lines::points;
 use super::rows::{format_short, shared_labels};
 
 mod png;
-mod svg;
+pub mod svg;
 
 /// Colours of lines, for pictures.
 const PALETTE: [&str; 20] = [

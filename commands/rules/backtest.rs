@@ -2,21 +2,237 @@
 
 use std::path::PathBuf;
 
+use anyhow::{Context, bail};
+use tsdbctl_model::Labels;
+use tsdbctl_promql::engine::{Features, QueryOptions};
+use tsdbctl_rules::alerting::Surroundings;
+use tsdbctl_rules::backtest::report::{Report, compare, noise_growth_percent};
+use tsdbctl_rules::backtest::{Options, run as backtest};
+use tsdbctl_rules::file::{ReadOptions, RuleFile, RuleKind};
+use tsdbctl_tsdb::Database;
+
+use super::input::inputs;
+use crate::data::{Directories, FeatureFlags, Limits, now_ms};
 use crate::exit::ExitStatus;
+use crate::findings;
+use crate::times::{Reference, parse_step};
 use crate::ui::Ui;
 
-/// Show when alerts would have been pending and firing.
+mod show;
+mod timeline;
+
+/// Show when alerts would have been pending and firing over stored data: how often, for how long, how noisy.
+///
+/// Every alerting rule is evaluated from --start to --end at its group's interval. Evaluations before that, as far back
+/// as `for` and `keep_firing_for` reach, tell what was active at the start. Notifications are counted one when a series
+/// begins to fire and one when it is resolved.
+///
+/// With --against the same is done with other files, and the alerts are compared: exit code 1 if all of them together
+/// notify by more than --max-noise-increase percent more.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Rule files; stdin if there are none.
+    /// Rule files, or FILE:path.to.key for a part of a file; standard input if there are none.
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
+    /// Where the data is.
+    #[command(flatten)]
+    pub data: Directories,
+    /// First evaluation: RFC 3339, Unix seconds, now-1h, -1h, newest-1h.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub start: String,
+    /// Latest evaluation, in the same forms; the newest sample's time if not given.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub end: Option<String>,
+    /// Distance of the evaluations of all groups, whatever their interval.
+    #[arg(long, value_name = "DURATION")]
+    pub step: Option<String>,
+    /// Interval of groups that have none.
+    #[arg(long, value_name = "DURATION", default_value = "1m")]
+    pub evaluation_interval: String,
+    /// Query offset of groups that have none.
+    #[arg(long, value_name = "DURATION", default_value = "0s")]
+    pub query_offset: String,
+    /// An older version of the rules to compare with; repeatable.
+    #[arg(long, value_name = "FILE")]
+    pub against: Vec<PathBuf>,
+    /// Most growth of notifications against the older version that is no failure, percent.
+    #[arg(long, value_name = "PERCENT", default_value_t = 10.0, requires = "against")]
+    pub max_noise_increase: f64,
+    /// An external label for templates, NAME=VALUE; repeatable.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub external_label: Vec<String>,
+    /// External URL for templates.
+    #[arg(long, value_name = "URL", default_value = "")]
+    pub external_url: String,
+    /// Output format.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Output,
+    /// Draw a timeline into this file too.
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// How far an instant selector looks back.
+    #[arg(long, value_name = "DURATION", default_value = "5m")]
+    pub lookback_delta: String,
+    /// Pass over fields that rule files do not have.
+    #[arg(long)]
+    pub ignore_unknown_fields: bool,
+    /// Read all documents of a file.
+    #[arg(long)]
+    pub all_documents: bool,
+    /// Features.
+    #[command(flatten)]
+    pub features: FeatureFlags,
+    /// Limits.
+    #[command(flatten)]
+    pub limits: Limits,
+}
+
+/// How a backtest is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// For people: a line per alert.
+    Table,
+    /// One JSON object with every span of every series.
+    Json,
+    /// The timeline.
+    Svg,
 }
 
 /// Runs the command.
 ///
 /// # Errors
-/// If a file cannot be read.
-pub fn run(args: &Args, _ui: &mut Ui) -> anyhow::Result<ExitStatus> {
-    anyhow::bail!("not there yet: {:?}", args.files)
+/// If the arguments make no sense, or files or data cannot be read.
+pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
+    let control = args.limits.control()?;
+    let features = args.features.features(ui);
+    if args.max_noise_increase.is_nan() {
+        bail!("--max-noise-increase must be a number");
+    }
+    let (Some(new), Some(old)) = (read(args, &args.files, features, ui)?, read_old(args, features, ui)?)
+    else {
+        return Ok(ExitStatus::Failure);
+    };
+    let database = args.data.open()?;
+    let options = options(args, features, &database, &control)?;
+    if new
+        .iter()
+        .chain(&old)
+        .flat_map(|f| &f.groups)
+        .flat_map(|g| &g.rules)
+        .all(|r| r.kind != RuleKind::Alert)
+    {
+        ui.warn("there are no alerting rules to test");
+    }
+    let report = backtest(&database, &new, &options, &control)?;
+    let old = match args.against.is_empty() {
+        true => None,
+        false => Some(backtest(&database, &old, &options, &control)?),
+    };
+    let pairs = old.as_ref().map(|old| compare(old, &report));
+    let compared = old.as_ref().zip(pairs.as_deref());
+    match args.output {
+        Output::Table => show::table(ui.out(), &report, compared)?,
+        Output::Json => show::json(ui.out(), &report, compared)?,
+        Output::Svg => ui.out().write_all(timeline::draw(&report).as_bytes())?,
+    }
+    ui.flush()?;
+    if let Some(path) = &args.svg {
+        tsdbctl_platform::file::write(path, timeline::draw(&report).as_bytes()).context("--svg")?;
+        ui.detail(format!("wrote {}", path.display()));
+    }
+    for note in &report.notes {
+        ui.warn(note);
+    }
+    let failed = show::say_failures(ui, &report);
+    if let Some(old) = &old {
+        let growth = noise_growth_percent(old, &report);
+        if growth.is_none_or(|g| g > args.max_noise_increase) {
+            ui.error(format!(
+                "{} notifications instead of {}: {}, more than the {} % of --max-noise-increase",
+                report.notifications(),
+                old.notifications(),
+                growth.map_or("there were none before".to_string(), |g| format!("{g:+.1} %")),
+                args.max_noise_increase
+            ));
+            return Ok(ExitStatus::Failure);
+        }
+    }
+    Ok(if failed { ExitStatus::Partial } else { ExitStatus::Success })
 }
+
+fn read_old(args: &Args, features: Features, ui: &mut Ui) -> anyhow::Result<Option<Vec<RuleFile>>> {
+    if args.against.is_empty() { Ok(Some(Vec::new())) } else { read(args, &args.against, features, ui) }
+}
+
+fn read(
+    args: &Args,
+    files: &[PathBuf],
+    features: Features,
+    ui: &mut Ui,
+) -> anyhow::Result<Option<Vec<RuleFile>>> {
+    let reading = ReadOptions {
+        ignore_unknown_fields: args.ignore_unknown_fields,
+        all_documents: args.all_documents,
+        features,
+    };
+    let mut out = Vec::new();
+    let mut bad = false;
+    for input in inputs(files) {
+        match input.read(&reading)? {
+            Ok(file) => out.push(file),
+            Err(found) => {
+                findings::show(ui, &found);
+                bad = true;
+            }
+        }
+    }
+    Ok((!bad).then_some(out))
+}
+
+fn options(
+    args: &Args,
+    features: Features,
+    database: &Database,
+    control: &tsdbctl_storage::Control,
+) -> anyhow::Result<Options> {
+    let newest = || Ok(database.newest_sample_time(control)?);
+    let reference = Reference::new(now_ms(), newest);
+    let end_ms = match &args.end {
+        Some(t) => reference.parse(t).context("--end")?,
+        None => newest()?.context("the directories hold no samples")?,
+    };
+    let mut external_labels = Labels::empty();
+    for text in &args.external_label {
+        let Some((name, value)) = text.split_once('=') else {
+            bail!("--external-label {text:?}: give NAME=VALUE");
+        };
+        external_labels.set(name, value);
+    }
+    Ok(Options {
+        start_ms: reference.parse(&args.start).context("--start")?,
+        end_ms,
+        default_interval_ms: positive(&args.evaluation_interval, "--evaluation-interval")?,
+        step_ms: args.step.as_deref().map(|s| positive(s, "--step")).transpose()?,
+        default_query_offset_ms: parse_step(&args.query_offset).context("--query-offset")?,
+        query: QueryOptions {
+            lookback_delta: positive(&args.lookback_delta, "--lookback-delta")?,
+            default_subquery_step: positive(&args.evaluation_interval, "--evaluation-interval")?,
+            features,
+            ..QueryOptions::default()
+        },
+        surroundings: Surroundings {
+            external_labels,
+            external_url: args.external_url.trim_end_matches('/').to_string(),
+        },
+    })
+}
+
+fn positive(text: &str, name: &'static str) -> anyhow::Result<i64> {
+    match parse_step(text).context(name)? {
+        ..=0 => bail!("{name} must be longer than 0"),
+        ms => Ok(ms),
+    }
+}
+
+/// Reports that are shown side by side: the old one with what belongs together.
+type Compared<'a> = Option<(&'a Report, &'a [tsdbctl_rules::backtest::report::Pair])>;
