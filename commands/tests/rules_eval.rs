@@ -219,3 +219,44 @@ fn promtool_takes_openmetrics_and_ingest_gives_it_back() {
     let got = bench.query(&other, "job:m:sum", T + 60, T + 5 * 60);
     assert_eq!(got.lines().count(), 10, "{got}");
 }
+
+const TIED: &str = r#"groups:
+- name: one
+  rules:
+  - {record: a, expr: "b + m"}
+  - {record: b, expr: "sum(a)"}
+  - {alert: X, expr: "b > 1", annotations: {s: "{{ range query `c` }}{{ . }}{{ end }}"}}
+- name: two
+  rules:
+  - {record: c, expr: "sum(a) + c"}
+  - {record: d, expr: "{job='x'}"}
+  - {record: "e:ok", expr: "m"}
+"#;
+
+#[test]
+fn dependencies_are_told_with_what_is_seen() {
+    let bench = Bench::new();
+    let rules = bench.file("tied.yml", TIED);
+    let rules = text_of(&rules);
+    let text = ok(&["rules", "deps", rules]);
+    for line in [
+        "  reads record b by b; later in the group: of the slot before",
+        "  reads record a by a; earlier in the group: of the same slot",
+        "  reads record c (group \"two\") by c in a template; another group: what was written by then",
+        "  reads record a (group \"one\") by a; another group: what was written by then",
+        "  reads record c by c; itself, as of the slot before",
+        "  may read anything: {job=\"x\"}",
+        "cycle: a, b",
+        "cycle: c",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line:?} is missing in\n{text}");
+    }
+    assert!(!text.contains("e:ok"), "{text}");
+    let json: Value = serde_json::from_str(&ok(&["rules", "deps", rules, "-o", "json"])).unwrap();
+    assert_eq!(json["cycles"], serde_json::json!([[0, 1], [3]]));
+    let dot = ok(&["rules", "deps", rules, "-o", "dot"]);
+    assert!(dot.starts_with("digraph rules {") && dot.contains("r1 -> r0 [style=dashed, color=red"), "{dot}");
+    for (deny, code) in [("cycle", 3), ("late-read", 3), ("unknown", 3)] {
+        assert_eq!(tsdbctl(&["rules", "deps", rules, "--deny", deny]).code, code);
+    }
+}
