@@ -63,9 +63,10 @@ fn say_own(ui: &mut Ui, finding: &Finding) {
         Severity::Note => Tone::Blue,
     };
     let word = ui.paint(tone, finding.severity.as_str());
-    let subject = finding.subject.as_ref().map_or(String::new(), |s| {
-        format!("group {:?}, rule {}, {:?}: ", s.group, s.rule, s.name)
-    });
+    let subject = finding
+        .subject
+        .as_ref()
+        .map_or(String::new(), |s| format!("group {:?}, rule {}, {:?}: ", s.group, s.rule, s.name));
     ui.say(format!("{word}: {subject}{}", finding.message));
 }
 

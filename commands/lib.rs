@@ -16,6 +16,7 @@ pub mod findings;
 pub mod in_use;
 pub mod ingest;
 pub mod inspect;
+pub mod line_diff;
 pub mod man;
 pub mod merge;
 pub mod promql;

@@ -166,7 +166,8 @@ impl Checked {
 
     fn status(&self, plan: &Plan) -> ExitStatus {
         let denied = self.all().any(|f| plan.denies(f.code));
-        let counted = plan.fatal && (!self.duplicates.is_empty() || self.own.iter().any(|f| plan.counts(f.code)));
+        let counted =
+            plan.fatal && (!self.duplicates.is_empty() || self.own.iter().any(|f| plan.counts(f.code)));
         if !self.errors.is_empty() {
             ExitStatus::Failure
         } else if denied || counted {

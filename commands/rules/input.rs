@@ -78,8 +78,13 @@ impl Input {
             Err((text, at)) => {
                 let source = Arc::new(Source::new(self.name.clone(), text));
                 let upstream = "yaml: invalid leading UTF-8 octet";
-                let finding =
-                    Finding::refused("yaml-syntax", &source, Span::new(at, at + 1), "this is no UTF-8", upstream);
+                let finding = Finding::refused(
+                    "yaml-syntax",
+                    &source,
+                    Span::new(at, at + 1),
+                    "this is no UTF-8",
+                    upstream,
+                );
                 return Ok(Err(vec![finding.with_hint("save the file as UTF-8")]));
             }
         };

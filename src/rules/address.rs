@@ -157,8 +157,8 @@ mod tests {
         let config_map = "kind: ConfigMap\ndata:\n  rules.yml: |\n    groups:\n      - name: é\n        rules:\n          - record: a\n            expr: up +\n  x: y\n";
         assert_eq!(
             read(config_map, "data.rules.yml"),
-            Err("f.yml:8:23: could not parse expression: 1:5: parse error: unexpected end of input (the expression \
-                 ends too early: an operand, a bracket or a parenthesis is missing behind this place)"
+            Err("f.yml:8:23: could not parse expression: 1:5: parse error: unexpected end of input (the \
+                 right side of + is missing)"
                 .to_string())
         );
         let good = config_map.replace("up +", "up");
@@ -168,7 +168,10 @@ mod tests {
         assert_eq!(read(values, "a.b[0]"), read(values, "a.b.0"));
         assert_eq!(read(values, "a.c"), Ok(vec!["f.yml:5:11=h".to_string()]));
         assert_eq!(read(values, "a.d"), Err("f.yml:2:3: there is no d here (there are b, c)".to_string()));
-        assert_eq!(read(values, "a.b.7"), Err("f.yml:3:3: there is no 7 here (there are 0 to 0)".to_string()));
+        assert_eq!(
+            read(values, "a.b.7"),
+            Err("f.yml:3:3: there is no 7 here (there are 0 to 0)".to_string())
+        );
         assert_eq!(read("x: \"groups: [{name: g}]\"\n", "x"), Ok(vec!["f.yml:x:1:16=g".to_string()]));
     }
 }

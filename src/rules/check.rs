@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use tsdbctl_model::Span;
 use tsdbctl_model::duration::parse_duration_ms;
 use tsdbctl_model::labels::METRIC_NAME;
 use tsdbctl_model::quote::go_quote;
-use tsdbctl_model::Span;
 use tsdbctl_promql::parser::parse;
 use tsdbctl_template::RuleTemplate;
 use tsdbctl_yaml::{Decoder, Entry, Node, Problem, Scalar, ScalarStyle, Source, Spanned, Value};
@@ -221,7 +221,8 @@ impl<'o> Checker<'o> {
             }
             (None, None) => {
                 let text = "one of 'record' or 'alert' must be set".to_string();
-                let hint = "add `record: NAME` to store the result as a metric, or `alert: NAME` to alert on it";
+                let hint =
+                    "add `record: NAME` to store the result as a metric, or `alert: NAME` to alert on it";
                 let span = self.first_line(raw.span);
                 self.refuse("no-record-or-alert", span, text, &both, Some(&subject), hint.to_string());
             }
@@ -271,7 +272,14 @@ impl<'o> Checker<'o> {
                 None => self.first_line(raw.span),
             };
             let hint = "add `expr: EXPRESSION`, what the rule evaluates".to_string();
-            self.refuse("no-expression", span, "field 'expr' must be set in rule".into(), &at, Some(subject), hint);
+            self.refuse(
+                "no-expression",
+                span,
+                "field 'expr' must be set in rule".into(),
+                &at,
+                Some(subject),
+                hint,
+            );
             return None;
         };
         match parse(&text.value, &self.options.features) {
@@ -309,22 +317,14 @@ impl<'o> Checker<'o> {
             self.refuse(code, span, text, &at, Some(subject), hint);
         }
         if record.value.contains(['{', '}']) {
-            let text = format!(
-                "braces present in the recording rule name; should it be in expr?: {}",
-                record.value
-            );
+            let text =
+                format!("braces present in the recording rule name; should it be in expr?: {}", record.value);
             let hint = "`record` is a bare metric name; put labels under `labels:`".to_string();
             self.refuse("braces-in-record", record.span, text, &at, Some(subject), hint);
         }
     }
 
-    fn templates(
-        &mut self,
-        what: &str,
-        code: &'static str,
-        pairs: &Pairs,
-        subject: &Subject,
-    ) {
+    fn templates(&mut self, what: &str, code: &'static str, pairs: &Pairs, subject: &Subject) {
         for (key, value) in pairs {
             if !value.value.contains("{{") {
                 continue;
@@ -332,7 +332,8 @@ impl<'o> Checker<'o> {
             let Err(e) = RuleTemplate::parse(&subject.name, &value.value) else { continue };
             let text = format!("{what} {}: {}", go_quote(&key.value), e.message);
             let span = within(&self.source, &value.value, value.span, e.span);
-            self.refuse(code, span, text, "", Some(subject), e.hint.unwrap_or_default());
+            let hint = e.hint.unwrap_or_else(|| template_hint(&e.message));
+            self.refuse(code, span, text, "", Some(subject), hint);
         }
     }
 }
@@ -370,6 +371,31 @@ fn expression_hint(message: &str) -> &'static str {
     } else {
         "see https://prometheus.io/docs/prometheus/latest/querying/basics/ for what an expression is"
     }
+}
+
+/// What to do about a template for which its parser has no remedy.
+fn template_hint(message: &str) -> String {
+    let text = if let Some((_, name)) = message.split_once("undefined variable ") {
+        let name = name.trim_matches('"');
+        return match name {
+            "$label" | "$Labels" | "$Label" => "did you mean $labels?".to_string(),
+            "$values" | "$Value" | "$val" => "did you mean $value?".to_string(),
+            _ => format!(
+                "templates know $labels, $value, $externalLabels and $externalURL; others are set first: {{{{ {name} := … }}}}"
+            ),
+        };
+    } else if message.contains("unclosed action") {
+        "close the action with }}"
+    } else if message.contains("unexpected EOF") {
+        "close every if, range, with and define with {{ end }}"
+    } else if message.contains("unexpected {{end}}") {
+        "there is one {{ end }} too many"
+    } else if message.contains("not defined") {
+        "see https://prometheus.io/docs/prometheus/latest/configuration/template_reference/ for the functions"
+    } else {
+        "see https://prometheus.io/docs/prometheus/latest/configuration/template_reference/ and Go's text/template"
+    };
+    text.to_string()
 }
 
 impl<'s> Shape<'s> {
@@ -521,7 +547,9 @@ fn shape_hint(message: &str) -> Option<String> {
     if let Some((name, go_type)) = field {
         let rest = "take it away, or pass over such fields with --ignore-unknown-fields";
         return Some(match (go_type, name) {
-            ("rulefmt.Rule", "severity" | "team" | "priority") => format!("put it under `labels:` ({name}: …)"),
+            ("rulefmt.Rule", "severity" | "team" | "priority") => {
+                format!("put it under `labels:` ({name}: …)")
+            }
             ("rulefmt.Rule", "summary" | "description" | "message" | "runbook_url" | "dashboard_url") => {
                 format!("put it under `annotations:` ({name}: …)")
             }
@@ -529,9 +557,10 @@ fn shape_hint(message: &str) -> Option<String> {
                 "it belongs to the group, beside `rules:`".to_string()
             }
             ("rulefmt.Rule", "record" | "alert" | "expr") => "one value per rule".to_string(),
-            ("rulefmt.RuleGroup", "record" | "alert" | "expr" | "for" | "keep_firing_for" | "annotations") => {
-                "it belongs to a rule, below `rules:`".to_string()
-            }
+            (
+                "rulefmt.RuleGroup",
+                "record" | "alert" | "expr" | "for" | "keep_firing_for" | "annotations",
+            ) => "it belongs to a rule, below `rules:`".to_string(),
             ("rulefmt.RuleGroups", "name" | "rules" | "interval") => {
                 "it belongs to a group: a rule file begins with `groups:`".to_string()
             }

@@ -112,10 +112,8 @@ pub struct ReadOptions {
 pub fn read(source: Arc<Source>, options: &ReadOptions) -> Result<RuleFile, Vec<Finding>> {
     let syntax = |e: &tsdbctl_yaml::YamlError| {
         let finding = Finding::refused("yaml-syntax", &source, e.span, plain(&e.message), &e.message);
-        vec![match &e.hint {
-            Some(hint) => finding.with_hint(hint),
-            None => finding,
-        }]
+        let hint = e.hint.clone().unwrap_or_else(|| syntax_hint(&e.message).to_string());
+        vec![finding.with_hint(hint)]
     };
     let (nodes, more) = if options.all_documents {
         (documents(&source).map_err(|e| syntax(&e))?, false)
@@ -123,7 +121,7 @@ pub fn read(source: Arc<Source>, options: &ReadOptions) -> Result<RuleFile, Vec<
         let (node, more) = first_document(&source).map_err(|e| syntax(&e))?;
         (node.into_iter().collect(), more)
     };
-    let unread = if more { nodes.first().map(|node| second_document(&source, node)) } else { None };
+    let unread = if more { nodes.first().and_then(|node| second_document(&source, node)) } else { None };
     let mut file = read_nodes(source, &nodes.iter().collect::<Vec<_>>(), options)?;
     file.unread = unread;
     Ok(file)
@@ -159,28 +157,56 @@ pub fn read_nodes(
     if let (0, Some(kind)) = (objects, foreign) {
         let name = kind.scalar().map_or("", |s| s.text.as_str());
         let message = format!("an object of kind {name} holds no rules");
-        return Err(vec![
-            Finding::new(Severity::Error, "no-rules", &source, kind.span, message).with_hint(
-                "rules are read from plain rule files and from objects of kind PrometheusRule; \
+        return Err(vec![Finding::new(Severity::Error, "no-rules", &source, kind.span, message).with_hint(
+            "rules are read from plain rule files and from objects of kind PrometheusRule; \
                  FILE:path.to.key reads them from a part of any other YAML file",
-            ),
-        ]);
+        )]);
     }
     let groups = checker.finish()?;
     Ok(RuleFile { source, groups, unread: None })
 }
 
-/// Where the document behind `first` begins: at its `---`.
-fn second_document(source: &Source, first: &Node) -> Span {
-    let from = first.span.end as usize;
-    let mut at = from.min(source.text.len());
-    while !source.text.is_char_boundary(at) {
-        at -= 1;
+/// Where the document behind `first` begins: at its `---`. `None` if nothing but comments stands there.
+fn second_document(source: &Source, first: &Node) -> Option<Span> {
+    let from = source.text.as_bytes()[..first.span.end as usize]
+        .iter()
+        .rposition(|b| *b == b'\n')
+        .map_or(0, |n| n + 1);
+    let mut at = from;
+    let mut begins = None;
+    for line in source.text.get(from..)?.split_inclusive('\n') {
+        match begins {
+            None if line.starts_with("---") => {
+                begins = Some(Span::new(at, at + 3));
+                if !is_blank(&line[3..]) {
+                    return begins;
+                }
+            }
+            Some(_) if line.starts_with("---") || line.starts_with("...") => {}
+            Some(_) if !is_blank(line) => return begins,
+            _ => {}
+        }
+        at += line.len();
     }
-    if let Some(marker) = source.text[at..].find("\n---") {
-        return Span::new(at + marker + 1, at + marker + 4);
+    None
+}
+
+/// Nothing, or a comment.
+fn is_blank(line: &str) -> bool {
+    let line = line.trim();
+    line.is_empty() || line.starts_with('#')
+}
+
+/// What to do about a text that is no YAML, where the parser has no remedy.
+fn syntax_hint(message: &str) -> &'static str {
+    if message.contains("did not find expected node content") || message.contains("did not find expected ','")
+    {
+        "close the bracket or brace, and put texts that begin with [ or { in quotes"
+    } else if message.contains("did not find expected key") || message.contains("did not find expected '-'") {
+        "indent this line as its neighbours are; the mistake may be on the line before"
+    } else {
+        "this line or the one before is no YAML: look at its indentation, quotes and colons"
     }
-    Span::new(at, at)
 }
 
 /// Upstream's words without its prefix, which says nothing to who reads a rule file.

@@ -64,12 +64,12 @@ fn compared(rule: &Rule<'_>, expr: &Expr, e: &BinaryExpr, findings: &mut Vec<Fin
         (l, h) => format!("lies between {l} and {h}"),
     };
     // Say it about the side that is computed.
-    let (side, known) =
-        if e.lhs.value_type() == ValueType::Scalar && e.rhs.value_type() != ValueType::Scalar {
-            (e.rhs.span(), rhs)
-        } else {
-            (e.lhs.span(), lhs)
-        };
+    let (side, known) = if e.lhs.value_type() == ValueType::Scalar && e.rhs.value_type() != ValueType::Scalar
+    {
+        (e.rhs.span(), rhs)
+    } else {
+        (e.lhs.span(), lhs)
+    };
     let shown = rule.shown(side);
     match holds(e.op, lhs, rhs) {
         Holds::Never => {
@@ -84,7 +84,8 @@ fn compared(rule: &Rule<'_>, expr: &Expr, e: &BinaryExpr, findings: &mut Vec<Fin
             } else {
                 "compare with a value that the left side can have"
             };
-            findings.push(rule.in_expr(Severity::Warning, "never-true", expr.span(), message).with_hint(hint));
+            findings
+                .push(rule.in_expr(Severity::Warning, "never-true", expr.span(), message).with_hint(hint));
         }
         Holds::Always if !(lhs.constant().is_some() && rhs.constant().is_some()) => {
             let message = format!("this always holds: `{shown}` {}", range(known));
@@ -137,8 +138,7 @@ pub(super) fn is_empty(expr: &Expr) -> bool {
         Expr::Subquery(e) => is_empty(&e.expr),
         Expr::Aggregate(e) => is_empty(&e.expr),
         Expr::Binary(e) => {
-            let filled =
-                e.matching.as_ref().is_some_and(|m| m.fill_left.is_some() || m.fill_right.is_some());
+            let filled = e.matching.as_ref().is_some_and(|m| m.fill_left.is_some() || m.fill_right.is_some());
             match e.op {
                 BinaryOp::Or => is_empty(&e.lhs) && is_empty(&e.rhs),
                 BinaryOp::Unless => is_empty(&e.lhs),
@@ -153,7 +153,9 @@ pub(super) fn is_empty(expr: &Expr) -> bool {
             }
         }
         Expr::Call(call) => match call.func.id {
-            FunctionId::Absent | FunctionId::AbsentOverTime | FunctionId::Scalar | FunctionId::Vector => false,
+            FunctionId::Absent | FunctionId::AbsentOverTime | FunctionId::Scalar | FunctionId::Vector => {
+                false
+            }
             FunctionId::Info => call.args.first().is_some_and(is_empty),
             _ => call
                 .args
@@ -197,9 +199,7 @@ fn is_certain(expr: &Expr) -> bool {
 fn is_watchdog(expr: &Expr) -> bool {
     match expr.unwrap_parens() {
         Expr::Number(_) => true,
-        Expr::Call(call) => {
-            call.func.id == FunctionId::Vector && call.args.first().is_some_and(is_watchdog)
-        }
+        Expr::Call(call) => call.func.id == FunctionId::Vector && call.args.first().is_some_and(is_watchdog),
         _ => false,
     }
 }
@@ -216,7 +216,8 @@ pub(super) fn has_condition(expr: &Expr, recorded: &HashSet<&str>) -> bool {
                 .iter()
                 .find(|m| m.name == "__name__" && m.kind == MatchType::Equal)
                 .map(|m| m.value.as_str());
-            named.is_some_and(|name| name == "ALERTS" || name == "ALERTS_FOR_STATE" || recorded.contains(name))
+            named
+                .is_some_and(|name| name == "ALERTS" || name == "ALERTS_FOR_STATE" || recorded.contains(name))
         }),
         Expr::Paren(e) => inner(&e.expr),
         Expr::Unary(e) => inner(&e.expr),
@@ -255,11 +256,11 @@ fn condition(rule: &Rule<'_>, expr: &Expr, findings: &mut Vec<Finding>) {
         return;
     }
     if is_empty(expr) || (expr.value_type() == ValueType::Vector && labels::analyze(expr).is_empty()) {
-        let message = "this alert can never fire: its expression gives nothing, whatever the data".to_string();
-        findings.push(
-            rule.in_expr(Severity::Warning, "alert-never-fires", expr.span(), message)
-                .with_hint("look at what its parts can give: `tsdbctl rules check --lint strict` names them all"),
-        );
+        let message =
+            "this alert can never fire: its expression gives nothing, whatever the data".to_string();
+        findings.push(rule.in_expr(Severity::Warning, "alert-never-fires", expr.span(), message).with_hint(
+            "look at what its parts can give: `tsdbctl rules check --lint strict` names them all",
+        ));
         return;
     }
     if is_watchdog(expr) {
@@ -267,10 +268,9 @@ fn condition(rule: &Rule<'_>, expr: &Expr, findings: &mut Vec<Finding>) {
     }
     if is_certain(expr) {
         let message = "this alert always fires: its expression gives something whatever the data".to_string();
-        findings.push(
-            rule.in_expr(Severity::Warning, "alert-always-fires", expr.span(), message)
-                .with_hint("an alert fires for every series of its result, also if the value is 0: compare with something"),
-        );
+        findings.push(rule.in_expr(Severity::Warning, "alert-always-fires", expr.span(), message).with_hint(
+            "an alert fires for every series of its result, also if the value is 0: compare with something",
+        ));
         return;
     }
     if !has_condition(expr, rule.conditional) {
@@ -278,7 +278,9 @@ fn condition(rule: &Rule<'_>, expr: &Expr, findings: &mut Vec<Finding>) {
             "this alert has no condition: it fires for every series that the expression gives".to_string();
         let finding = rule.in_expr(Severity::Warning, "alert-without-comparison", expr.span(), message);
         findings.push(match bool_comparison(expr) {
-            Some(_) => finding.with_hint("take `bool` away: with it the comparison gives 0 instead of nothing"),
+            Some(_) => {
+                finding.with_hint("take `bool` away: with it the comparison gives 0 instead of nothing")
+            }
             None => finding.with_hint("compare the value with something, such as `… > 0`"),
         });
     }

@@ -43,11 +43,7 @@ impl Bounds {
     }
 
     fn join(self, other: Self) -> Self {
-        Self {
-            low: self.low.min(other.low),
-            high: self.high.max(other.high),
-            nan: self.nan || other.nan,
-        }
+        Self { low: self.low.min(other.low), high: self.high.max(other.high), nan: self.nan || other.nan }
     }
 
     fn is_finite(self) -> bool {
@@ -80,7 +76,9 @@ pub fn holds(op: BinaryOp, lhs: Bounds, rhs: Bounds) -> Holds {
 /// The values that an expression's samples can have.
 pub fn bounds(expr: &Expr) -> Bounds {
     match expr {
-        Expr::Number(n) if n.value.is_nan() => Bounds { low: f64::INFINITY, high: f64::NEG_INFINITY, nan: true },
+        Expr::Number(n) if n.value.is_nan() => {
+            Bounds { low: f64::INFINITY, high: f64::NEG_INFINITY, nan: true }
+        }
         Expr::Number(n) => between(n.value, n.value),
         Expr::String(_) | Expr::Vector(_) | Expr::Matrix(_) => ANY,
         Expr::Paren(e) => bounds(&e.expr),
@@ -117,7 +115,9 @@ pub fn bounds(expr: &Expr) -> Bounds {
                 AggregateOp::Count | AggregateOp::CountValues => between(1.0, f64::INFINITY),
                 AggregateOp::Group => between(1.0, 1.0),
                 AggregateOp::Stddev | AggregateOp::Stdvar => Bounds { low: 0.0, ..ANY },
-                AggregateOp::Sum if inner.low >= 0.0 => Bounds { high: f64::INFINITY, nan: inner.nan, ..inner },
+                AggregateOp::Sum if inner.low >= 0.0 => {
+                    Bounds { high: f64::INFINITY, nan: inner.nan, ..inner }
+                }
                 AggregateOp::Sum if inner.high <= 0.0 => {
                     Bounds { low: f64::NEG_INFINITY, nan: inner.nan, ..inner }
                 }
@@ -149,15 +149,18 @@ fn kept(op: BinaryOp, e: &tsdbctl_promql::parser::ast::BinaryExpr, lhs: Bounds, 
     } else {
         (lhs, rhs, op)
     };
-    let grouped_right = e.matching.as_ref().is_some_and(|m| {
-        m.card == tsdbctl_promql::parser::ast::Cardinality::OneToMany
-    });
+    let grouped_right =
+        e.matching.as_ref().is_some_and(|m| m.card == tsdbctl_promql::parser::ast::Cardinality::OneToMany);
     if grouped_right {
         return ANY;
     }
     match op {
-        BinaryOp::Gtr | BinaryOp::Gte => Bounds { low: value.low.max(other.low), high: value.high, nan: false },
-        BinaryOp::Lss | BinaryOp::Lte => Bounds { low: value.low, high: value.high.min(other.high), nan: false },
+        BinaryOp::Gtr | BinaryOp::Gte => {
+            Bounds { low: value.low.max(other.low), high: value.high, nan: false }
+        }
+        BinaryOp::Lss | BinaryOp::Lte => {
+            Bounds { low: value.low, high: value.high.min(other.high), nan: false }
+        }
         BinaryOp::Eql => {
             Bounds { low: value.low.max(other.low), high: value.high.min(other.high), nan: false }
         }
@@ -178,12 +181,8 @@ fn add(a: Bounds, b: Bounds) -> Bounds {
 fn multiply(a: Bounds, b: Bounds) -> Bounds {
     // Where one side is 0 and the other infinite, the product is NaN, and its bound is 0.
     let product = |x: f64, y: f64| if x == 0.0 || y == 0.0 { 0.0 } else { x * y };
-    let all = [
-        product(a.low, b.low),
-        product(a.low, b.high),
-        product(a.high, b.low),
-        product(a.high, b.high),
-    ];
+    let all =
+        [product(a.low, b.low), product(a.low, b.high), product(a.high, b.low), product(a.high, b.high)];
     let low = all.iter().copied().fold(f64::INFINITY, f64::min);
     let high = all.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     between(low, high).with_nan(a.nan || b.nan || !(a.is_finite() && b.is_finite()))
@@ -226,7 +225,11 @@ fn function(id: FunctionId, args: &[Expr]) -> Bounds {
         F::Pi => between(std::f64::consts::PI, std::f64::consts::PI),
         F::Abs => {
             let inner = arg(0);
-            Bounds { low: 0.0_f64.max(inner.low).max(-inner.high), high: inner.high.max(-inner.low), nan: inner.nan }
+            Bounds {
+                low: 0.0_f64.max(inner.low).max(-inner.high),
+                high: inner.high.max(-inner.low),
+                nan: inner.nan,
+            }
         }
         F::ClampMin => match arg(1).constant() {
             Some(least) => Bounds { low: least, high: arg(0).high.max(least), nan: true },
@@ -301,13 +304,23 @@ mod tests {
             let Expr::Binary(b) = parse(text, &Features::default()).unwrap() else { panic!("{text}") };
             holds(b.op, bounds(&b.lhs), bounds(&b.rhs))
         };
-        for text in ["count(up) == 0", "count(up) < 1", "rate(a[5m]) < 0", "absent(up) > 1", "1 > bool 2", "hour() > 23"] {
+        for text in [
+            "count(up) == 0",
+            "count(up) < 1",
+            "rate(a[5m]) < 0",
+            "absent(up) > 1",
+            "1 > bool 2",
+            "hour() > 23",
+        ] {
             assert_eq!(verdict(text), Holds::Never, "{text}");
         }
-        for text in ["count(up) > 0", "count(up) >= 1", "absent(up) == 1", "hour() != 24", "changes(a[5m]) >= 0"] {
+        for text in
+            ["count(up) > 0", "count(up) >= 1", "absent(up) == 1", "hour() != 24", "changes(a[5m]) >= 0"]
+        {
             assert_eq!(verdict(text), Holds::Always, "{text}");
         }
-        for text in ["up > 0", "rate(a[5m]) > 0", "rate(a[5m]) >= 0", "hour() >= 0", "sum(rate(a[5m])) <= 0"] {
+        for text in ["up > 0", "rate(a[5m]) > 0", "rate(a[5m]) >= 0", "hour() >= 0", "sum(rate(a[5m])) <= 0"]
+        {
             assert_eq!(verdict(text), Holds::Perhaps, "{text}");
         }
     }

@@ -59,7 +59,9 @@ fn joined(rule: &Rule<'_>, expr: &Expr, e: &BinaryExpr, findings: &mut Vec<Findi
             let decided = sets[0].decided_at(label);
             findings.push(
                 rule.in_expr(Severity::Warning, "join-on-missing-label", side.span(), message)
-                    .with_hint(format!("keep {label} on that side: by ({label}, …), or join on what both sides have"))
+                    .with_hint(format!(
+                        "keep {label} on that side: by ({label}, …), or join on what both sides have"
+                    ))
                     .and_at(rule.expr_place(decided), format!("{label} is dropped here")),
             );
         }
@@ -75,7 +77,9 @@ fn joined(rule: &Rule<'_>, expr: &Expr, e: &BinaryExpr, findings: &mut Vec<Findi
             let decided = sets[0].decided_at(label);
             findings.push(
                 rule.in_expr(Severity::Warning, "join-on-missing-label", side.span(), message)
-                    .with_hint(format!("keep {label} on that side, or take it out of group_left or group_right"))
+                    .with_hint(format!(
+                        "keep {label} on that side, or take it out of group_left or group_right"
+                    ))
                     .and_at(rule.expr_place(decided), format!("{label} is dropped here")),
             );
         }

@@ -22,7 +22,10 @@ pub use duplicates::{DUPLICATE_RULES, duplicate_report, duplicates};
 /// Every code that [`lint`] may give, and what it means.
 pub const CODES: &[(&str, &str)] = &[
     (DUPLICATE_RULES, "two rules write the same series, or two alerts have the same name and labels"),
-    ("alert-without-comparison", "an alert whose expression has no condition fires for every series there is"),
+    (
+        "alert-without-comparison",
+        "an alert whose expression has no condition fires for every series there is",
+    ),
     ("alert-never-fires", "an alert whose expression can give nothing, whatever the data"),
     ("alert-always-fires", "an alert whose expression gives something whatever the data"),
     ("absent-without-for", "an alert on absence that does not wait fires at every restart and late scrape"),
@@ -39,6 +42,18 @@ pub const CODES: &[(&str, &str)] = &[
     ("nan-by-division", "a divisor that may be 0 gives NaN or infinity, for which comparisons behave oddly"),
     ("value-in-label", "a label that holds the value makes a new alert whenever the value changes"),
     ("template-query", "a query in a template that is no expression, or gives no series"),
+    ("template-address", "a template prints the address of a value instead of the value"),
+    ("template-arguments", "a template calls something that is no function, or a field with arguments"),
+    ("template-arity", "a template calls a function with too many or too few arguments"),
+    ("template-comparison", "a template compares values of kinds that cannot be compared"),
+    ("template-field", "a template asks for a field that the value does not have"),
+    ("template-first", "a template takes the first of a query's result, which may be empty"),
+    ("template-kind", "a template uses a value of a kind that does not fit there"),
+    ("template-number", "a template takes something for a number that is none"),
+    ("template-printf", "a template's printf does not fit its arguments"),
+    ("template-range", "a template goes through something that has no elements"),
+    ("template-regexp", "a template's regular expression is none"),
+    ("template-undefined", "a template calls another one that is not defined"),
     ("template-in-recording-rule", "labels of recording rules are not expanded"),
     ("overridden-label", "a label that the alert's own name replaces"),
 ];

@@ -1,13 +1,18 @@
-//! Templates of labels and annotations: labels that cannot be there, values in labels, queries that are none.
+//! Templates of labels and annotations: what can be said of them with the labels and values that the rule's expression
+//! can give.
+
+use std::cell::RefCell;
 
 use tsdbctl_model::Span;
-use tsdbctl_model::quote::go_unquote;
 use tsdbctl_promql::engine::Features;
-use tsdbctl_promql::parser::ast::ValueType;
+use tsdbctl_promql::parser::ast::{AggregateOp, BinaryOp, Expr, ValueType};
+use tsdbctl_promql::parser::functions::FunctionId;
 use tsdbctl_promql::parser::parse;
+use tsdbctl_template::check::{self, Knowledge, Place};
 use tsdbctl_yaml::Spanned;
 
 use super::Rule;
+use crate::check::within;
 use crate::file::RuleKind;
 use crate::finding::{Finding, Severity};
 use crate::labels::{LabelSet, Presence, analyze};
@@ -32,168 +37,166 @@ pub(super) fn look(rule: &Rule<'_>, findings: &mut Vec<Finding>) {
                 .with_hint("take it away, or rename the alert"),
         );
     }
-    let templates = || spec.labels.iter().chain(&spec.annotations);
-    if !templates().any(|(_, value)| value.value.contains("{{")) {
+    let is_template = |(_, value): &&(Spanned<String>, Spanned<String>)| value.value.contains("{{");
+    if !spec.labels.iter().chain(&spec.annotations).any(|pair| is_template(&pair)) {
         return;
     }
-    let sets = if super::too_deep(&spec.expr.expr) { Vec::new() } else { analyze(&spec.expr.expr) };
-    for (key, value) in &spec.labels {
-        values(rule, key, value, findings);
-    }
-    for (_, value) in templates() {
-        labels(rule, value, &sets, findings);
-        queries(rule, value, findings);
+    let expr = &*spec.expr.expr;
+    let deep = super::too_deep(expr);
+    let known = Known {
+        sets: if deep { Vec::new() } else { analyze(expr) },
+        histogram: deep || may_be_histogram(expr),
+        asked: RefCell::new(Vec::new()),
+    };
+    for (place, pairs) in [(Place::Label, &spec.labels), (Place::Annotation, &spec.annotations)] {
+        for (key, value) in pairs.iter().filter(is_template) {
+            template(rule, &known, place, key, value, findings);
+        }
     }
 }
 
-/// The actions of a template: what stands between `{{` and `}}`, with its place in the text. Comments are left out.
-fn actions(text: &str) -> Vec<(usize, &str)> {
-    let mut found = Vec::new();
-    let mut at = 0;
-    while let Some(open) = text[at..].find("{{") {
-        let start = at + open + 2;
-        let mut quote = None;
-        let mut escaped = false;
-        let mut end = text.len();
-        for (i, c) in text[start..].char_indices() {
-            match quote {
-                Some(_) if escaped => escaped = false,
-                Some('"' | '\'') if c == '\\' => escaped = true,
-                Some(q) if c == q => quote = None,
-                Some(_) => {}
-                None if matches!(c, '"' | '`' | '\'') => quote = Some(c),
-                None if text[start + i..].starts_with("}}") => {
-                    end = start + i;
-                    break;
-                }
-                None => {}
+/// What the expression says about the templates around it.
+struct Known {
+    sets: Vec<LabelSet>,
+    histogram: bool,
+    /// Labels that a template asked for.
+    asked: RefCell<Vec<String>>,
+}
+
+impl Known {
+    /// Ways to the result that have no such label.
+    fn lacking(&self, label: &str) -> Vec<&LabelSet> {
+        self.sets.iter().filter(|set| *set.presence(label) == Presence::Impossible).collect()
+    }
+}
+
+impl Knowledge for Known {
+    fn can_have(&self, label: &str) -> check::Presence {
+        self.asked.borrow_mut().push(label.to_string());
+        match self.lacking(label).len() {
+            0 => check::Presence::Possible,
+            n if n == self.sets.len() => check::Presence::Impossible,
+            _ => check::Presence::Possible,
+        }
+    }
+
+    fn value_may_be_histogram(&self) -> bool {
+        self.histogram
+    }
+
+    fn check_query(&self, query: &str) -> Result<(), String> {
+        let expr = parse(query, &Features::default()).map_err(|e| e.api_message(query))?;
+        match expr.value_type() {
+            kind @ (ValueType::Matrix | ValueType::String) => {
+                Err(format!("it gives a {}, no instant vector or scalar", kind.documented()))
             }
+            _ => Ok(()),
         }
-        let action = &text[start..end];
-        if !action.trim_start_matches(['-', ' ']).starts_with("/*") {
-            found.push((start, action));
-        }
-        at = (end + 2).min(text.len());
-        if !text.is_char_boundary(at) {
-            break;
-        }
-    }
-    found
-}
-
-/// Calls `found` with the place behind every `word` in an action that stands outside of quotes.
-fn each_word(action: &str, word: &str, found: &mut dyn FnMut(usize)) {
-    let (mut quote, mut escaped) = (None, false);
-    let mut before = ' ';
-    for (i, c) in action.char_indices() {
-        match quote {
-            Some(_) if escaped => escaped = false,
-            Some('"' | '\'') if c == '\\' => escaped = true,
-            Some(q) if c == q => quote = None,
-            Some(_) => {}
-            None => {
-                if matches!(c, '"' | '`' | '\'') {
-                    quote = Some(c);
-                } else if action[i..].starts_with(word)
-                    && !(before.is_alphanumeric() || matches!(before, '_' | '$' | '.'))
-                    && !action[i + word.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_')
-                {
-                    found(i + word.len());
-                }
-            }
-        }
-        before = c;
     }
 }
 
-fn name_at(text: &str) -> &str {
-    let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(text.len());
-    &text[..end]
-}
-
-/// The places of labels of `$labels` that a template names.
-fn used_labels(text: &str) -> Vec<(Span, String)> {
-    let mut used = Vec::new();
-    let actions = actions(text);
-    // Where the variable is set anew, it says nothing about the expression.
-    if actions.iter().any(|(_, action)| {
-        let mut set = false;
-        each_word(action, "$labels", &mut |end| {
-            let rest = action[end..].trim_start();
-            set |= rest.starts_with(":=") || (rest.starts_with('=') && !rest.starts_with("=="));
-        });
-        set
-    }) {
-        return used;
-    }
-    for (start, action) in actions {
-        each_word(action, "$labels", &mut |end| {
-            let rest = &action[end..];
-            let (at, name) = match rest.strip_prefix('.') {
-                Some(rest) => (end + 1, name_at(rest).to_string()),
-                // `index $labels "name"`
-                None if action[..end - "$labels".len()].trim_end().ends_with("index") => {
-                    let at = end + rest.len() - rest.trim_start().len();
-                    match quoted(&action[at..]) {
-                        Some((_, name)) => (at, name),
-                        None => return,
-                    }
-                }
-                None => return,
-            };
-            if !name.is_empty() {
-                used.push((Span::new(start + at, start + at + name.len()), name));
-            }
-        });
-    }
-    used
-}
-
-/// The literal that a text begins with: its length, its value.
-fn quoted(text: &str) -> Option<(usize, String)> {
-    let quote = text.chars().next().filter(|c| matches!(c, '"' | '`'))?;
-    let mut escaped = false;
-    for (i, c) in text.char_indices().skip(1) {
-        if escaped {
-            escaped = false;
-        } else if c == '\\' && quote == '"' {
-            escaped = true;
-        } else if c == quote {
-            let literal = &text[..=i];
-            return go_unquote(literal).ok().map(|value| (literal.len(), value));
-        }
-    }
-    None
-}
-
-fn labels(rule: &Rule<'_>, value: &Spanned<String>, sets: &[LabelSet], findings: &mut Vec<Finding>) {
-    if sets.is_empty() {
-        return;
-    }
-    for (part, name) in used_labels(&value.value) {
-        let lacking: Vec<&LabelSet> =
-            sets.iter().filter(|set| *set.presence(&name) == Presence::Impossible).collect();
-        let Some(first) = lacking.first() else { continue };
-        let at = crate::check::within(&rule.file.source, &value.value, value.span, part);
-        let decided = first.decided_at(&name);
-        let dropped = rule.expr_place(decided);
-        if lacking.len() < sets.len() {
-            let message = format!(
-                "some series of the result have no label {name}: those of `{}`",
-                rule.shown(first.span)
-            );
-            findings.push(
-                rule.finding(Severity::Note, "possible-label", at, message)
-                    .and_at(dropped, format!("no {name} here")),
-            );
+fn template(
+    rule: &Rule<'_>,
+    known: &Known,
+    place: Place,
+    key: &Spanned<String>,
+    value: &Spanned<String>,
+    findings: &mut Vec<Finding>,
+) {
+    known.asked.borrow_mut().clear();
+    let source = &rule.file.source;
+    for found in check::check(&value.value, place, known) {
+        let at = within(source, &value.value, value.span, found.span);
+        let text = value.value.get(found.span.start as usize..found.span.end as usize).unwrap_or("");
+        let code = match found.code {
+            "template-label" => "impossible-label",
+            "template-value-in-label" => "value-in-label",
+            // It was refused when the file was read.
+            "template-syntax" => continue,
+            code => code,
+        };
+        // A condition gives one label for many values.
+        if code == "value-in-label"
+            && is_condition(value.value.get(..found.span.start as usize).unwrap_or(""))
+        {
             continue;
         }
-        let message = format!("$labels.{name} is always empty: the expression's result has no label {name}");
+        if code == "impossible-label" {
+            findings.push(impossible(rule, known, at, text, found.message));
+            continue;
+        }
+        let severity = match found.severity {
+            check::Severity::Error | check::Severity::Warning => Severity::Warning,
+            // A label that changes with every evaluation is no matter of taste.
+            check::Severity::Note if code == "value-in-label" => Severity::Warning,
+            check::Severity::Note => Severity::Note,
+        };
+        let message = match code {
+            "value-in-label" => format!(
+                "label {} holds the value: whenever it changes, the alert is another one and `for` begins anew",
+                key.value
+            ),
+            "template-query" => format!("query in template: {}", found.message),
+            _ => found.message,
+        };
+        let hint = match code {
+            "value-in-label" => "put the value into an annotation".to_string(),
+            _ => found.hint.filter(|h| !h.is_empty()).unwrap_or_else(|| {
+                "the template fails when it is rendered, and the text is an error message".to_string()
+            }),
+        };
+        findings.push(rule.finding(severity, code, at, message).with_hint(hint));
+    }
+    let mut asked = known.asked.take();
+    asked.sort_unstable();
+    asked.dedup();
+    for name in asked {
+        let lacking = known.lacking(&name);
+        let Some(first) = lacking.first().filter(|_| lacking.len() < known.sets.len()) else { continue };
+        let Some(at) = value.value.find(&format!("$labels.{name}")) else { continue };
+        let part = Span::new(at, at + "$labels.".len() + name.len());
+        let message =
+            format!("some series of the result have no label {name}: those of `{}`", rule.shown(first.span));
+        let decided = rule.expr_place(first.decided_at(&name));
         findings.push(
-            rule.finding(Severity::Warning, "impossible-label", at, message)
-                .with_hint(remedy(rule, &name, sets))
-                .and_at(dropped, format!("{name} is dropped here")),
+            rule.finding(
+                Severity::Note,
+                "possible-label",
+                within(source, &value.value, value.span, part),
+                message,
+            )
+            .and_at(decided, format!("no {name} here")),
         );
+    }
+}
+
+/// Whether the action that a text ends in is a condition.
+fn is_condition(before: &str) -> bool {
+    let action = before.rsplit("{{").next().unwrap_or("").trim_start_matches(['-', ' ']);
+    ["if ", "else if "].iter().any(|word| action.starts_with(word))
+}
+
+/// A label that no series has: `text` is what names it.
+fn impossible(rule: &Rule<'_>, known: &Known, at: Span, text: &str, message: String) -> Finding {
+    let name = known
+        .asked
+        .borrow()
+        .iter()
+        .filter(|name| text.contains(name.as_str()))
+        .max_by_key(|n| n.len())
+        .cloned();
+    let Some(name) = name else { return rule.finding(Severity::Warning, "impossible-label", at, message) };
+    let message = format!("{text} is always empty: the expression's result has no label {name}");
+    let finding = rule.finding(Severity::Warning, "impossible-label", at, message).with_hint(remedy(
+        rule,
+        &name,
+        &known.sets,
+    ));
+    match known.sets.first() {
+        Some(set) => {
+            finding.and_at(rule.expr_place(set.decided_at(&name)), format!("{name} is dropped here"))
+        }
+        None => finding,
     }
 }
 
@@ -221,97 +224,56 @@ fn remedy(rule: &Rule<'_>, name: &str, sets: &[LabelSet]) -> String {
     }
 }
 
-/// Labels that change with the value.
-fn values(rule: &Rule<'_>, key: &Spanned<String>, value: &Spanned<String>, findings: &mut Vec<Finding>) {
-    for (start, action) in actions(&value.value) {
-        for word in ["$value", ".Value"] {
-            let mut place = None;
-            each_word(action, word, &mut |end| place = place.or(Some(end)));
-            let Some(end) = place else { continue };
-            // A comparison gives the same label for many values.
-            let decides = ["if ", "else if ", "with ", "eq ", "gt ", "ge ", "lt ", "le ", "ne "];
-            if decides.iter().any(|word| action.trim_start_matches(['-', ' ']).starts_with(word)) {
-                continue;
+/// Whether samples of the result may be histograms.
+fn may_be_histogram(expr: &Expr) -> bool {
+    match expr {
+        Expr::Number(_) | Expr::String(_) => false,
+        Expr::Vector(_) | Expr::Matrix(_) => true,
+        Expr::Paren(e) => may_be_histogram(&e.expr),
+        Expr::Unary(e) => may_be_histogram(&e.expr),
+        Expr::Subquery(e) => may_be_histogram(&e.expr),
+        Expr::Aggregate(e) => match e.op {
+            AggregateOp::Count
+            | AggregateOp::CountValues
+            | AggregateOp::Group
+            | AggregateOp::Min
+            | AggregateOp::Max
+            | AggregateOp::Stddev
+            | AggregateOp::Stdvar
+            | AggregateOp::Quantile => false,
+            _ => may_be_histogram(&e.expr),
+        },
+        Expr::Binary(e) => match e.op {
+            // Histograms are not compared with numbers.
+            op if op.is_comparison() => {
+                !e.return_bool
+                    && e.lhs.value_type() == ValueType::Vector
+                    && e.rhs.value_type() == ValueType::Vector
+                    && may_be_histogram(&e.lhs)
             }
-            let part = Span::new(start + end - word.len(), start + end);
-            let at = crate::check::within(&rule.file.source, &value.value, value.span, part);
-            let message = format!(
-                "label {} holds the value: whenever it changes, the alert is another one and `for` begins anew",
-                key.value
-            );
-            findings.push(
-                rule.finding(Severity::Warning, "value-in-label", at, message)
-                    .with_hint("put the value into an annotation"),
-            );
-            return;
-        }
-    }
-}
-
-fn queries(rule: &Rule<'_>, value: &Spanned<String>, findings: &mut Vec<Finding>) {
-    for (start, action) in actions(&value.value) {
-        each_word(action, "query", &mut |end| {
-            let rest = action[end..].trim_start();
-            let at = action.len() - rest.len();
-            let Some((length, text)) = quoted(rest) else { return };
-            let features = Features::default();
-            let (part, message, hint) = match parse(&text, &features) {
-                Err(e) => {
-                    // Escapes shift places; without any the caret stands in the query.
-                    let plain = length == text.len() + 2;
-                    let part = match plain {
-                        true => Span::new(
-                            start + at + 1 + e.span.start as usize,
-                            start + at + 1 + e.span.end as usize,
-                        ),
-                        false => Span::new(start + at, start + at + length),
-                    };
-                    (part, format!("query in template: {}", e.api_message(&text)), e.hint)
-                }
-                Ok(expr) if matches!(expr.value_type(), ValueType::Matrix | ValueType::String) => {
-                    let kind = expr.value_type().documented();
-                    let hint = "a query must give an instant vector or a scalar".to_string();
-                    let part = Span::new(start + at, start + at + length);
-                    (part, format!("query in template gives a {kind}"), Some(hint))
-                }
-                Ok(_) => return,
-            };
-            let place = crate::check::within(&rule.file.source, &value.value, value.span, part);
-            let mut finding = rule.finding(Severity::Warning, "template-query", place, message);
-            finding.hint = Some(hint.unwrap_or_else(|| "the template fails whenever it is rendered".to_string()));
-            findings.push(finding);
-        });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn labels_that_templates_use() {
-        let of = |text: &str| -> Vec<String> {
-            used_labels(text)
-                .into_iter()
-                .map(|(span, name)| {
-                    assert!(text[span.start as usize..].trim_start_matches('"').starts_with(&name), "{text}");
-                    name
-                })
-                .collect()
-        };
-        assert_eq!(of("{{ $labels.job }} {{$labels.a_b|title}} $labels.no"), ["job", "a_b"]);
-        assert_eq!(of("{{ index $labels \"a-b\" }} {{ if eq $labels.x \"$labels.y }}\" }}{{ end }}"), ["a-b", "x"]);
-        assert_eq!(of("{{/* $labels.job */}}{{ $labels }}{{ range $labels }}{{ . }}{{ end }}"), [""; 0]);
-        assert_eq!(of("{{ $labels := 1 }}{{ $labels.job }}"), [""; 0]);
-        assert_eq!(of("{{ $labels.é }} {{"), ["é"]);
-    }
-
-    #[test]
-    fn actions_end_where_go_ends_them() {
-        let of = |text| actions(text).into_iter().map(|(_, a)| a).collect::<Vec<_>>();
-        assert_eq!(of("a {{ b }} c {{- \"}}\" -}} d"), [" b ", "- \"}}\" -"]);
-        assert_eq!(of("{{"), [""]);
-        assert_eq!(of("{{ `}}"), [" `}}"]);
-        assert_eq!(of("}} x"), [""; 0]);
+            BinaryOp::And | BinaryOp::Unless => may_be_histogram(&e.lhs),
+            _ => may_be_histogram(&e.lhs) || may_be_histogram(&e.rhs),
+        },
+        Expr::Call(call) => match call.func.id {
+            FunctionId::Absent
+            | FunctionId::AbsentOverTime
+            | FunctionId::CountOverTime
+            | FunctionId::PresentOverTime
+            | FunctionId::Changes
+            | FunctionId::Resets
+            | FunctionId::HistogramQuantile
+            | FunctionId::HistogramQuantiles
+            | FunctionId::HistogramAvg
+            | FunctionId::HistogramCount
+            | FunctionId::HistogramSum
+            | FunctionId::HistogramFraction
+            | FunctionId::HistogramStddev
+            | FunctionId::HistogramStdvar
+            | FunctionId::Timestamp
+            | FunctionId::Deriv
+            | FunctionId::PredictLinear => false,
+            _ if call.func.return_type == ValueType::Scalar => false,
+            _ => call.args.iter().any(may_be_histogram),
+        },
     }
 }
