@@ -7,10 +7,10 @@ use tsdbctl_promql::engine::{Column, QueryTime, Sample, Value as QueryValue, run
 use tsdbctl_template::{Environment, RuleData, RuleTemplate, TemplateSample, Value};
 
 use super::column::{Asked, ColumnSeries, Grid, for_runs, presence};
-use super::machine::{Course, Holds, Life, Phase, Times};
+use super::machine::{Course, Holds, Life, Phase, SpanEnd, Times};
 use super::plan::{Dependence, Threshold, dependence};
 use super::report::{AlertReport, SeriesReport};
-use crate::alerting::{ALERT_NAME, AlertRule, Surroundings};
+use crate::alerting::{ALERT_NAME, ActiveAlerts, AlertRule, AlertState, Surroundings};
 use crate::error::RuleError;
 
 /// Failures that are kept with their texts.
@@ -101,12 +101,16 @@ impl AlertCourse {
 
     fn fail(&mut self, evaluation: u32, error: &RuleError) {
         self.failed.push(evaluation);
+        self.tell_failure(evaluation, error.to_string());
+    }
+
+    fn tell_failure(&mut self, evaluation: u32, error: String) {
         if evaluation < self.warm {
             return;
         }
         self.report.failed += 1;
         if self.report.errors.len() < ERRORS_KEPT {
-            self.report.errors.push((self.grid.at(evaluation), error.to_string()));
+            self.report.errors.push((self.grid.at(evaluation), error));
         }
     }
 
@@ -187,6 +191,45 @@ impl AlertCourse {
             });
         }
         self.failed = failed;
+    }
+
+    /// The evaluation at `ts_ms` was made elsewhere and left these alerts.
+    pub fn take_states(
+        &mut self,
+        ts_ms: i64,
+        active: &ActiveAlerts,
+        error: Option<&str>,
+        symbols: &mut SymbolTable,
+    ) {
+        let Ok(k) = u32::try_from((ts_ms - self.grid.start_ms).div_euclid(self.grid.step_ms)) else { return };
+        self.done = k + 1;
+        self.piece += 1;
+        if let Some(error) = error {
+            self.tell_failure(k, error.to_string());
+        }
+        for alert in active.active() {
+            let key: Box<[(Sym, Sym)]> = symbols.intern_labels(&alert.labels).into();
+            let members = &mut self.members;
+            let id = *self.identities.entry(key).or_insert_with(|| {
+                members.push(Member::default());
+                members.len() as u32 - 1
+            });
+            let member = &mut self.members[id as usize];
+            member.piece = self.piece;
+            let (active_at_ms, fired_at_ms) = (alert.active_at_ms, alert.fired_at_ms.unwrap_or(ts_ms));
+            let kept_since_ms = alert.keep_firing_since_ms;
+            let phase = match alert.state {
+                AlertState::Inactive => Phase::Absent,
+                AlertState::Pending => Phase::Pending { active_at_ms },
+                AlertState::Firing => Phase::Firing { active_at_ms, fired_at_ms, kept_since_ms },
+            };
+            member.held_steps += u64::from(k >= self.warm && kept_since_ms.is_none() && error.is_none());
+            member.life.set(k, ts_ms, phase, SpanEnd::Gone);
+        }
+        // An evaluation that fails takes alerts away only where there are too many.
+        let end = if error.is_some() { SpanEnd::Dropped } else { SpanEnd::Gone };
+        let gone = self.members.iter_mut().filter(|m| m.piece != self.piece);
+        gone.for_each(|m| m.life.set(k, ts_ms, Phase::Absent, end));
     }
 
     fn course<'a>(&self, failed: &'a [u32]) -> Course<'a> {
@@ -344,6 +387,7 @@ impl AlertCourse {
         let failed = std::mem::take(&mut self.failed);
         let course = self.course(&failed);
         let steps = course.times.step_of(self.done);
+        let end_ms = self.grid.at(self.done.saturating_sub(1));
         let mut report = self.report;
         report.evaluations = u64::from(self.evaluations.saturating_sub(self.warm));
         report.holds = self.holds;
@@ -351,7 +395,7 @@ impl AlertCourse {
         let mut keys: Vec<(Box<[(Sym, Sym)]>, u32)> = self.identities.into_iter().collect();
         keys.sort_unstable_by_key(|(_, id)| *id);
         for ((key, _), mut member) in keys.into_iter().zip(self.members) {
-            member.life.finish(steps, &course);
+            member.life.finish(steps, end_ms, &course);
             let mut spans = std::mem::take(&mut member.life.spans);
             spans.retain(|s| s.end_ms > start_ms || s.start_ms >= start_ms);
             if spans.is_empty() && !(member.life.start_unknown && member.held_steps > 0) {

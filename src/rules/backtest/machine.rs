@@ -258,14 +258,22 @@ impl Life {
         self.assumed = self.assumed.map(|_| Phase::Absent);
     }
 
-    /// The steps are over at `to`; what is still open gets its span.
-    pub fn finish(&mut self, to: u32, course: &Course<'_>) {
-        self.absent_until(to, course);
-        if to > 0
-            && let Some(span) = open_span(self.phase, course.times.at(to - 1))
-        {
-            self.spans.push(span);
+    /// Another machine says what it is after step `k` at `t_ms`; `end` is why, if it is no longer active.
+    pub fn set(&mut self, k: u32, t_ms: i64, phase: Phase, end: SpanEnd) {
+        if let Some(was) = open_span(self.phase, t_ms) {
+            match open_span(phase, t_ms) {
+                None => self.spans.push(Span { end, ..was }),
+                Some(is) if is.state != was.state => self.spans.push(Span { end: SpanEnd::Fired, ..was }),
+                Some(_) => {}
+            }
         }
+        (self.phase, self.done, self.assumed) = (phase, k + 1, None);
+    }
+
+    /// The steps are over at `to`; what is still open gets its span up to `end_ms`, the last evaluation.
+    pub fn finish(&mut self, to: u32, end_ms: i64, course: &Course<'_>) {
+        self.absent_until(to, course);
+        self.spans.extend(open_span(self.phase, end_ms));
     }
 }
 
@@ -418,7 +426,8 @@ mod tests {
                 }
                 k = end;
             }
-            life.finish(good.len() as u32, &course);
+            let end = stepped.last().map_or(0, |(t, _)| *t);
+            life.finish(good.len() as u32, end, &course);
             prop_assert_eq!(life.phase, low);
             prop_assert_eq!(&life.spans, &spans_of(&stepped));
             if good.len() as u32 >= first {
@@ -438,7 +447,7 @@ mod tests {
         let life = |course: &Course<'_>, runs: &[(u32, u32)], to| {
             let mut life = Life::default();
             runs.iter().for_each(|(a, b)| life.present(*a, *b, course));
-            life.finish(to, course);
+            life.finish(to, course.times.at(to - 1), course);
             life.spans.iter().map(|s| (s.state, s.start_ms / 60_000, s.end_ms / 60_000)).collect::<Vec<_>>()
         };
         use SpanState::{Firing, Pending};

@@ -10,17 +10,23 @@ use hashbrown::HashMap;
 use tsdbctl_model::symbols::SymbolTable;
 use tsdbctl_promql::engine::{QueryError, QueryOptions, on_big_stack};
 use tsdbctl_promql::parser::ast::Expr;
-use tsdbctl_storage::{Control, Queryable};
+use tsdbctl_storage::{Control, Queryable, StorageError};
 use tsdbctl_template::TemplateError;
 
 use crate::alerting::{AlertRule, Surroundings};
+use crate::depend::{Reason, RuleNode, edges};
+use crate::eval::{EvalError, EvalGroup, EvalSettings, Evaluated, Evaluation, Slots};
 use crate::file::{RuleFile, RuleKind};
+use crate::group::Rule;
+use crate::recording::RecordRule;
 
 pub mod alerts;
 pub mod column;
 pub mod machine;
 pub mod plan;
 pub mod report;
+#[cfg(test)]
+mod tests;
 
 use alerts::AlertCourse;
 use column::{Asked, Grid, Piece};
@@ -72,6 +78,9 @@ pub enum BacktestError {
     /// The range holds no evaluation.
     #[error("the end of the range is before its start")]
     EmptyRange,
+    /// The data could not be read while rules were evaluated one after the other.
+    #[error(transparent)]
+    Storage(#[from] Arc<StorageError>),
 }
 
 /// One expression and the alerts that it decides.
@@ -101,7 +110,23 @@ pub fn run(
     if options.end_ms < options.start_ms {
         return Err(BacktestError::EmptyRange);
     }
-    on_big_stack(|| Backtest::plan(files, options)?.run(storage, control))
+    on_big_stack(|| Backtest::plan(files, options, false)?.run(storage, control))
+}
+
+/// A rule and where the alerts among them are told of.
+struct Planned {
+    group: usize,
+    index: usize,
+    rule: Rule,
+    /// The alert's course.
+    course: Option<usize>,
+}
+
+/// What rules of a group are evaluated with.
+struct Frame {
+    name: String,
+    rhythm: Rhythm,
+    limit: i64,
 }
 
 struct Backtest<'a> {
@@ -110,38 +135,56 @@ struct Backtest<'a> {
     symbols: SymbolTable,
     courses: Vec<AlertCourse>,
     sources: Vec<Source>,
+    sequence: Sequence,
     notes: Vec<String>,
 }
 
+/// Rules that read what the set writes, and those that they read: evaluated slot after slot, one after the other.
+#[derive(Default)]
+struct Sequence {
+    groups: Vec<EvalGroup>,
+    /// Of each group's rules, the alerts' courses.
+    courses: Vec<Vec<Option<usize>>>,
+}
+
 impl<'a> Backtest<'a> {
-    fn plan(files: &[RuleFile], options: &'a Options) -> Result<Self, BacktestError> {
+    /// `step_all` evaluates all rules one by one, which is slow and plain.
+    fn plan(files: &[RuleFile], options: &'a Options, step_all: bool) -> Result<Self, BacktestError> {
         let mut symbols = SymbolTable::new();
         let mut courses = Vec::new();
         let mut rhythms: Vec<(Rhythm, Arc<Expr>)> = Vec::new();
         let mut warm: HashMap<Rhythm, u32> = HashMap::new();
-        for file in files {
-            for group in &file.groups {
-                let interval = group.interval_ms.filter(|i| *i > 0).unwrap_or(options.default_interval_ms);
-                let interval = options.step_ms.unwrap_or(interval).max(1);
-                let offset = group.query_offset_ms.unwrap_or(options.default_query_offset_ms);
-                for rule in group.rules.iter().filter(|r| r.kind == RuleKind::Alert) {
-                    let place = file.source.place(rule.span);
-                    let alert = AlertRule::from_spec(group, rule)
-                        .map_err(|error| BacktestError::Template { place: place.clone(), error })?;
-                    let mut course =
-                        AlertCourse::new(&alert, group.limit, &options.surroundings, &mut symbols);
-                    course.report.name = alert.name;
-                    course.report.group = group.name.value.clone();
-                    course.report.place = place;
-                    course.report.expr = rule.expr.text.to_string();
-                    course.report.labels = group.merged_labels(rule);
-                    course.grid.step_ms = interval;
-                    let needed = warm.entry((interval, offset)).or_default();
-                    *needed = (*needed).max(evaluations_before(course.holds(), interval));
-                    courses.push(course);
-                    rhythms.push(((interval, offset), rule.expr.expr.clone()));
+        let (mut frames, mut planned) = (Vec::new(), Vec::new());
+        for (file, group) in files.iter().flat_map(|f| f.groups.iter().map(move |g| (f, g))) {
+            let interval = group.interval_ms.filter(|i| *i > 0).unwrap_or(options.default_interval_ms);
+            let interval = options.step_ms.unwrap_or(interval).max(1);
+            let offset = group.query_offset_ms.unwrap_or(options.default_query_offset_ms);
+            let rhythm = (interval, offset);
+            for (index, rule) in group.rules.iter().enumerate() {
+                let group_number = frames.len();
+                if rule.kind == RuleKind::Record {
+                    let rule = Rule::Record(RecordRule::from_spec(group, rule));
+                    planned.push(Planned { group: group_number, index, rule, course: None });
+                    continue;
                 }
+                let place = file.source.place(rule.span);
+                let alert = AlertRule::from_spec(group, rule)
+                    .map_err(|error| BacktestError::Template { place: place.clone(), error })?;
+                let mut course = AlertCourse::new(&alert, group.limit, &options.surroundings, &mut symbols);
+                course.report.name = alert.name.clone();
+                course.report.group = group.name.value.clone();
+                course.report.place = place;
+                course.report.expr = rule.expr.text.to_string();
+                course.report.labels = group.merged_labels(rule);
+                course.grid.step_ms = interval;
+                let needed = warm.entry(rhythm).or_default();
+                *needed = (*needed).max(evaluations_before(course.holds(), interval));
+                let at = Some(courses.len());
+                planned.push(Planned { group: group_number, index, rule: Rule::Alert(alert), course: at });
+                courses.push(course);
+                rhythms.push((rhythm, rule.expr.expr.clone()));
             }
+            frames.push(Frame { name: group.name.value.clone(), rhythm, limit: group.limit });
         }
         for (course, (rhythm, _)) in courses.iter_mut().zip(&rhythms) {
             let (interval, _) = *rhythm;
@@ -150,7 +193,6 @@ impl<'a> Backtest<'a> {
             let steps = (options.end_ms - course.grid.start_ms) / interval + 1;
             course.evaluations = u32::try_from(steps).unwrap_or(u32::MAX);
         }
-        let sources = sources(&courses, &rhythms);
         let query = QueryOptions {
             max_source_resolution: plan::RESOLUTION,
             // Upstream's limit is one on each evaluation; a stretch has many.
@@ -158,7 +200,41 @@ impl<'a> Backtest<'a> {
             per_step_stats: false,
             ..options.query
         };
-        Ok(Self { options, query, symbols, courses, sources, notes: Vec::new() })
+        let stepped = match step_all {
+            true => vec![true; planned.len()],
+            false => in_sequence(&planned),
+        };
+        let alone: Vec<usize> =
+            planned.iter().zip(&stepped).filter(|(_, s)| !**s).filter_map(|(p, _)| p.course).collect();
+        let sources = sources(&alone, &courses, &rhythms);
+        let mut by_group: Vec<Vec<(Rule, Option<usize>)>> = frames.iter().map(|_| Vec::new()).collect();
+        for (rule, _) in planned.into_iter().zip(&stepped).filter(|(_, s)| **s) {
+            by_group[rule.group].push((rule.rule, rule.course));
+        }
+        let reach = by_group.iter().flatten().map(|(r, _)| plan::reach(&r.expr().expr)).max().unwrap_or(0);
+        let mut sequence = Sequence::default();
+        for (frame, rules) in frames.into_iter().zip(by_group).filter(|(_, rules)| !rules.is_empty()) {
+            let (interval, query_offset_ms) = frame.rhythm;
+            let before = warm.values().max().copied().unwrap_or(0);
+            let before = i64::from(warm.get(&frame.rhythm).copied().unwrap_or(before)) * interval;
+            // What is recorded has to be there as far back as its readers look.
+            let lead = (before + reach + options.query.lookback_delta) / interval + 1;
+            let (rules, courses): (Vec<Rule>, Vec<Option<usize>>) = rules.into_iter().unzip();
+            sequence.courses.push(courses);
+            sequence.groups.push(EvalGroup {
+                name: frame.name,
+                query_offset_ms,
+                limit: frame.limit,
+                rules,
+                slots: Slots::Every {
+                    first: options.start_ms - lead * interval,
+                    step: interval,
+                    last: options.end_ms,
+                    shown_from: options.start_ms,
+                },
+            });
+        }
+        Ok(Self { options, query, symbols, courses, sources, sequence, notes: Vec::new() })
     }
 
     fn run(mut self, storage: &dyn Queryable, control: &Control) -> Result<Report, BacktestError> {
@@ -200,11 +276,56 @@ impl<'a> Backtest<'a> {
                 from = to;
             }
         }
+        self.step_through(storage, control)?;
         let (start_ms, end_ms) = (self.options.start_ms, self.options.end_ms);
         let symbols = self.symbols;
         let alerts = self.courses.into_iter().map(|c| c.finish(start_ms, &symbols)).collect();
         Ok(Report { start_ms, end_ms, symbols, alerts, notes: self.notes })
     }
+}
+
+impl Backtest<'_> {
+    fn step_through(&mut self, storage: &dyn Queryable, control: &Control) -> Result<(), BacktestError> {
+        let Sequence { groups, courses: places } = &self.sequence;
+        if groups.is_empty() {
+            return Ok(());
+        }
+        let settings = EvalSettings {
+            query: self.query,
+            surroundings: self.options.surroundings.clone(),
+            ..EvalSettings::default()
+        };
+        let evaluation = Evaluation { storage, settings: &settings, control, groups };
+        let (courses, symbols) = (&mut self.courses, &mut self.symbols);
+        let outcome = evaluation.run(|e: &Evaluated<'_>| {
+            if let (Some(course), Some(active)) = (places[e.place.group][e.place.rule], e.alerts) {
+                courses[course].take_states(e.slot.ts_ms, active, e.outcome.err(), symbols);
+            }
+            Ok::<(), std::convert::Infallible>(())
+        });
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(EvalError::Storage(e)) => Err(Arc::new(e).into()),
+            Err(EvalError::Watcher(e)) => match e {},
+        }
+    }
+}
+
+/// Which rules have to be evaluated one after the other: alerts that read what the set writes, and all that they read.
+fn in_sequence(planned: &[Planned]) -> Vec<bool> {
+    let nodes: Vec<RuleNode<'_>> =
+        planned.iter().map(|p| RuleNode { group: p.group, index: p.index, rule: &p.rule }).collect();
+    let reads: Vec<_> =
+        edges(&nodes).into_iter().filter(|e| !matches!(e.reason, Reason::SameName(_))).collect();
+    let mut out = vec![false; planned.len()];
+    let mut left: Vec<usize> =
+        reads.iter().map(|e| e.reader).filter(|r| planned[*r].course.is_some()).collect();
+    while let Some(rule) = left.pop() {
+        if !std::mem::replace(&mut out[rule], true) {
+            left.extend(reads.iter().filter(|e| e.reader == rule).map(|e| e.writer));
+        }
+    }
+    out
 }
 
 /// Evaluations before the range from which the state at its start follows, where that is possible.
@@ -215,13 +336,14 @@ fn evaluations_before(holds: Holds, interval_ms: i64) -> u32 {
 }
 
 /// Expressions that are evaluated, each with its alerts. What several alerts compare with numbers is evaluated once.
-fn sources(courses: &[AlertCourse], rhythms: &[(Rhythm, Arc<Expr>)]) -> Vec<Source> {
+fn sources(alone: &[usize], courses: &[AlertCourse], rhythms: &[(Rhythm, Arc<Expr>)]) -> Vec<Source> {
     let mut by_left: HashMap<(Rhythm, String), Vec<usize>> = HashMap::new();
     let parts: Vec<(&Expr, Option<Threshold>)> = rhythms
         .iter()
         .map(|(_, expr)| plan::split(expr).map_or((expr.as_ref(), None), |(l, t)| (l, Some(t))))
         .collect();
-    for (i, ((rhythm, _), (left, _))) in rhythms.iter().zip(&parts).enumerate() {
+    for i in alone.iter().copied() {
+        let (rhythm, left) = (&rhythms[i].0, parts[i].0);
         by_left.entry((*rhythm, left.unwrap_parens().to_string())).or_default().push(i);
     }
     let mut groups: Vec<Vec<usize>> = by_left.into_values().collect();

@@ -98,6 +98,21 @@ pub fn is_bound_to_range(expr: &Expr) -> bool {
     }
 }
 
+/// How far back from its evaluation an expression reads at most, ms, an instant selector's lookback aside.
+pub fn reach(expr: &Expr) -> i64 {
+    match expr {
+        Expr::Number(_) | Expr::String(_) => 0,
+        Expr::Paren(p) => reach(&p.expr),
+        Expr::Unary(u) => reach(&u.expr),
+        Expr::Binary(b) => reach(&b.lhs).max(reach(&b.rhs)),
+        Expr::Aggregate(a) => reach(&a.expr).max(a.param.as_ref().map_or(0, reach)),
+        Expr::Call(c) => c.args.iter().map(reach).max().unwrap_or(0),
+        Expr::Vector(v) => v.time.offset.max(0),
+        Expr::Matrix(m) => m.range.saturating_add(m.selector.time.offset.max(0)),
+        Expr::Subquery(s) => s.range.saturating_add(s.time.offset.max(0)).saturating_add(reach(&s.expr)),
+    }
+}
+
 fn duration_is_bound(d: &DurationExpr) -> bool {
     let operand = |o: &Option<Box<DurationOperand>>| {
         o.as_deref().is_some_and(|o| match o {
