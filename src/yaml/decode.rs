@@ -355,3 +355,147 @@ fn distance(from: &str, to: &str) -> usize {
     }
     row[to.len()]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::first_document;
+
+    /// `v` of a mapping read as `kind`: the value, or go-yaml's words (asked of promtool 3.14).
+    fn read(dialect: Dialect, kind: &str, text: &str) -> String {
+        let source = Source::new("t", format!("v: {text}\n")).with_dialect(dialect);
+        let root = first_document(&source).expect("it is YAML").0.expect("it is not empty");
+        let node = root.get("v").expect("the key is there");
+        let mut decoder = Decoder::new(&source, false);
+        let value = match kind {
+            "string" => decoder.string(node).map(|text| text.value),
+            "bool" => decoder.bool(node).map(|value| value.to_string()),
+            "int" => decoder.int(node).map(|value| value.to_string()),
+            "float" => decoder.float(node).map(|value| value.to_string()),
+            "list" => Some(decoder.list(node, "T").len().to_string()),
+            _ => {
+                let pairs = decoder.string_map(node);
+                Some(pairs.iter().map(|(key, value)| format!("{}={} ", key.value, value.value)).collect())
+            }
+        };
+        if let Some(fatal) = decoder.fatal {
+            return fatal.message;
+        }
+        let problems = decoder.into_problems();
+        match problems.is_empty() {
+            true => value.unwrap_or_else(|| "absent".to_owned()),
+            false => problems.into_iter().map(|problem| problem.message).collect::<Vec<_>>().join("; "),
+        }
+    }
+
+    #[test]
+    fn values_are_read_with_go_yamls_habits() {
+        use Dialect::{V2, V3};
+        for (dialect, kind, text, expected) in [
+            (V3, "string", "007", "007"),
+            (V3, "string", "~", ""),
+            (V3, "string", "", ""),
+            (V3, "string", "yes", "yes"),
+            (V3, "string", "!!binary aGk=", "hi"),
+            (V3, "string", "!!binary abc", "yaml: !!binary value contains invalid base64 data"),
+            (V3, "string", "[a]", "cannot unmarshal !!seq into string"),
+            (V3, "string", "{{ a }}", "cannot unmarshal !!map into string"),
+            (V3, "int", "abc", "cannot unmarshal !!str `abc` into int"),
+            (V3, "int", "abcdefghijklmnop", "cannot unmarshal !!str `abcdefg...` into int"),
+            (V3, "int", "1.7", "1"),
+            (V3, "int", "0o17", "15"),
+            (V3, "int", "yes", "cannot unmarshal !!str `yes` into int"),
+            (V2, "int", "yes", "cannot unmarshal !!bool `yes` into int"),
+            (V3, "int", "'5'", "cannot unmarshal !!str `5` into int"),
+            (V3, "int", "2026-01-01", "cannot unmarshal !!timestamp `2026-01-01` into int"),
+            (V3, "int", "99999999999999999999", "cannot unmarshal !!float `9999999...` into int"),
+            (V3, "int", "1e30", "cannot unmarshal !!float `1e30` into int"),
+            (V3, "int", "9223372036854775807", "9223372036854775807"),
+            (V3, "int", "~", "absent"),
+            (V3, "int", "!!int abc", "yaml: cannot decode !!str `abc` as a !!int"),
+            (V2, "bool", "yes", "true"),
+            (V3, "bool", "Off", "false"),
+            (V3, "bool", "'yes'", "true"),
+            (V2, "bool", "'yes'", "cannot unmarshal !!str `yes` into bool"),
+            (V2, "bool", "1", "cannot unmarshal !!int `1` into bool"),
+            (V2, "float", ".inf", "inf"),
+            (V2, "float", "1e3", "1000"),
+            (V2, "float", "0x10", "16"),
+            (V2, "float", "Inf", "cannot unmarshal !!str `Inf` into float64"),
+            (V2, "float", "'1'", "cannot unmarshal !!str `1` into float64"),
+            (V3, "list", "[a, ~, b]", "2"),
+            (V2, "list", "[a, ~, b]", "3"),
+            (V3, "list", "~", "0"),
+            (V3, "list", "{a: 1}", "cannot unmarshal !!map into []T"),
+            (V3, "list", "!foo a", "cannot unmarshal !foo `a` into []T"),
+            (V3, "map", "{a: 1, b: ~}", "a=1 b= "),
+            (V3, "map", "[a]", "cannot unmarshal !!seq into map[string]string"),
+            (V3, "map", "{a: [b]}", "cannot unmarshal !!seq into string"),
+            (V3, "map", "{a: b, <<: {a: c, d: e}}", "a=b d=e "),
+            (V2, "map", "{a: b, a: c}", "key \"a\" already set in map"),
+            (
+                V3,
+                "map",
+                "{a: b, a: c, a: d}",
+                "mapping key \"a\" already defined at line 1; mapping key \"a\" already defined at line 1; \
+                 mapping key \"a\" already defined at line 1",
+            ),
+        ] {
+            assert_eq!(read(dialect, kind, text), expected, "{dialect:?} {kind} {text}");
+        }
+    }
+
+    fn struct_problems(dialect: Dialect, text: &str) -> Vec<(String, usize, Option<String>)> {
+        let source = Source::new("t", text).with_dialect(dialect);
+        let root = first_document(&source).expect("it is YAML").0.expect("it is not empty");
+        let mut decoder = Decoder::new(&source, false);
+        let mut fields = decoder.fields(&root, "T");
+        for name in ["name", "expr"] {
+            if let Some(node) = fields.take(name) {
+                decoder.string(node);
+            }
+        }
+        decoder.finish(fields);
+        let line = |problem: &Problem| source.line_col(problem.span.start as usize).0;
+        decoder
+            .into_problems()
+            .into_iter()
+            .map(|problem| (problem.message.clone(), line(&problem), problem.hint))
+            .collect()
+    }
+
+    #[test]
+    fn fields_are_known_and_there_once() {
+        let problems = |dialect, text| {
+            struct_problems(dialect, text)
+                .into_iter()
+                .map(|(message, line, _)| format!("{line} {message}"))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            problems(Dialect::V3, "foo: 1\nname: [a]\n5: 1\n"),
+            [
+                "1 field foo not found in type T",
+                "2 cannot unmarshal !!seq into string",
+                "3 field 5 not found in type T",
+            ]
+        );
+        assert_eq!(
+            problems(Dialect::V3, "name: a\nfoo: 1\nname: b\n"),
+            ["3 mapping key \"name\" already defined at line 1"]
+        );
+        assert_eq!(
+            problems(Dialect::V2, "name: a\nfoo: 1\nname: b\nfoo: 2\n"),
+            [
+                "2 field foo not found in type T",
+                "3 field name already set in type T",
+                "4 field foo not found in type T",
+            ]
+        );
+        assert_eq!(problems(Dialect::V3, "a\n"), ["1 cannot unmarshal !!str `a` into T"]);
+        assert_eq!(problems(Dialect::V3, "~: 1\n"), [""; 0]);
+        assert_eq!(problems(Dialect::V3, "? [a]\n: 1\n"), ["1 cannot unmarshal !!seq into string"]);
+        let hints = struct_problems(Dialect::V3, "exprs: 1\n");
+        assert_eq!(hints[0].2.as_deref(), Some("did you mean `expr`?"));
+    }
+}

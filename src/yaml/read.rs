@@ -357,3 +357,76 @@ fn merge(dialect: Dialect, mut entries: Vec<Entry>) -> Result<Vec<Entry>, YamlEr
     }
     Ok(written)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What promtool 3.14 says of rule files (v3) and of configurations (v2), and where our caret stands.
+    #[test]
+    fn verdicts_are_go_yamls_and_places_are_right() {
+        for (text, v3, v2, place) in [
+            ("a: b: c\n", "yaml: mapping values are not allowed in this context", "", (1, 5)),
+            (
+                "a:\n- name: x\n\trules: []\n",
+                "yaml: line 2: found a tab character that violates indentation",
+                "yaml: line 3: found a tab character that violates indentation",
+                (3, 1),
+            ),
+            (
+                "a:\n  - b\n  c: d\n",
+                "yaml: line 1: did not find expected '-' indicator",
+                "yaml: line 2: did not find expected '-' indicator",
+                (3, 3),
+            ),
+            (
+                "b: 1\na: 'x\n",
+                "yaml: line 2: found unexpected end of stream",
+                "yaml: line 3: found unexpected end of stream",
+                (2, 4),
+            ),
+            ("a: @x\n", "yaml: found character that cannot start any token", "", (1, 4)),
+            ("%YAML 1.2\n---\na: 1\n", "yaml: found incompatible YAML document", "", (1, 1)),
+            ("a: *x\n", "yaml: unknown anchor 'x' referenced", "", (1, 4)),
+        ] {
+            for (dialect, message) in [(Dialect::V3, v3), (Dialect::V2, if v2.is_empty() { v3 } else { v2 })]
+            {
+                let source = Source::new("t", text).with_dialect(dialect);
+                let error = first_document(&source).expect_err(text);
+                assert_eq!(error.message, message, "{text:?} {dialect:?}");
+                assert_eq!(source.line_col(error.span.start as usize), place, "{text:?}");
+                assert!(error.hint.is_some(), "{text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_first_document_is_read() {
+        for (text, there, more) in [
+            ("", false, false),
+            ("# c\n", false, false),
+            ("a: 1\n", true, false),
+            ("a: 1\n---\nb: [\n", true, true),
+            ("a: 1\n...\n", true, false),
+        ] {
+            let (root, next) = first_document(&Source::new("t", text)).expect("the first is YAML");
+            assert_eq!((root.is_some(), next), (there, more), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn places_are_exact() {
+        let text =
+            "\u{feff}é: &x 'ü'\r\nl:\r\n  - *x\r\n  - {a: [1, 2] }\r\nb: |\r\n  t\r\n\r\n# c\r\nn:\r\n";
+        let source = Source::new("t", text);
+        let root = first_document(&source).expect("it is YAML").0.expect("it is not empty");
+        let at = |node: &Node| &text[node.span.start as usize..node.span.end as usize];
+        let get = |name: &str| root.get(name).expect("the key is there");
+        assert_eq!(at(get("é")), "&x 'ü'");
+        assert_eq!(get("l").elements().iter().map(at).collect::<Vec<_>>(), ["*x", "{a: [1, 2] }"]);
+        assert_eq!(get("l").elements()[0].scalar().map(|scalar| scalar.text.as_str()), Some("ü"));
+        assert_eq!(at(get("l")), "- *x\r\n  - {a: [1, 2] }");
+        assert_eq!(at(get("b")), "|\r\n  t\r\n");
+        assert_eq!((at(get("n")), get("n").span.end as usize), ("", text.len() - 2));
+    }
+}
