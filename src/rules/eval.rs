@@ -25,9 +25,11 @@ use crate::restore::{self, LastFloat, RestoreLimits};
 use crate::sending::{AlertSink, OutgoingAlert, Resend};
 use crate::storage_query::StorageQuery;
 
+mod columns;
 pub mod overlay;
 pub mod slots;
 
+use columns::{Columns, Sources};
 use overlay::{Asked, Hidden, Overlay, Recorded, Selections};
 pub use slots::{Slot, Slots};
 
@@ -111,6 +113,8 @@ pub struct EvalSettings {
     pub use_stored: bool,
     /// Slots of a window, for which the data is opened once.
     pub window_slots: usize,
+    /// Expressions are evaluated for a window at once where that makes no difference.
+    pub ahead: bool,
 }
 
 impl Default for EvalSettings {
@@ -120,6 +124,7 @@ impl Default for EvalSettings {
             surroundings: Surroundings::default(),
             use_stored: false,
             window_slots: 1000,
+            ahead: true,
         }
     }
 }
@@ -160,6 +165,12 @@ impl Evaluation<'_> {
             recorded: Mutex::default(),
             written: Mutex::default(),
             annotations: Mutex::default(),
+            columns: Mutex::new(if self.settings.ahead {
+                Columns::new(self.groups, self.settings.use_stored)
+            } else {
+                Columns::default()
+            }),
+            current: Mutex::default(),
         };
         let mut opened_until = i64::MIN;
         while let Some(Reverse((ts_ms, group, number))) = queue.pop() {
@@ -172,6 +183,7 @@ impl Evaluation<'_> {
                 opened_until = self.window_end(ts_ms);
                 // The last window's memory goes before the next one's is taken.
                 storage.stored = Asked::default().querier(0, 0, &[], self.control).map(Arc::from)?;
+                lock(&storage.columns).begin(ts_ms, opened_until);
                 storage.stored = self.open(ts_ms, opened_until)?;
             }
             if slot.starts_anew {
@@ -211,6 +223,7 @@ impl Evaluation<'_> {
         };
         *lock(&storage.written) = Written::default();
         lock(&storage.annotations).clear();
+        *lock(&storage.current) = Some(place);
         let rule = &spec.rules[place.rule];
         let world = World { storage, sink: &Nobody, clock: &SlotClock(slot.ts_ms) };
         // Nobody is told, so that how often does not matter.
@@ -281,7 +294,9 @@ impl Evaluation<'_> {
             let offset = group.query_offset_ms;
             for rule in &group.rules {
                 everything |= asks_in_templates(rule);
-                for t in [from.saturating_sub(offset), last.saturating_sub(offset)] {
+                // The slot before the window is looked at again by what goes ahead.
+                let before = from.saturating_sub(group.slots.distance_ms().unwrap_or(0));
+                for t in [before.saturating_sub(offset), last.saturating_sub(offset)] {
                     note(&rule.expr().expr, t, &self.settings.query, self.control, &mut selections);
                 }
             }
@@ -319,13 +334,15 @@ struct RunStorage<'a> {
     recorded: Mutex<Recorded>,
     written: Mutex<Written>,
     annotations: Mutex<Vec<String>>,
+    columns: Mutex<Columns>,
+    current: Mutex<Option<RulePlace>>,
 }
 
 impl RuleStorage for RunStorage<'_> {
     fn query(&self) -> Box<dyn RuleQuery + '_> {
         let recorded = match self.evaluation.settings.use_stored {
-            true => Arc::default(),
-            false => lock(&self.recorded).by_name(),
+            true => Vec::new(),
+            false => vec![lock(&self.recorded).by_name()],
         };
         let (stored, hidden) = (Arc::clone(&self.stored), Arc::clone(&self.hidden));
         Box::new(RunQuery { storage: self, overlay: Overlay { stored, hidden, recorded } })
@@ -359,12 +376,44 @@ impl RunQuery<'_> {
 
 impl RuleQuery for RunQuery<'_> {
     fn instant(&mut self, expr: &RuleExpr, t_ms: i64) -> Result<Vec<Element>, RuleError> {
-        self.asked().instant(expr, t_ms)
+        let Evaluation { groups, settings, control, .. } = *self.storage.evaluation;
+        let used = control.budget.used();
+        let place = *lock(&self.storage.current);
+        let ahead = place.and_then(|place| {
+            let sources = Sources {
+                groups,
+                settings,
+                control,
+                stored: &self.storage.stored,
+                hidden: &self.storage.hidden,
+                recorded: lock(&self.storage.recorded).by_name(),
+            };
+            lock(&self.storage.columns).at(place, t_ms, &sources)
+        });
+        let answer = match ahead {
+            Some((elements, annotations)) => {
+                lock(&self.storage.annotations).extend(annotations);
+                Ok(elements)
+            }
+            None => self.asked().instant(expr, t_ms),
+        };
+        give_back(control, used);
+        answer
     }
 
     fn instant_text(&mut self, text: &str, t_ms: i64) -> Result<Vec<Element>, RuleError> {
-        self.asked().instant_text(text, t_ms)
+        let control = self.storage.evaluation.control;
+        let used = control.budget.used();
+        let answer = self.asked().instant_text(text, t_ms);
+        give_back(control, used);
+        answer
     }
+}
+
+/// What a query took for its answer is given back: answers are small or soon gone.
+fn give_back(control: &Control, used: u64) {
+    let more = control.budget.used().saturating_sub(used);
+    control.budget.give(usize::try_from(more).unwrap_or(0));
 }
 
 struct RunAppender<'a>(&'a RunStorage<'a>);

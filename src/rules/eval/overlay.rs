@@ -94,7 +94,7 @@ pub struct Overlay {
     /// What of it is not read.
     pub hidden: Arc<Hidden>,
     /// What this run recorded.
-    pub recorded: Arc<ByName>,
+    pub recorded: Vec<Arc<ByName>>,
 }
 
 impl Queryable for Overlay {
@@ -106,7 +106,7 @@ impl Queryable for Overlay {
         _control: &Control,
     ) -> Result<Box<dyn Querier>, StorageError> {
         let mut recorded = Vec::new();
-        for (name, store) in self.recorded.iter() {
+        for (name, store) in self.recorded.iter().flat_map(|by_name| by_name.iter()) {
             if selections.is_empty() || selections.iter().any(|s| name_fits(name, s)) {
                 recorded.push((name.clone(), store.clone()));
             }

@@ -59,7 +59,11 @@ fn run(storage: &MemoryStore, groups: &[EvalGroup], settings: &EvalSettings) -> 
     let evaluation = Evaluation { storage, settings, control: &control, groups };
     let mut series: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut watch = |e: &Evaluated<'_>| {
-        let samples = e.outcome.unwrap_or_else(|e| panic!("{e}"));
+        let samples = e.outcome.unwrap_or(&[]);
+        if let Err(error) = e.outcome {
+            let rule = format!("group {} rule {}: {error}", e.place.group, e.place.rule);
+            series.entry(rule).or_default().push((e.slot.ts_ms / 1000).to_string());
+        }
         for s in samples.iter().chain(e.vanished) {
             let value = match &s.sample {
                 Sample::Float(v) if tsdbctl_model::sample::is_stale(*v) => "stale".to_string(),
@@ -184,4 +188,108 @@ fn two_rules_on_one_series_are_told() {
     };
     on_big_stack(|| evaluation.run(&mut watch)).unwrap();
     assert_eq!(refused, vec!["1 {__name__=\"r\"}: duplicate sample for timestamp"; 2]);
+}
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % n as u64) as usize
+    }
+
+    fn of<T: Copy>(&mut self, list: &[T]) -> T {
+        list[self.below(list.len())]
+    }
+
+    fn expr(&mut self) -> String {
+        let metric = self.of(&["m", "n", "r0", "r1", "r1", "r2", "r2", "r3", "r4"]);
+        let other = self.of(&["m", "n", "r1", "r3"]);
+        match self.below(12) {
+            0 => format!("{metric} + on (l) {other}"),
+            1 => format!("sum({metric})"),
+            2 => format!("{metric} offset {}", self.of(&["10s", "-10s", "-10s"])),
+            3 => format!("sum_over_time({metric}[{}])", self.of(&["20s", "45s"])),
+            4 => format!("{metric} > 1 or {other}"),
+            5 => format!("{metric} unless {other} > 2"),
+            6 => format!("max_over_time(({metric} + 1)[40s:10s])"),
+            7 => "vector(time())".to_string(),
+            8 => format!("{metric} @ {}", self.of(&["30", "60", "end()"])),
+            9 => "count(ALERTS)".to_string(),
+            10 => format!("rate({metric}[{}]) * {other}", self.of(&["30s", "1m"])),
+            _ => format!("label_replace({metric}, \"l\", \"a\", \"l\", \"b\")"),
+        }
+    }
+
+    fn groups(&mut self) -> Vec<EvalGroup> {
+        let mut name = 0;
+        (0..1 + self.below(3))
+            .map(|_| {
+                let rules = (0..1 + self.below(3)).map(|_| {
+                    name += 1;
+                    let text = self.expr();
+                    match self.below(5) {
+                        0 => alert("A", &text, self.of(&[0, 20_000])),
+                        1 => record("r0", &text),
+                        _ => record(&format!("r{}", name - 1), &text),
+                    }
+                });
+                let rules = rules.collect();
+                let (step, offset) = (self.of(&[10_000, 20_000, 15_000]), self.of(&[0, 0, 3_000]));
+                EvalGroup {
+                    query_offset_ms: self.of(&[0, 0, 7_000]),
+                    limit: self.of(&[0, 0, 0, 1]),
+                    ..group(rules, Slots::aligned(40_000, 240_000, step, offset, self.of(&[0, 20_000])))
+                }
+            })
+            .collect()
+    }
+}
+
+#[test]
+fn whole_windows_give_what_slot_after_slot_gives() {
+    let mut results = 0;
+    for seed in 0..700 {
+        let random = &mut Random(seed);
+        let values = |random: &mut Random| -> Vec<f64> {
+            (0..26).map(|_| random.of(&[1.0, 2.0, 3.0, 5.0, f64::NAN])).collect()
+        };
+        let (a, b, n, r) = (values(random), values(random), values(random), values(random));
+        let storage = store(&[("m/a", &a), ("m/b", &b), ("n/a", &n), ("r1/a", &r)]);
+        let groups = random.groups();
+        let use_stored = random.below(4) == 0;
+        let slow = EvalSettings { ahead: false, use_stored, ..EvalSettings::default() };
+        let want = run(&storage, &groups, &slow);
+        for window_slots in [1000, 7] {
+            let fast = EvalSettings { window_slots, use_stored, ..EvalSettings::default() };
+            let got = run(&storage, &groups, &fast);
+            let exprs: Vec<Vec<String>> = groups
+                .iter()
+                .map(|g| g.rules.iter().map(|r| format!("{}: {}", r.name(), r.expr().text)).collect())
+                .collect();
+            assert_eq!(got, want, "seed {seed}, windows of {window_slots}: {exprs:#?}");
+        }
+        results += want.len();
+    }
+    assert!(results > 1000, "{results}");
+}
+
+#[test]
+fn what_vanishes_between_windows_is_gone_for_whole_windows_too() {
+    for gone in 6..20 {
+        let values: Vec<f64> = (0..30).map(|k| if k < gone { 5.0 } else { 1.0 }).collect();
+        let storage = store(&[("m/a", &values)]);
+        let writer = group(vec![record("r", "m > 2")], Slots::aligned(0, 250_000, 10_000, 3_000, 0));
+        let reader = group(vec![record("s", "r + 0")], every_10s(10, 250));
+        let groups = [writer, reader];
+        let slow = EvalSettings { ahead: false, ..EvalSettings::default() };
+        let want = run(&storage, &groups, &slow);
+        for window_slots in 4..12 {
+            let fast = EvalSettings { window_slots, ..EvalSettings::default() };
+            assert_eq!(run(&storage, &groups, &fast), want, "gone at {gone}, windows of {window_slots}");
+        }
+    }
 }
