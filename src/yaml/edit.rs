@@ -127,7 +127,7 @@ impl Edits {
         let written = |entry: &&Entry| !entry.merged;
         let anchor = after
             .and_then(|name| mapping.entry(name).filter(written))
-            .or_else(|| entries.iter().filter(written).next_back());
+            .or_else(|| entries.iter().rfind(written));
         let Some(anchor) = anchor else {
             // `{}`, or nothing at all.
             let span = mapping.content_span(source);

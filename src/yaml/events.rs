@@ -9,7 +9,6 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
 use tsdbctl_model::Span;
-use unsafe_libyaml as sys;
 
 use crate::ScalarStyle;
 
@@ -54,7 +53,7 @@ pub(crate) struct Failure {
 
 /// The events of a text.
 pub(crate) struct Events<'s> {
-    parser: Box<MaybeUninit<sys::yaml_parser_t>>,
+    parser: Box<MaybeUninit<unsafe_libyaml::yaml_parser_t>>,
     ended: bool,
     base: usize,
     text: PhantomData<&'s str>,
@@ -70,10 +69,10 @@ impl<'s> Events<'s> {
         // SAFETY: initialize writes the whole struct (it can fail only for lack of memory, which ends the process
         // in this port); the slice outlives the parser by the lifetime `'s`.
         let ended = unsafe {
-            let made = sys::yaml_parser_initialize(pointer).ok;
+            let made = unsafe_libyaml::yaml_parser_initialize(pointer).ok;
             if made {
-                sys::yaml_parser_set_encoding(pointer, sys::YAML_UTF8_ENCODING);
-                sys::yaml_parser_set_input_string(pointer, body.as_ptr(), body.len() as u64);
+                unsafe_libyaml::yaml_parser_set_encoding(pointer, unsafe_libyaml::YAML_UTF8_ENCODING);
+                unsafe_libyaml::yaml_parser_set_input_string(pointer, body.as_ptr(), body.len() as u64);
             }
             !made
         };
@@ -87,17 +86,17 @@ impl<'s> Events<'s> {
             return Ok(Event { kind: Kind::StreamEnd, span: Span::default() });
         }
         let parser = self.parser.as_mut_ptr();
-        let mut event = MaybeUninit::<sys::yaml_event_t>::uninit();
+        let mut event = MaybeUninit::<unsafe_libyaml::yaml_event_t>::uninit();
         // SAFETY: the parser is initialized and has met neither an error nor the end; parse writes the event
         // whenever it succeeds, and the event is deleted once, after all was copied.
         unsafe {
-            if !sys::yaml_parser_parse(parser, event.as_mut_ptr()).ok {
+            if !unsafe_libyaml::yaml_parser_parse(parser, event.as_mut_ptr()).ok {
                 self.ended = true;
                 return Err(self.failure());
             }
             let copied = self.copy(event.assume_init_ref());
             let newer = newer_version(event.assume_init_ref()).then(|| event.assume_init_ref().start_mark);
-            sys::yaml_event_delete(event.as_mut_ptr());
+            unsafe_libyaml::yaml_event_delete(event.as_mut_ptr());
             self.ended = newer.is_some() || matches!(copied.kind, Kind::StreamEnd);
             if let Some(start) = newer {
                 return Err(incompatible(&start, self.base));
@@ -109,15 +108,17 @@ impl<'s> Events<'s> {
     /// SAFETY: to be called on an event that parse has just written: its type says which part of the union
     /// holds, its strings end with a zero byte or are null.
     #[allow(unsafe_code)]
-    unsafe fn copy(&self, event: &sys::yaml_event_t) -> Event {
-        let at = |mark: &sys::yaml_mark_t| mark.index as usize + self.base;
+    unsafe fn copy(&self, event: &unsafe_libyaml::yaml_event_t) -> Event {
+        let at = |mark: &unsafe_libyaml::yaml_mark_t| mark.index as usize + self.base;
         // SAFETY: as the function's.
         let kind = unsafe {
             match event.type_ {
-                sys::YAML_DOCUMENT_START_EVENT => Kind::DocumentStart,
-                sys::YAML_DOCUMENT_END_EVENT => Kind::DocumentEnd,
-                sys::YAML_ALIAS_EVENT => Kind::Alias(string(event.data.alias.anchor).unwrap_or_default()),
-                sys::YAML_SCALAR_EVENT => {
+                unsafe_libyaml::YAML_DOCUMENT_START_EVENT => Kind::DocumentStart,
+                unsafe_libyaml::YAML_DOCUMENT_END_EVENT => Kind::DocumentEnd,
+                unsafe_libyaml::YAML_ALIAS_EVENT => {
+                    Kind::Alias(string(event.data.alias.anchor).unwrap_or_default())
+                }
+                unsafe_libyaml::YAML_SCALAR_EVENT => {
                     let scalar = &event.data.scalar;
                     let bytes = match scalar.length {
                         0 => &[][..],
@@ -128,27 +129,27 @@ impl<'s> Events<'s> {
                         tag: string(scalar.tag),
                         text: String::from_utf8_lossy(bytes).into_owned(),
                         style: match scalar.style {
-                            sys::YAML_SINGLE_QUOTED_SCALAR_STYLE => ScalarStyle::SingleQuoted,
-                            sys::YAML_DOUBLE_QUOTED_SCALAR_STYLE => ScalarStyle::DoubleQuoted,
-                            sys::YAML_LITERAL_SCALAR_STYLE => ScalarStyle::Literal,
-                            sys::YAML_FOLDED_SCALAR_STYLE => ScalarStyle::Folded,
+                            unsafe_libyaml::YAML_SINGLE_QUOTED_SCALAR_STYLE => ScalarStyle::SingleQuoted,
+                            unsafe_libyaml::YAML_DOUBLE_QUOTED_SCALAR_STYLE => ScalarStyle::DoubleQuoted,
+                            unsafe_libyaml::YAML_LITERAL_SCALAR_STYLE => ScalarStyle::Literal,
+                            unsafe_libyaml::YAML_FOLDED_SCALAR_STYLE => ScalarStyle::Folded,
                             _ => ScalarStyle::Plain,
                         },
                     }
                 }
-                sys::YAML_SEQUENCE_START_EVENT => {
+                unsafe_libyaml::YAML_SEQUENCE_START_EVENT => {
                     let start = &event.data.sequence_start;
-                    let flow = start.style == sys::YAML_FLOW_SEQUENCE_STYLE;
+                    let flow = start.style == unsafe_libyaml::YAML_FLOW_SEQUENCE_STYLE;
                     Kind::SequenceStart { anchor: string(start.anchor), flow }
                 }
-                sys::YAML_SEQUENCE_END_EVENT => Kind::SequenceEnd,
-                sys::YAML_MAPPING_START_EVENT => {
+                unsafe_libyaml::YAML_SEQUENCE_END_EVENT => Kind::SequenceEnd,
+                unsafe_libyaml::YAML_MAPPING_START_EVENT => {
                     let start = &event.data.mapping_start;
-                    let flow = start.style == sys::YAML_FLOW_MAPPING_STYLE;
+                    let flow = start.style == unsafe_libyaml::YAML_FLOW_MAPPING_STYLE;
                     Kind::MappingStart { anchor: string(start.anchor), flow }
                 }
-                sys::YAML_MAPPING_END_EVENT => Kind::MappingEnd,
-                sys::YAML_STREAM_START_EVENT => Kind::StreamStart,
+                unsafe_libyaml::YAML_MAPPING_END_EVENT => Kind::MappingEnd,
+                unsafe_libyaml::YAML_STREAM_START_EVENT => Kind::StreamStart,
                 _ => Kind::StreamEnd,
             }
         };
@@ -163,12 +164,12 @@ impl<'s> Events<'s> {
             let parser = self.parser.assume_init_ref();
             (parser, string(parser.problem.cast()), string(parser.context.cast()))
         };
-        let mark = |mark: &sys::yaml_mark_t| Mark {
+        let mark = |mark: &unsafe_libyaml::yaml_mark_t| Mark {
             offset: mark.index as usize + self.base,
             line: mark.line as usize,
         };
         let mut problem_mark = mark(&parser.problem_mark);
-        if parser.error == sys::YAML_READER_ERROR {
+        if parser.error == unsafe_libyaml::YAML_READER_ERROR {
             problem_mark = Mark { offset: parser.problem_offset as usize + self.base, line: 0 };
         }
         Failure {
@@ -176,7 +177,7 @@ impl<'s> Events<'s> {
             context: context.unwrap_or_default(),
             problem_mark,
             context_mark: mark(&parser.context_mark),
-            by_scanner: parser.error == sys::YAML_SCANNER_ERROR,
+            by_scanner: parser.error == unsafe_libyaml::YAML_SCANNER_ERROR,
         }
     }
 }
@@ -185,7 +186,7 @@ impl Drop for Events<'_> {
     #[allow(unsafe_code)]
     fn drop(&mut self) {
         // SAFETY: initialized in `new`, deleted only here. (initialize fails only where the process has ended.)
-        unsafe { sys::yaml_parser_delete(self.parser.as_mut_ptr()) }
+        unsafe { unsafe_libyaml::yaml_parser_delete(self.parser.as_mut_ptr()) }
     }
 }
 
@@ -193,8 +194,8 @@ impl Drop for Events<'_> {
 ///
 /// SAFETY: as [`Events::copy`].
 #[allow(unsafe_code)]
-unsafe fn newer_version(event: &sys::yaml_event_t) -> bool {
-    if event.type_ != sys::YAML_DOCUMENT_START_EVENT {
+unsafe fn newer_version(event: &unsafe_libyaml::yaml_event_t) -> bool {
+    if event.type_ != unsafe_libyaml::YAML_DOCUMENT_START_EVENT {
         return false;
     }
     // SAFETY: the type says which part of the union holds; the directive is null or lives until the event's end.
@@ -202,7 +203,7 @@ unsafe fn newer_version(event: &sys::yaml_event_t) -> bool {
     directive.is_some_and(|directive| directive.major != 1 || directive.minor != 1)
 }
 
-fn incompatible(start: &sys::yaml_mark_t, base: usize) -> Failure {
+fn incompatible(start: &unsafe_libyaml::yaml_mark_t, base: usize) -> Failure {
     Failure {
         problem: "found incompatible YAML document".to_owned(),
         context: String::new(),

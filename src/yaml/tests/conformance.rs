@@ -165,7 +165,7 @@ fn trees_are_serde_yamls() {
 fn hostile_texts_are_errors() {
     let bomb = (1..9).fold("a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned(), |text, i| {
         let before = format!("*a{}", i - 1);
-        format!("{text}a{i}: &a{i} [{}]\n", vec![before.as_str(); 9].join(", "))
+        format!("{text}a{i}: &a{i} [{}]\n", [before.as_str(); 9].join(", "))
     });
     let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(1 << 16), vec!["*a"; 4000].join(", "));
     for (text, message) in [
