@@ -361,7 +361,7 @@ mod tests {
     use super::*;
     use crate::first_document;
 
-    /// `v` of a mapping read as `kind`: the value, or go-yaml's words (asked of promtool 3.14).
+    /// `v` of a mapping read as `kind`: the value, or go-yaml's words (most asked of promtool 3.14, the rest taken from go-yaml's decoder).
     fn read(dialect: Dialect, kind: &str, text: &str) -> String {
         let source = Source::new("t", format!("v: {text}\n")).with_dialect(dialect);
         let root = first_document(&source).expect("it is YAML").0.expect("it is not empty");
