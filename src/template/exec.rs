@@ -406,7 +406,12 @@ impl<'t> Run<'t, '_> {
     /// `%v`, a pointer as what it points at.
     fn display(&self, value: &Value) -> String {
         let mut text = String::new();
-        format::print_indirect(value, &mut text, self.limits.output_bytes);
+        // A histogram itself, not behind its pointer, prints as any struct.
+        let fields = match value {
+            Value::Histogram(h) => Some(Value::Struct(Arc::new(crate::histogram::fields(h)))),
+            _ => None,
+        };
+        format::print_indirect(fields.as_ref().unwrap_or(value), &mut text, self.limits.output_bytes);
         text
     }
 

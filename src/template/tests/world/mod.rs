@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tsdbctl_model::Labels;
+use tsdbctl_model::histogram::BucketSpan;
+use tsdbctl_model::{FloatHistogram, Labels};
 use tsdbctl_template::{Environment, RuleData, RuleTemplate, TemplateError, TemplateSample, Value};
 
 /// Queries, the time and the URL.
@@ -27,6 +28,23 @@ impl Environment for World {
                 sample(&[("__name__", "m2"), ("z", "a")], 3.0),
                 sample(&[("__name__", "m2"), ("z", "b"), ("__value__", "sv")], 1.0),
             ],
+            "h" => {
+                let mut sample = sample(&[("__name__", "h")], 0.0);
+                sample.value = Value::Histogram(Arc::new(FloatHistogram {
+                    schema: 1,
+                    count: 7.0,
+                    sum: 12.5,
+                    zero_threshold: 0.001,
+                    zero_count: 1.0,
+                    positive_spans: vec![
+                        BucketSpan { offset: 0, length: 2 },
+                        BucketSpan { offset: 1, length: 1 },
+                    ],
+                    positive_buckets: vec![1.0, 2.0, 3.0],
+                    ..FloatHistogram::default()
+                }));
+                vec![sample]
+            }
             "1+1" => vec![sample(&[], 2.0)],
             "nope" => Vec::new(),
             other => return Err(format!("unknown query: {other}")),
