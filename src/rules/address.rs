@@ -164,7 +164,7 @@ mod tests {
         let good = config_map.replace("up +", "up");
         assert_eq!(read(&good, "data.rules.yml"), Ok(vec!["f.yml:5:15=é".to_string()]));
         let values = "a:\n  b:\n  - groups: [{name: g}]\n  c:\n  - name: h\n";
-        assert_eq!(read(values, "a.b.0"), Ok(vec!["f.yml:3:20=g".to_string()]));
+        assert_eq!(read(values, "a.b.0"), Ok(vec!["f.yml:3:21=g".to_string()]));
         assert_eq!(read(values, "a.b[0]"), read(values, "a.b.0"));
         assert_eq!(read(values, "a.c"), Ok(vec!["f.yml:5:11=h".to_string()]));
         assert_eq!(read(values, "a.d"), Err("f.yml:2:3: there is no d here (there are b, c)".to_string()));
@@ -172,6 +172,6 @@ mod tests {
             read(values, "a.b.7"),
             Err("f.yml:3:3: there is no 7 here (there are 0 to 0)".to_string())
         );
-        assert_eq!(read("x: \"groups: [{name: g}]\"\n", "x"), Ok(vec!["f.yml:x:1:16=g".to_string()]));
+        assert_eq!(read("x: \"groups: [{name: g}]\"\n", "x"), Ok(vec!["f.yml:x:1:17=g".to_string()]));
     }
 }

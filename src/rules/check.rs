@@ -209,9 +209,10 @@ impl<'o> Checker<'o> {
             rule: number,
             name: name.as_ref().map_or(String::new(), |n| n.value.clone()),
         };
-        let both = format!("{}{}", self.at(&raw.record), self.at(&raw.alert));
+        let both = |checker: &Self| format!("{}{}", checker.at(&raw.record), checker.at(&raw.alert));
         match (record, alert) {
             (Some((record, _)), Some((alert, _))) => {
+                let both = both(self);
                 let text = "only one of 'record' and 'alert' must be set".to_string();
                 let hint = "make two rules of it, one that records and one that alerts".to_string();
                 self.refuse("record-and-alert", alert.span, text, &both, Some(&subject), hint);
@@ -220,6 +221,7 @@ impl<'o> Checker<'o> {
                 }
             }
             (None, None) => {
+                let both = both(self);
                 let text = "one of 'record' or 'alert' must be set".to_string();
                 let hint =
                     "add `record: NAME` to store the result as a metric, or `alert: NAME` to alert on it";
@@ -265,13 +267,13 @@ impl<'o> Checker<'o> {
     }
 
     fn expr(&mut self, raw: &RawRule<'_>, subject: &Subject) -> Option<RuleExpr> {
-        let at = self.at(&raw.expr);
         let Some((text, node)) = raw.expr.as_ref().filter(|(v, _)| !v.value.is_empty()) else {
             let span = match &raw.expr {
                 Some((v, _)) => v.span,
                 None => self.first_line(raw.span),
             };
             let hint = "add `expr: EXPRESSION`, what the rule evaluates".to_string();
+            let at = self.at(&raw.expr);
             self.refuse(
                 "no-expression",
                 span,
@@ -289,6 +291,7 @@ impl<'o> Checker<'o> {
                 expr: Arc::new(expr),
             }),
             Err(e) => {
+                let at = self.at(&raw.expr);
                 let message = format!("could not parse expression: {}", e.api_message(&text.value));
                 let span = within(&self.source, &text.value, node.span, e.span);
                 let hint = e.hint.clone().unwrap_or_else(|| expression_hint(&e.message).to_string());
@@ -300,6 +303,11 @@ impl<'o> Checker<'o> {
 
     /// What a recording rule must not have.
     fn recording(&mut self, raw: &RawRule<'_>, record: &Spanned<String>, node: &Node, subject: &Subject) {
+        let has_durations = [raw.for_ms, raw.keep_firing_for_ms].iter().any(Option::is_some);
+        let has_braces = record.value.contains(['{', '}']);
+        if raw.annotations.is_empty() && !has_durations && !has_braces {
+            return;
+        }
         let at = self.at(&Some((record.clone(), node)));
         if let Some(entry) = raw.annotations_entry.filter(|_| !raw.annotations.is_empty()) {
             let text = "invalid field 'annotations' in recording rule".to_string();
@@ -316,7 +324,7 @@ impl<'o> Checker<'o> {
             let hint = format!("only alerts wait: take `{field}` away, or turn `record` into `alert`");
             self.refuse(code, span, text, &at, Some(subject), hint);
         }
-        if record.value.contains(['{', '}']) {
+        if has_braces {
             let text =
                 format!("braces present in the recording rule name; should it be in expr?: {}", record.value);
             let hint = "`record` is a bare metric name; put labels under `labels:`".to_string();

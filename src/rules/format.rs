@@ -264,8 +264,8 @@ fn layout(expr: &Expr, depth: usize) -> String {
         // The operator with its modifiers is what stands between its operands.
         let shallow = Expr::Binary(Box::new(tsdbctl_promql::parser::ast::BinaryExpr {
             op: e.op,
-            lhs: one(&e.lhs),
-            rhs: one(&e.rhs),
+            lhs: operand(),
+            rhs: operand(),
             matching: e.matching.clone(),
             return_bool: e.return_bool,
         }))
@@ -293,8 +293,7 @@ fn layout(expr: &Expr, depth: usize) -> String {
 /// The name that stands for an operand.
 const ONE: &str = "operand";
 
-fn one(like: &Expr) -> Expr {
-    let _ = like;
+fn operand() -> Expr {
     Expr::Vector(Box::new(tsdbctl_promql::parser::ast::VectorSelector {
         name: ONE.to_string(),
         matchers: vec![tsdbctl_model::Matcher::equal("__name__", ONE)],
@@ -334,7 +333,7 @@ impl Lines {
         let (start, mut end) = (span.start as usize, span.end as usize);
         let (first, _) = source.line_col(start);
         match &node.value {
-            Value::Scalar(scalar) => {
+            Value::Scalar(_) => {
                 let text = &source.text[start..end];
                 let follows = if is_block(node) {
                     let header = text.lines().next().unwrap_or("");
@@ -346,7 +345,6 @@ impl Lines {
                     let base = content.len() - content.trim_start_matches(' ').len();
                     Follows::Block { base, explicit: mark.contains(|c: char| c.is_ascii_digit()) }
                 } else {
-                    let _ = scalar;
                     Follows::Scalar
                 };
                 self.mark(source, first, end, follows);

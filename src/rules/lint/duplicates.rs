@@ -1,6 +1,5 @@
 //! Rules of one file that have the same name and labels: upstream's only lint of rules.
 
-use std::cmp::Ordering;
 use std::fmt::Write as _;
 
 use crate::file::{GroupSpec, RuleFile, RuleSpec};
@@ -22,16 +21,7 @@ pub fn duplicates(file: &RuleFile) -> Vec<Finding> {
         labels.retain(|(_, value)| !value.is_empty());
         labels
     };
-    all.sort_by(|a, b| {
-        let name = |(_, _, rule): &(&GroupSpec, usize, &RuleSpec)| rule.name.value.clone();
-        match a.2.name.value.cmp(&b.2.name.value) {
-            Ordering::Equal => labels(a).cmp(&labels(b)),
-            order => {
-                debug_assert_eq!(order, name(a).cmp(&name(b)), "names order rules");
-                order
-            }
-        }
-    });
+    all.sort_by(|a, b| a.2.name.value.cmp(&b.2.name.value).then_with(|| labels(a).cmp(&labels(b))));
     let same = |a: &(&GroupSpec, usize, &RuleSpec), b: &(&GroupSpec, usize, &RuleSpec)| {
         a.2.name.value == b.2.name.value && labels(a) == labels(b)
     };

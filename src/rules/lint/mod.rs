@@ -1,14 +1,13 @@
 //! What is probably not meant in rules that are right: found without data, each kind with a name of its own.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use tsdbctl_model::Span;
 use tsdbctl_promql::engine::on_big_stack;
-use tsdbctl_promql::parser::ast::Expr;
 
 use crate::file::{GroupSpec, RuleFile, RuleKind, RuleSpec};
 use crate::finding::{Finding, Severity, Subject};
+use crate::query::RuleExpr;
 
 mod alerts;
 pub mod bounds;
@@ -120,7 +119,7 @@ fn lint_here(file: &RuleFile) -> Vec<Finding> {
     let nothing = HashSet::new();
     let rules = || file.groups.iter().flat_map(|g| &g.rules);
     let conditional: HashSet<&str> = rules()
-        .filter(|rule| rule.kind == RuleKind::Record && !too_deep(&rule.expr.expr))
+        .filter(|rule| rule.kind == RuleKind::Record && !too_deep(&rule.expr))
         .filter(|rule| alerts::has_condition(&rule.expr.expr, &nothing))
         .map(|rule| rule.name.value.as_str())
         .collect();
@@ -128,7 +127,7 @@ fn lint_here(file: &RuleFile) -> Vec<Finding> {
         for (i, rule) in group.rules.iter().enumerate() {
             let rule = Rule { file, group, number: i + 1, rule, conditional: &conditional };
             let before = findings.len();
-            if !too_deep(&rule.rule.expr.expr) {
+            if !too_deep(&rule.rule.expr) {
                 alerts::look(&rule, &mut findings);
                 joins::look(&rule, &mut findings);
             }
@@ -145,9 +144,13 @@ fn lint_here(file: &RuleFile) -> Vec<Finding> {
     findings
 }
 
+/// Levels of an expression that are looked at.
+const MOST_LEVELS: usize = 500;
+
 /// Expressions that nest deeper than any that a person writes are left alone.
-fn too_deep(expr: &Expr) -> bool {
-    walk::depth_exceeds(expr, 500)
+fn too_deep(expr: &RuleExpr) -> bool {
+    // Every level takes a byte at least.
+    expr.text.len() > MOST_LEVELS && walk::depth_exceeds(&expr.expr, MOST_LEVELS)
 }
 
 /// Codes that comments in or right above a rule allow.
@@ -165,9 +168,4 @@ fn allowed(file: &RuleFile, rule: &RuleSpec) -> Vec<String> {
         codes.extend(rest.split([',', ' ']).filter(|c| !c.is_empty()).map(str::to_string));
     }
     codes
-}
-
-/// As [`lint`], of several files at once.
-pub fn lint_all<'f>(files: impl IntoIterator<Item = &'f Arc<RuleFile>>) -> Vec<Finding> {
-    files.into_iter().flat_map(|file| lint(file)).collect()
 }

@@ -42,7 +42,7 @@ pub(super) fn look(rule: &Rule<'_>, findings: &mut Vec<Finding>) {
         return;
     }
     let expr = &*spec.expr.expr;
-    let deep = super::too_deep(expr);
+    let deep = super::too_deep(&spec.expr);
     let known = Known {
         sets: if deep { Vec::new() } else { analyze(expr) },
         histogram: deep || may_be_histogram(expr),

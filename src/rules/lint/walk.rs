@@ -2,16 +2,19 @@
 
 use tsdbctl_promql::parser::ast::{Expr, VectorSelector};
 
-/// The operands of an expression, left to right.
-pub fn children(expr: &Expr) -> Vec<&Expr> {
+/// Puts the operands of an expression on a stack, so that the leftmost is taken first.
+fn push_operands<'e>(expr: &'e Expr, open: &mut Vec<&'e Expr>) {
     match expr {
-        Expr::Number(_) | Expr::String(_) | Expr::Vector(_) | Expr::Matrix(_) => Vec::new(),
-        Expr::Paren(e) => vec![&e.expr],
-        Expr::Unary(e) => vec![&e.expr],
-        Expr::Binary(e) => vec![&e.lhs, &e.rhs],
-        Expr::Aggregate(e) => e.param.iter().chain(std::iter::once(&e.expr)).collect(),
-        Expr::Call(e) => e.args.iter().collect(),
-        Expr::Subquery(e) => vec![&e.expr],
+        Expr::Number(_) | Expr::String(_) | Expr::Vector(_) | Expr::Matrix(_) => {}
+        Expr::Paren(e) => open.push(&e.expr),
+        Expr::Unary(e) => open.push(&e.expr),
+        Expr::Binary(e) => open.extend([&e.rhs, &e.lhs]),
+        Expr::Aggregate(e) => {
+            open.push(&e.expr);
+            open.extend(&e.param);
+        }
+        Expr::Call(e) => open.extend(e.args.iter().rev()),
+        Expr::Subquery(e) => open.push(&e.expr),
     }
 }
 
@@ -20,22 +23,24 @@ pub fn each<'e>(expr: &'e Expr, visit: &mut dyn FnMut(&'e Expr)) {
     let mut open = vec![expr];
     while let Some(expr) = open.pop() {
         visit(expr);
-        let before = open.len();
-        open.extend(children(expr));
-        open[before..].reverse();
+        push_operands(expr, &mut open);
     }
 }
 
 /// Whether an expression nests deeper than `most`.
 pub fn depth_exceeds(expr: &Expr, most: usize) -> bool {
-    let mut open = vec![(expr, 0)];
-    while let Some((expr, depth)) = open.pop() {
-        if depth > most {
-            return true;
+    let mut level = vec![expr];
+    let mut next = Vec::new();
+    for _ in 0..=most {
+        for expr in level.drain(..) {
+            push_operands(expr, &mut next);
         }
-        open.extend(children(expr).into_iter().map(|child| (child, depth + 1)));
+        if next.is_empty() {
+            return false;
+        }
+        std::mem::swap(&mut level, &mut next);
     }
-    false
+    true
 }
 
 /// The selector of an instant or range selector.

@@ -469,7 +469,7 @@ proptest! {
             }
         }
         let _ = read_at(Arc::new(Source::new("f", text.clone())), "groups.0.rules", &ReadOptions::default());
-        let options = FormatOptions { sort_keys: text.len() % 2 == 0, ..FormatOptions::default() };
+        let options = FormatOptions { sort_keys: text.len().is_multiple_of(2), ..FormatOptions::default() };
         if let Ok(once) = format(&Arc::new(Source::new("f", text)), &options) {
             let again = format(&Arc::new(Source::new("f", once.clone())), &options);
             prop_assert_eq!(again.ok(), Some(once));
