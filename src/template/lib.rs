@@ -4,9 +4,11 @@
 pub mod ast;
 pub mod check;
 pub mod error;
+mod eval;
 pub mod exec;
 pub mod format;
 pub mod func;
+mod hint;
 pub mod histogram;
 mod lex;
 mod literal;

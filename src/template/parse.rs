@@ -6,6 +6,7 @@ use tsdbctl_model::quote::go_quote;
 use crate::ast::{Ast, BranchKind, Node, NodeId, NodeKind, Tree};
 use crate::error::TemplateError;
 use crate::func::FunctionSet;
+use crate::hint;
 use crate::lex::{Lexer, Token, TokenKind};
 use crate::literal;
 
@@ -202,7 +203,7 @@ impl<'a> Parser<'a> {
         let described = token.describe(self.text);
         if token.kind != TokenKind::Error {
             let mut error = self.error(format_args!("unexpected {described} in {context}"), span);
-            error.hint = hint_for(token.kind, &self.text[token.start..token.end], context);
+            error.hint = hint::for_token(token.kind, &self.text[token.start..token.end], context);
             return error;
         }
         let action = self.top().action_line;
@@ -696,7 +697,7 @@ impl<'a> Parser<'a> {
                 None => {
                     let message = format!("function {} not defined", go_quote(word));
                     let mut error = self.error(message, span);
-                    error.hint = nearest_function(self.functions, word);
+                    error.hint = hint::nearest_function(self.functions, word);
                     return Err(error);
                 }
             },
@@ -755,43 +756,4 @@ fn is_term(kind: TokenKind) -> bool {
             | TokenKind::Variable
             | TokenKind::LeftParen
     )
-}
-
-/// What the most frequent slips should have been.
-fn hint_for(kind: TokenKind, word: &str, context: &str) -> Option<String> {
-    Some(match (kind, word) {
-        (TokenKind::Assign, "=") if context == "operand" => {
-            "`=` sets a variable; to compare, write `eq A B`".to_string()
-        }
-        (TokenKind::Char, "<" | ">" | "!" | "&") => {
-            "templates have no operators: write `lt A B`, `gt A B`, `not A`, `and A B`".to_string()
-        }
-        (TokenKind::Char, "+" | "*" | "/" | "%") => {
-            "templates cannot calculate: do it in the expression".to_string()
-        }
-        (TokenKind::Char, "{") => "an action is `{{ … }}`, with two braces on each side".to_string(),
-        _ => return None,
-    })
-}
-
-/// The function whose name is nearest to one that does not exist.
-fn nearest_function(functions: FunctionSet, word: &str) -> Option<String> {
-    let allowed = if word.len() < 5 { 1 } else { 2 };
-    let (distance, name) = functions.iter().map(|f| (distance(f.name, word), f.name)).min()?;
-    (distance <= allowed).then(|| format!("did you mean `{name}`?"))
-}
-
-/// How many characters differ (Levenshtein), letter case not counted.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().take(64).map(|c| c.to_ascii_lowercase()).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, c) in a.chars().map(|c| c.to_ascii_lowercase()).enumerate() {
-        let mut corner = row[0];
-        row[0] = i + 1;
-        for (j, d) in b.iter().enumerate() {
-            let cost = if c == *d { corner } else { 1 + corner.min(row[j]).min(row[j + 1]) };
-            corner = std::mem::replace(&mut row[j + 1], cost);
-        }
-    }
-    row[b.len()]
 }
