@@ -1,5 +1,5 @@
-//! Runs a template over its data: the statements. They and the expressions have stacks of their own, so no template, however
-//! deep, grows the thread's; steps and output are counted and end a template that asks for too much.
+//! Runs a template over its data: the statements. They and the expressions have stacks of their own, so no template,
+//! however deep, grows the thread's; steps and output are counted and end a template that asks for too much.
 
 use std::sync::Arc;
 
