@@ -392,7 +392,7 @@ impl AlertCourse {
         report.evaluations = u64::from(self.evaluations.saturating_sub(self.warm));
         report.holds = self.holds;
         report.interval_ms = self.grid.step_ms;
-        let mut keys: Vec<(Box<[(Sym, Sym)]>, u32)> = self.identities.into_iter().collect();
+        let mut keys: Vec<_> = self.identities.into_iter().collect();
         keys.sort_unstable_by_key(|(_, id)| *id);
         for ((key, _), mut member) in keys.into_iter().zip(self.members) {
             member.life.finish(steps, end_ms, &course);
