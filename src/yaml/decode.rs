@@ -9,6 +9,8 @@ use tsdbctl_model::quote::go_quote;
 use crate::resolve::{Resolved, old_bool, resolve, short_tag};
 use crate::{Dialect, Entry, Node, Source, Value, YamlError};
 
+/// Mappings of at most so many keys are looked through for repeated ones pair by pair.
+const FEW_KEYS: usize = 12;
 /// A mapping with more repeated keys than this names only these: their pairs grow with the square.
 const REPEATS_LIMIT: usize = 1000;
 
@@ -50,7 +52,7 @@ pub struct Decoder<'s> {
 pub struct Fields<'n> {
     entries: Vec<(&'n str, &'n Entry)>,
     /// The fields that were asked for, and whether they were there.
-    known: Vec<(String, bool)>,
+    known: Vec<(&'static str, bool)>,
     go_type: &'static str,
 }
 
@@ -100,13 +102,13 @@ impl<'s> Decoder<'s> {
         let Fields { entries, known, go_type } = fields;
         for (name, entry) in entries {
             let span = entry.key.span;
-            if known.iter().any(|(field, there)| *there && field == name) {
+            if known.iter().any(|(field, there)| *there && *field == name) {
                 if !entry.merged {
                     let hint = Some(format!("keep one `{name}`"));
                     self.problem(span, format!("field {name} already set in type {go_type}"), hint);
                 }
             } else if !self.ignore_unknown_fields {
-                let hint = nearest(name, known.iter().map(|(field, _)| field.as_str()));
+                let hint = nearest(name, known.iter().map(|(field, _)| *field));
                 self.problem(span, format!("field {name} not found in type {go_type}"), hint);
             }
         }
@@ -282,6 +284,17 @@ impl<'s> Decoder<'s> {
         if self.source.dialect == Dialect::V2 {
             return false;
         }
+        // Few keys are compared pair by pair, which needs no memory.
+        let differ = |a: &Entry, b: &Entry| match (a.key.scalar(), b.key.scalar()) {
+            (Some(a), Some(b)) => a.text != b.text,
+            (None, None) => false,
+            _ => true,
+        };
+        if entries.len() <= FEW_KEYS
+            && entries.iter().enumerate().all(|(i, a)| entries[i + 1..].iter().all(|b| differ(a, b)))
+        {
+            return false;
+        }
         // Collections count as keys without a text, all the same.
         let mut first: HashMap<(u8, &str), Vec<usize>> = HashMap::with_capacity(entries.len());
         let mut repeated = false;
@@ -321,14 +334,14 @@ impl<'s> Decoder<'s> {
 
 impl<'n> Fields<'n> {
     /// The value of a field, if it is there; it counts as known from now on.
-    pub fn take(&mut self, name: &str) -> Option<&'n Node> {
+    pub fn take(&mut self, name: &'static str) -> Option<&'n Node> {
         self.take_entry(name).map(|entry| &entry.value)
     }
 
     /// As [`Fields::take`], with the key.
-    pub fn take_entry(&mut self, name: &str) -> Option<&'n Entry> {
+    pub fn take_entry(&mut self, name: &'static str) -> Option<&'n Entry> {
         let at = self.entries.iter().position(|(key, _)| *key == name);
-        self.known.push((name.to_owned(), at.is_some()));
+        self.known.push((name, at.is_some()));
         Some(self.entries.remove(at?).1)
     }
 }
