@@ -465,7 +465,7 @@ impl<'s> Shape<'s> {
 
     fn rule<'n>(&mut self, node: &'n Node) -> RawRule<'n> {
         let mut fields = self.decoder.fields(node, "rulefmt.Rule");
-        let mut text = |shape: &mut Self, name: &str| -> Field<'n> {
+        let mut text = |shape: &mut Self, name: &'static str| -> Field<'n> {
             let node = fields.take(name)?;
             Some((shape.decoder.string(node)?, node))
         };

@@ -209,16 +209,16 @@ impl Reader<'_> {
         self.problems.push(FileProblem { message, span, hint });
     }
 
-    fn text(&mut self, fields: &mut Fields<'_>, name: &str) -> Spanned<String> {
+    fn text(&mut self, fields: &mut Fields<'_>, name: &'static str) -> Spanned<String> {
         fields.take(name).and_then(|node| self.decoder.string(node)).unwrap_or_default()
     }
 
-    fn pairs(&mut self, fields: &mut Fields<'_>, name: &str) -> Vec<Pair> {
+    fn pairs(&mut self, fields: &mut Fields<'_>, name: &'static str) -> Vec<Pair> {
         fields.take(name).map(|node| self.decoder.string_map(node)).unwrap_or_default()
     }
 
     /// A duration in ms with its place; 0 where it is absent.
-    fn duration(&mut self, fields: &mut Fields<'_>, name: &str) -> (i64, Option<Span>) {
+    fn duration(&mut self, fields: &mut Fields<'_>, name: &'static str) -> (i64, Option<Span>) {
         let Some(node) = fields.take(name) else { return (0, None) };
         if node.is_null() {
             return (0, Some(node.span));
@@ -434,7 +434,7 @@ impl Reader<'_> {
     fn presence<T>(
         &mut self,
         fields: &mut Fields<'_>,
-        name: &str,
+        name: &'static str,
         go_type: &'static str,
         mut read: impl FnMut(&mut Self, &Node) -> T,
     ) -> Option<Presence<T>> {
