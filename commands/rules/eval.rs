@@ -177,9 +177,6 @@ impl Plan {
     }
 }
 
-/// Slots by which stored samples must be known for `--slots stored`.
-const STORED_NEEDED: usize = 1;
-
 /// How long before now blocks end that are written without --end, as with promtool.
 const WRITE_BEFORE_NOW_MS: i64 = 3 * 3_600_000;
 
@@ -258,7 +255,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
                 if e.place.rule == 0 {
                     progress.step();
                 }
-                trouble.note(plan, e);
+                trouble.note(e);
                 if e.slot.lead {
                     return Ok(());
                 }
@@ -399,7 +396,7 @@ fn plan(
                 let has_alerts = rules.iter().any(|r| matches!(r, Rule::Alert(_)));
                 match choice {
                     SlotChoice::Replay => Slots::stored(&stored, distance, has_alerts),
-                    SlotChoice::Stored if stored.len() < STORED_NEEDED => bail!(
+                    SlotChoice::Stored if stored.is_empty() => bail!(
                         "the directories hold no samples of the rules of group {:?} between {} and {}; \
                          --slots hash takes a server's slots",
                         spec.name.value,
@@ -498,11 +495,11 @@ struct Trouble {
     /// By rule and text, how often and when first.
     errors: std::collections::BTreeMap<(RulePlace, String), (u64, i64)>,
     warnings: std::collections::BTreeMap<(RulePlace, String), (u64, i64)>,
+    annotations: std::collections::BTreeSet<(RulePlace, String)>,
 }
 
 impl Trouble {
-    fn note(&mut self, plan: &Plan, e: &Evaluated<'_>) {
-        let _ = plan;
+    fn note(&mut self, e: &Evaluated<'_>) {
         let mut warn = |text: String| {
             let met = self.warnings.entry((e.place, text)).or_insert((0, e.slot.ts_ms));
             met.0 += 1;
@@ -514,9 +511,8 @@ impl Trouble {
         for (labels, refusal) in e.refused {
             warn(format!("{labels} is not recorded: {refusal} (another rule writes the same series)"));
         }
-        for text in e.annotations {
-            warn(text.clone());
-        }
+        // Told once a window where that is evaluated at once, so their number says nothing.
+        self.annotations.extend(e.annotations.iter().map(|text| (e.place, text.clone())));
         if e.slot.lead {
             return;
         }
@@ -531,23 +527,23 @@ impl Trouble {
     }
 
     fn say(&self, plan: &Plan, ui: &mut Ui) {
-        let text = |place: RulePlace, what: &str, (times, first): (u64, i64)| {
+        let text = |place: RulePlace, what: &str| {
             let origin = plan.origin(place);
-            let times = if times == 1 { String::new() } else { format!(", {times} times") };
             let kind = if origin.is_alert { "alert" } else { "rule" };
-            format!(
-                "{}: group {:?}, {kind} {:?}: {what} (first at {}{times})",
-                origin.place(),
-                origin.group,
-                origin.name,
-                format_rfc3339_ms(first)
-            )
+            format!("{}: group {:?}, {kind} {:?}: {what}", origin.place(), origin.group, origin.name)
+        };
+        let counted = |place: RulePlace, what: &str, (times, first): (u64, i64)| {
+            let times = if times == 1 { String::new() } else { format!(", {times} times") };
+            format!("{} (first at {}{times})", text(place, what), format_rfc3339_ms(first))
         };
         for ((place, what), count) in &self.errors {
-            ui.error(text(*place, what, *count));
+            ui.error(counted(*place, what, *count));
         }
         for ((place, what), count) in &self.warnings {
-            ui.warn(text(*place, what, *count));
+            ui.warn(counted(*place, what, *count));
+        }
+        for (place, what) in &self.annotations {
+            ui.warn(text(*place, what));
         }
     }
 }

@@ -260,3 +260,36 @@ fn dependencies_are_told_with_what_is_seen() {
         assert_eq!(tsdbctl(&["rules", "deps", rules, "--deny", deny]).code, code);
     }
 }
+
+#[test]
+fn a_run_that_is_killed_leaves_all_or_nothing() {
+    let bench = Bench::new();
+    let mut rules = String::from("groups:\n- name: g\n  interval: 1s\n  rules:\n");
+    for k in 0..40 {
+        rules += &format!("  - {{record: \"r:{k}\", expr: \"m + {k}\"}}\n");
+    }
+    bench.file("rules.yml", &rules);
+    let range = range(1, 110);
+    let (dir, mut killed) = (bench.dir(), 0);
+    let args = bench.args(&dir, &[&strs(&range)[..], &["--write"]].concat());
+    for wait_ms in [5, 20, 60, 150, 400, 800] {
+        let mut run = runs::command(&strs(&args)).stderr(std::process::Stdio::null()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(wait_ms));
+        if run.try_wait().unwrap().is_some() {
+            break;
+        }
+        run.kill().unwrap();
+        run.wait().unwrap();
+        killed += 1;
+        // Whatever moment it was: blocks are whole or not there.
+        bench.query(&dir, "count({__name__=~\"r:.*\"})", T + 60, T + 600);
+    }
+    let ran = tsdbctl(&strs(&args));
+    assert!(ran.code == 0 || ran.err.contains("are stored already"), "{}", ran.err);
+    for k in [0, 39] {
+        let strip = |text: String, name: &str| sorted(&text).join("\n").replace(name, "");
+        let want = strip(bench.query(&dir, &format!("m + {k}"), T + 60, T + 110 * 60), "");
+        let got = bench.query(&dir, &format!("{{__name__=\"r:{k}\"}}"), T + 60, T + 110 * 60);
+        assert_eq!(strip(got, &format!("__name__=\"r:{k}\", ")), want, "killed {killed} times");
+    }
+}

@@ -186,8 +186,9 @@ impl Writer {
                 ));
             }
             ui.error(format!(
-                "{} of {} samples are stored with another value; nothing was written. Take a range without them, or \
-                 --output-dir of a directory of its own with -d of the data alone",
+                "{} of {} samples are stored with another value; nothing was written. They come of other rules, or of \
+                 a server that evaluated before all samples had been committed. Take a range without them; -o prom \
+                 shows what is computed",
                 self.differing, self.computed
             ));
             return Ok(ExitStatus::Failure);

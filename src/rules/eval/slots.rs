@@ -67,7 +67,7 @@ impl Slots {
         match self {
             Self::Every { first, step, last, shown_from } => {
                 let ts_ms = i64::try_from(k).ok()?.checked_mul(*step)?.checked_add(*first)?;
-                (ts_ms <= *last).then(|| Slot { ts_ms, lead: ts_ms < *shown_from, starts_anew: false })
+                (ts_ms <= *last).then_some(Slot { ts_ms, lead: ts_ms < *shown_from, starts_anew: false })
             }
             Self::At(slots) => slots.get(k).copied(),
         }

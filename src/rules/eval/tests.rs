@@ -66,7 +66,7 @@ fn run(storage: &MemoryStore, groups: &[EvalGroup], settings: &EvalSettings) -> 
         }
         for s in samples.iter().chain(e.vanished) {
             let value = match &s.sample {
-                Sample::Float(v) if tsdbctl_model::sample::is_stale(*v) => "stale".to_string(),
+                Sample::Float(v) if is_stale(*v) => "stale".to_string(),
                 Sample::Float(v) => v.to_string(),
                 Sample::Histogram(h) => h.to_string(),
             };
@@ -252,7 +252,7 @@ impl Random {
 #[test]
 fn whole_windows_give_what_slot_after_slot_gives() {
     let mut results = 0;
-    for seed in 0..700 {
+    for seed in 0..300 {
         let random = &mut Random(seed);
         let values = |random: &mut Random| -> Vec<f64> {
             (0..26).map(|_| random.of(&[1.0, 2.0, 3.0, 5.0, f64::NAN])).collect()
@@ -274,7 +274,7 @@ fn whole_windows_give_what_slot_after_slot_gives() {
         }
         results += want.len();
     }
-    assert!(results > 1000, "{results}");
+    assert!(results > 600, "{results}");
 }
 
 #[test]
