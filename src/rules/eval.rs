@@ -5,7 +5,7 @@
 //! what this run computes; samples from before that are read, as a server that was started there would do.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub mod overlay;
 pub mod slots;
 
 use columns::{Columns, Sources};
-use overlay::{Asked, Hidden, Overlay, Recorded, Selections};
+use overlay::{Asked, Hidden, Overlay, Recorded, Selections, name_fits};
 pub use slots::{Slot, Slots};
 
 /// The metrics a rule writes.
@@ -162,7 +162,7 @@ impl Evaluation<'_> {
             evaluation: self,
             stored: Asked::default().querier(0, 0, &[], self.control).map(Arc::from)?,
             hidden: Arc::new(self.hidden()),
-            recorded: Mutex::default(),
+            recorded: Mutex::new(Recorded::without(self.unread())),
             written: Mutex::default(),
             annotations: Mutex::default(),
             columns: Mutex::new(if self.settings.ahead {
@@ -277,6 +277,21 @@ impl Evaluation<'_> {
             }
         }
         hidden
+    }
+
+    /// Recorded metrics that no rule can read.
+    fn unread(&self) -> BTreeSet<String> {
+        let mut selections = Selections::default();
+        for rule in self.groups.iter().flat_map(|g| &g.rules) {
+            // `info` selects by what it finds.
+            if asks_in_templates(rule) || rule.expr().text.contains("info") {
+                return BTreeSet::new();
+            }
+            note(&rule.expr().expr, 0, &self.settings.query, self.control, &mut selections);
+        }
+        let names = self.groups.iter().flat_map(|g| &g.rules).flat_map(writes);
+        let unread = names.filter(|name| !selections.matchers.iter().any(|m| name_fits(name, m)));
+        unread.map(str::to_string).collect()
     }
 
     /// The last slot of the window that begins at `ts_ms`.

@@ -1,6 +1,6 @@
 //! Stored data with what a run recorded laid over it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tsdbctl_chunk::{AppenderOptions, SampleColumns};
@@ -22,7 +22,9 @@ pub type ByName = BTreeMap<String, MemoryStore>;
 #[derive(Clone, Debug, Default)]
 pub struct Recorded {
     by_name: Arc<ByName>,
-    newest: HashMap<Labels, (i64, Sample)>,
+    newest: hashbrown::HashMap<Labels, (i64, Sample)>,
+    /// Metrics that nobody reads, of which the newest samples alone are kept.
+    unread: BTreeSet<String>,
 }
 
 /// Whether two samples are the same to the bit.
@@ -40,7 +42,7 @@ impl Recorded {
     /// # Errors
     /// Why a head would not take it.
     pub fn append(&mut self, labels: &Labels, t: i64, sample: &Sample) -> Result<Sample, Refusal> {
-        let before = self.newest.get(labels);
+        let mut before = self.newest.get_mut(labels);
         let mut sample = sample.clone();
         if let Sample::Float(v) = sample
             && is_stale(v)
@@ -49,29 +51,39 @@ impl Recorded {
             let marker = FloatHistogram { sum: v, ..FloatHistogram::default() };
             sample = Sample::Histogram(Arc::new(marker));
         }
-        match before {
+        match &before {
             Some((last, _)) if t < *last => return Err(Refusal::OutOfOrder),
             Some((last, value)) if t == *last => {
                 return if same(value, &sample) { Ok(sample) } else { Err(Refusal::Duplicate) };
             }
             _ => {}
         }
-        let stored = match &sample {
-            Sample::Float(v) => MemorySample::Float(*v),
-            Sample::Histogram(h) => MemorySample::FloatHistogram(FloatHistogram::clone(h)),
-        };
         let name = labels.get(METRIC_NAME);
-        // Nobody reads while samples are added, so that nothing is copied.
-        let by_name = Arc::make_mut(&mut self.by_name);
-        let store = match by_name.get_mut(name) {
-            Some(store) => store,
-            None => by_name
-                .entry(name.to_string())
-                .or_insert_with(|| MemoryStore::new(AppenderOptions::default())),
-        };
-        store.append(labels, t, 0, &stored).map_err(|_| Refusal::InvalidHistogram)?;
-        self.newest.insert(labels.clone(), (t, sample.clone()));
+        if !self.unread.contains(name) {
+            let stored = match &sample {
+                Sample::Float(v) => MemorySample::Float(*v),
+                Sample::Histogram(h) => MemorySample::FloatHistogram(FloatHistogram::clone(h)),
+            };
+            // Nobody reads while samples are added, so that nothing is copied.
+            let by_name = Arc::make_mut(&mut self.by_name);
+            let store = match by_name.get_mut(name) {
+                Some(store) => store,
+                None => by_name
+                    .entry(name.to_string())
+                    .or_insert_with(|| MemoryStore::new(AppenderOptions::default())),
+            };
+            store.append(labels, t, 0, &stored).map_err(|_| Refusal::InvalidHistogram)?;
+        }
+        match &mut before {
+            Some(newest) => **newest = (t, sample.clone()),
+            None => drop(self.newest.insert(labels.clone(), (t, sample.clone()))),
+        }
         Ok(sample)
+    }
+
+    /// A store in which samples of `unread` are not kept: nobody will read them.
+    pub fn without(unread: BTreeSet<String>) -> Self {
+        Self { unread, ..Self::default() }
     }
 
     /// What was added so far.
@@ -80,7 +92,8 @@ impl Recorded {
     }
 }
 
-fn name_fits(name: &str, matchers: &[Matcher]) -> bool {
+/// Whether a selector may select a metric of this name.
+pub fn name_fits(name: &str, matchers: &[Matcher]) -> bool {
     matchers.iter().filter(|m| m.name == METRIC_NAME).all(|m| m.matches(name))
 }
 
