@@ -126,31 +126,31 @@ fn suite(seed: u64) -> (String, String) {
     let mut n = Numbers(seed.wrapping_mul(7919).wrapping_add(17));
     let mut rules = String::from("groups:\n");
     for g in 0..1 + n.below(2) {
-        let _ = write!(rules, "  - name: g{g}\n");
+        let _ = writeln!(rules, "  - name: g{g}");
         if n.below(4) == 0 {
             rules.push_str("    interval: 5m\n");
         }
         if n.below(6) == 0 {
-            let _ = write!(rules, "    limit: {}\n", 1 + n.below(3));
+            let _ = writeln!(rules, "    limit: {}", 1 + n.below(3));
         }
         rules.push_str("    rules:\n");
         for r in 0..1 + n.below(4) {
             let expr = n.pick(&EXPRS);
             if n.below(2) == 0 {
-                let _ = write!(rules, "      - record: r{r}\n        expr: '{expr}'\n");
+                let _ = writeln!(rules, "      - record: r{r}\n        expr: '{expr}'");
                 if n.below(3) == 0 {
-                    let _ = write!(rules, "        labels: {{a: '', g: 'g{g}'}}\n");
+                    let _ = writeln!(rules, "        labels: {{a: '', g: 'g{g}'}}");
                 }
                 continue;
             }
-            let _ = write!(rules, "      - alert: A{}\n        expr: '{expr}'\n", n.below(3));
+            let _ = writeln!(rules, "      - alert: A{}\n        expr: '{expr}'", n.below(3));
             let held = n.pick(&["", "        for: 1m\n", "        for: 90s\n", "        for: 3m\n"]);
             let kept = n.pick(&["", "", "        keep_firing_for: 2m\n"]);
             let _ = write!(rules, "{held}{kept}");
             if n.below(2) == 0 {
-                let _ = write!(
+                let _ = writeln!(
                     rules,
-                    "        labels: {{severity: '{}', was: '{{{{ $labels.a }}}}'}}\n",
+                    "        labels: {{severity: '{}', was: '{{{{ $labels.a }}}}'}}",
                     n.below(2)
                 );
             }
@@ -172,7 +172,7 @@ fn suite(seed: u64) -> (String, String) {
     );
     tests.push_str("group_eval_order: [g0, g1]\ntests:\n");
     for t in 0..1 + n.below(3) {
-        let _ = write!(tests, "  - name: t{t}\n");
+        let _ = writeln!(tests, "  - name: t{t}");
         let _ = write!(
             tests,
             "{}",
@@ -181,9 +181,9 @@ fn suite(seed: u64) -> (String, String) {
         tests.push_str("    input_series:\n");
         for (name, count) in [("m", n.below(4)), ("c", 1 + n.below(2))] {
             for i in 0..count {
-                let _ = write!(
+                let _ = writeln!(
                     tests,
-                    "      - series: '{name}{{a=\"{i}\"}}'\n        values: '{}'\n",
+                    "      - series: '{name}{{a=\"{i}\"}}'\n        values: '{}'",
                     n.pick(&VALUES)
                 );
             }
@@ -191,11 +191,11 @@ fn suite(seed: u64) -> (String, String) {
         tests.push_str("    alert_rule_test:\n");
         for _ in 0..n.below(4) {
             let time = n.pick(&["0m", "1m", "2m", "90s", "5m", "8m", "0", "12m"]);
-            let _ = write!(tests, "      - eval_time: {time}\n        alertname: A{}\n", n.below(3));
+            let _ = writeln!(tests, "      - eval_time: {time}\n        alertname: A{}", n.below(3));
             if n.below(3) > 0 {
-                let _ = write!(
+                let _ = writeln!(
                     tests,
-                    "        exp_alerts:\n          - exp_labels: {{a: '{}', severity: '1'}}\n            exp_annotations: {{text: 'a=0'}}\n",
+                    "        exp_alerts:\n          - exp_labels: {{a: '{}', severity: '1'}}\n            exp_annotations: {{text: 'a=0'}}",
                     n.below(3)
                 );
             }
@@ -218,11 +218,11 @@ fn suite(seed: u64) -> (String, String) {
                 "count({__name__=~\".+\"})",
             ]);
             let time = n.pick(&["0m", "1m", "4m", "150s", "6m", "10m"]);
-            let _ = write!(tests, "      - expr: '{expr}'\n        eval_time: {time}\n");
+            let _ = writeln!(tests, "      - expr: '{expr}'\n        eval_time: {time}");
             if n.below(2) == 0 {
-                let _ = write!(
+                let _ = writeln!(
                     tests,
-                    "        exp_samples:\n          - labels: 'm{{a=\"0\"}}'\n            value: {}\n",
+                    "        exp_samples:\n          - labels: 'm{{a=\"0\"}}'\n            value: {}",
                     n.below(4)
                 );
             }
@@ -231,9 +231,14 @@ fn suite(seed: u64) -> (String, String) {
     (rules, tests)
 }
 
+#[allow(clippy::print_stderr, reason = "a skipped test has to say so")]
+fn skipped(variable: &str) {
+    eprintln!("skipped: {variable} is not set");
+}
+
 fn beside(variable: &str) {
     let Some(promtool) = std::env::var_os(variable) else {
-        eprintln!("skipped: {variable} is not set");
+        skipped(variable);
         return;
     };
     let dir = scratch_in_memory();
