@@ -108,7 +108,7 @@ impl Rule<'_> {
     }
 }
 
-/// Findings of a file in the order of its text, without [`duplicates`]. A comment `# tsdbctl: allow CODE` in a rule
+/// Findings of a file in the order of its text, without [`duplicates()`]. A comment `# tsdbctl: allow CODE` in a rule
 /// or right above it takes those of the rule away.
 pub fn lint(file: &RuleFile) -> Vec<Finding> {
     on_big_stack(|| lint_here(file))
