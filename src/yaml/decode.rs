@@ -1,6 +1,7 @@
 //! From trees to values, strictly and with Go's habits: unknown and repeated keys are problems, all problems are
 //! collected, each with its place and go-yaml's words.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use tsdbctl_model::Span;
@@ -13,6 +14,9 @@ use crate::{Dialect, Entry, Node, Source, Value, YamlError};
 const FEW_KEYS: usize = 12;
 /// A mapping with more repeated keys than this names only these: their pairs grow with the square.
 const REPEATS_LIMIT: usize = 1000;
+
+/// go-yaml's words.
+const NO_BASE64: &str = "!!binary value contains invalid base64 data";
 
 /// A value and where it stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,7 +54,7 @@ pub struct Decoder<'s> {
 /// The fields of a mapping that is read as a struct.
 #[derive(Debug)]
 pub struct Fields<'n> {
-    entries: Vec<(&'n str, &'n Entry)>,
+    entries: Vec<(Cow<'n, str>, &'n Entry)>,
     /// The fields that were asked for, and whether they were there.
     known: Vec<(&'static str, bool)>,
     go_type: &'static str,
@@ -79,7 +83,7 @@ impl<'s> Decoder<'s> {
     pub fn fields<'n>(&mut self, node: &'n Node, go_type: &'static str) -> Fields<'n> {
         let mut fields = Fields { entries: Vec::new(), known: Vec::new(), go_type };
         let Value::Mapping(entries) = &node.value else {
-            if !node.is_null() {
+            if !self.null(node) {
                 self.cannot_unmarshal(node, go_type);
             }
             return fields;
@@ -90,7 +94,15 @@ impl<'s> Decoder<'s> {
         for entry in entries {
             match &entry.key.value {
                 Value::Scalar(_) if entry.key.is_null() && self.source.dialect == Dialect::V3 => {}
-                Value::Scalar(key) => fields.entries.push((&key.text, entry)),
+                Value::Scalar(key) if key.tag.is_none() => {
+                    fields.entries.push((Cow::Borrowed(&key.text), entry));
+                }
+                // What a tag makes of the text is the name.
+                Value::Scalar(_) => {
+                    if let Some(name) = self.text(&entry.key, "string") {
+                        fields.entries.push((Cow::Owned(name), entry));
+                    }
+                }
                 _ => self.cannot_unmarshal(&entry.key, "string"),
             }
         }
@@ -102,13 +114,13 @@ impl<'s> Decoder<'s> {
         let Fields { entries, known, go_type } = fields;
         for (name, entry) in entries {
             let span = entry.key.span;
-            if known.iter().any(|(field, there)| *there && *field == name) {
+            if known.iter().any(|(field, there)| *there && **field == *name) {
                 if !entry.merged {
                     let hint = Some(format!("keep one `{name}`"));
                     self.problem(span, format!("field {name} already set in type {go_type}"), hint);
                 }
             } else if !self.ignore_unknown_fields {
-                let hint = nearest(name, known.iter().map(|(field, _)| *field));
+                let hint = nearest(&name, known.iter().map(|(field, _)| *field));
                 self.problem(span, format!("field {name} not found in type {go_type}"), hint);
             }
         }
@@ -171,7 +183,7 @@ impl<'s> Decoder<'s> {
                 nodes.iter().filter(|node| !node.is_null()).collect()
             }
             Value::Sequence(nodes) => nodes.iter().collect(),
-            _ if node.is_null() => Vec::new(),
+            _ if self.null(node) => Vec::new(),
             _ => {
                 self.cannot_unmarshal(node, &format!("[]{go_type}"));
                 Vec::new()
@@ -187,7 +199,7 @@ impl<'s> Decoder<'s> {
     /// As [`Decoder::string_map`], where upstream's type has another name.
     pub fn string_map_as(&mut self, node: &Node, go_type: &str) -> Vec<(Spanned<String>, Spanned<String>)> {
         let Value::Mapping(entries) = &node.value else {
-            if !node.is_null() {
+            if !self.null(node) {
                 self.cannot_unmarshal(node, go_type);
             }
             return Vec::new();
@@ -220,6 +232,12 @@ impl<'s> Decoder<'s> {
     pub fn cannot_unmarshal(&mut self, node: &Node, go_type: &str) {
         let mut hint = None;
         let what = match &node.value {
+            Value::Sequence(_) | Value::Mapping(_) if self.tag_of(node).is_some() => {
+                match self.tag_of(node).unwrap_or_default() {
+                    tag if tag == "!!seq" || tag == "!!map" => tag,
+                    tag => format!("{tag} ``"),
+                }
+            }
             Value::Sequence(_) => "!!seq".to_owned(),
             Value::Mapping(_) => {
                 let start = &self.source.text[node.span.start as usize..node.span.end as usize];
@@ -231,10 +249,11 @@ impl<'s> Decoder<'s> {
                 "!!map".to_owned()
             }
             Value::Scalar(scalar) => {
-                let tag = match scalar.tag.as_deref() {
-                    Some(tag) if tag != "!" => short_tag(tag),
-                    _ => resolve(self.source.dialect, scalar)
-                        .map_or_else(|_| "!!str".to_owned(), |(tag, _)| tag),
+                // A text that is not what its tag says ends the decoding before its kind is looked at.
+                let tag = match resolve(self.source.dialect, scalar) {
+                    Ok((_, Resolved::Binary(None))) => return self.fail(NO_BASE64, node.span),
+                    Err(message) => return self.fail(&message, node.span),
+                    Ok((tag, _)) => tag,
                 };
                 let text = match scalar.text.len() {
                     0..=10 => scalar.text.clone(),
@@ -264,7 +283,7 @@ impl<'s> Decoder<'s> {
         // Most scalars of a rule file are untagged texts that need no look at their meaning.
         match resolve(self.source.dialect, scalar) {
             Ok((_, Resolved::Binary(None))) => {
-                self.fail("!!binary value contains invalid base64 data", node.span);
+                self.fail(NO_BASE64, node.span);
                 None
             }
             Ok((_, resolved)) => Some(resolved),
@@ -275,8 +294,31 @@ impl<'s> Decoder<'s> {
         }
     }
 
+    /// Whether a node is null; one that is only called so is not.
+    fn null(&self, node: &Node) -> bool {
+        let resolved = node.scalar().map(|scalar| resolve(self.source.dialect, scalar));
+        matches!(resolved, Some(Ok((_, Resolved::Null))))
+    }
+
+    /// The first in the text counts: fields are not read in its order.
     fn fail(&mut self, message: &str, span: Span) {
-        self.fatal.get_or_insert_with(|| YamlError::without_line(message, span));
+        if self.fatal.as_ref().is_none_or(|fatal| span.start < fatal.span.start) {
+            self.fatal = Some(YamlError::without_line(message, span));
+        }
+    }
+
+    /// The tag that a list or mapping was given, short.
+    fn tag_of(&self, node: &Node) -> Option<String> {
+        let properties = &self.source.text[node.span.start as usize..];
+        properties
+            .split_whitespace()
+            .take_while(|word| word.starts_with(['!', '&']))
+            .find_map(|word| word.strip_prefix('!'))
+            .filter(|name| !name.is_empty())
+            .map(|name| match name.strip_prefix('<') {
+                Some(verbatim) => short_tag(verbatim.trim_end_matches('>')),
+                None => format!("!{name}"),
+            })
     }
 
     /// Notes repeated keys; v3 then passes over the whole mapping. v2 looks at each kind of mapping in its own way.
@@ -441,6 +483,13 @@ mod tests {
             (V3, "list", "~", "0"),
             (V3, "list", "{a: 1}", "cannot unmarshal !!map into []T"),
             (V3, "list", "!foo a", "cannot unmarshal !foo `a` into []T"),
+            (V3, "list", "!!int a", "yaml: cannot decode !!str `a` as a !!int"),
+            (V3, "list", "!!null x", "yaml: cannot decode !!str `x` as a !!null"),
+            (V3, "list", "! 5", "cannot unmarshal !!int `5` into []T"),
+            (V3, "int", "! 5", "5"),
+            (V3, "string", "! 5", "5"),
+            (V3, "string", "!!set {a}", "cannot unmarshal !!set `` into string"),
+            (V3, "string", "&x !!str [a]", "cannot unmarshal !!str `` into string"),
             (V3, "map", "{a: 1, b: ~}", "a=1 b= "),
             (V3, "map", "[a]", "cannot unmarshal !!seq into map[string]string"),
             (V3, "map", "{a: [b]}", "cannot unmarshal !!seq into string"),

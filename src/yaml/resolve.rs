@@ -31,6 +31,8 @@ pub(crate) fn resolve(dialect: Dialect, scalar: &Scalar) -> Result<(String, Reso
     let tag = match scalar.tag.as_deref() {
         None | Some("!") if quoted => return Ok(("!!str".to_owned(), Resolved::Text)),
         None => String::new(),
+        // In v3 the tag `!` alone says nothing.
+        Some("!") if dialect == Dialect::V3 => String::new(),
         Some(tag) => short_tag(tag),
     };
     if scalar.is_merge() && tag.is_empty() {
