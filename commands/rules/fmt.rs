@@ -9,7 +9,7 @@ use tsdbctl_rules::file::ReadOptions;
 use tsdbctl_rules::format::{FormatOptions, format};
 use tsdbctl_yaml::Source;
 
-use super::input::{Input, inputs, text};
+use super::input::{Input, inputs};
 use crate::data::FeatureFlags;
 use crate::exit::ExitStatus;
 use crate::findings;
@@ -74,7 +74,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
 
 /// Formats one file; false if it cannot be, or is not and should be.
 fn one(input: &Input, args: &Args, options: &FormatOptions, ui: &mut Ui) -> anyhow::Result<bool> {
-    let Ok(old) = text(input.bytes()?) else {
+    let Ok(old) = String::from_utf8(input.bytes()?) else {
         anyhow::bail!("{}: this is no UTF-8; save the file as UTF-8", input.name);
     };
     let source = Arc::new(Source::new(input.name.clone(), old));

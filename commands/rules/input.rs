@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use tsdbctl_model::Span;
 use tsdbctl_platform::file;
 use tsdbctl_rules::address::read_at;
 use tsdbctl_rules::file::{ReadOptions, RuleFile, read};
@@ -73,32 +72,10 @@ impl Input {
     /// # Errors
     /// If the file cannot be read. What is wrong in it is in the inner result.
     pub fn read(&self, options: &ReadOptions) -> anyhow::Result<Result<RuleFile, Vec<Finding>>> {
-        let source = match text(self.bytes()?) {
-            Ok(text) => Arc::new(Source::new(self.name.clone(), text)),
-            Err((text, at)) => {
-                let source = Arc::new(Source::new(self.name.clone(), text));
-                let upstream = "yaml: invalid leading UTF-8 octet";
-                let finding = Finding::refused(
-                    "yaml-syntax",
-                    &source,
-                    Span::new(at, at + 1),
-                    "this is no UTF-8",
-                    upstream,
-                );
-                return Ok(Err(vec![finding.with_hint("save the file as UTF-8")]));
-            }
-        };
+        let source = Arc::new(Source::from_bytes(self.name.clone(), self.bytes()?));
         Ok(match &self.key {
             Some(key) => read_at(source, key, options),
             None => read(source, options),
         })
     }
-}
-
-/// The text of a file; else the text that can be read and where it ends to be UTF-8.
-pub fn text(bytes: Vec<u8>) -> Result<String, (String, usize)> {
-    String::from_utf8(bytes).map_err(|e| {
-        let at = e.utf8_error().valid_up_to();
-        (String::from_utf8_lossy(e.as_bytes()).into_owned(), at)
-    })
 }

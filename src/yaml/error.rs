@@ -38,7 +38,10 @@ impl YamlError {
             "while scanning a quoted scalar" | "while scanning a simple key" => failure.context_mark,
             _ => failure.problem_mark,
         };
-        let start = source.floor(mark.offset);
+        let start = match failure.by_reader {
+            true => source.offset_of_byte(mark.offset),
+            false => source.floor(mark.offset),
+        };
         let width = source.text[start..].chars().next().filter(|c| *c != '\n').map_or(0, char::len_utf8);
         let hint = hint(source, failure, start);
         Self { message, span: Span::new(start, start + width), hint }
@@ -69,7 +72,13 @@ fn hint(source: &Source, failure: &Failure, offset: usize) -> Option<String> {
     let value = text.split_once(": ").map_or(text, |(_, value)| value).trim_start();
     let template = value.starts_with("{{");
     let began = failure.context_mark.line + 1;
+    if failure.by_reader && failure.problem != "control characters are not allowed" {
+        return Some("save the file as UTF-8".to_owned());
+    }
     Some(match failure.problem.as_str() {
+        "control characters are not allowed" => {
+            "remove the character, or write it as an escape between double quotes".to_owned()
+        }
         "found character that cannot start any token" => match at.chars().next() {
             Some('\t') => "write blanks in place of the tab".to_owned(),
             Some(c) => format!("no value may begin with `{c}`: put it in quotes"),

@@ -1,16 +1,25 @@
 //! The events of libyaml, the parser beneath serde_yaml and the ancestor of go-yaml's: one reading gives the
 //! verdict on the syntax in go-yaml's own words, and the bytes at which everything stands.
 //!
-//! This is the only module that touches the C interface. Its invariants: the parser lives in a box that never
-//! moves and dies with [`Events`]; it reads from a slice that outlives it; every event is copied out and deleted
-//! before the next is asked for; after an error or the end nothing more is asked for.
+//! This is the only module that touches the C interface. Its invariants:
+//! - the parser has an address of its own from its making to its end with [`Events`], as it holds pointers to
+//!   itself, and is only looked at through raw pointers;
+//! - it reads from a slice that outlives it, of any bytes: the parser decodes and checks them;
+//! - every event is copied out and deleted before the next is asked for, also should the copying panic;
+//! - after an error or the end nothing more is asked for.
+//!
+//! Lack of memory ends the process within the parser, as it does elsewhere in Rust.
 
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+use std::ptr::NonNull;
 
 use tsdbctl_model::Span;
 
 use crate::ScalarStyle;
+
+/// What may stand before a text in UTF-8, and says nothing.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// A step of the parser, and the bytes it covers.
 #[derive(Debug)]
@@ -49,29 +58,39 @@ pub(crate) struct Failure {
     pub(crate) problem_mark: Mark,
     pub(crate) context_mark: Mark,
     pub(crate) by_scanner: bool,
+    /// The bytes are no text.
+    pub(crate) by_reader: bool,
 }
 
 /// The events of a text.
 pub(crate) struct Events<'s> {
-    parser: Box<MaybeUninit<unsafe_libyaml::yaml_parser_t>>,
+    /// Comes from a box and goes back into it.
+    parser: NonNull<unsafe_libyaml::yaml_parser_t>,
     ended: bool,
     base: usize,
-    text: PhantomData<&'s str>,
+    text: PhantomData<&'s [u8]>,
 }
 
 impl<'s> Events<'s> {
-    /// Begins to read; offsets count from the start of `text`, a byte order mark included.
+    /// Begins to read; offsets count from the start of `text`, a byte order mark included. What is no UTF-8 is a
+    /// failure where it stands. Of UTF-16, which a byte order mark announces, offsets are those of the same text as
+    /// UTF-8 without the mark; only [`Failure::by_reader`] tells places in the bytes as they are.
     #[allow(unsafe_code)]
-    pub(crate) fn new(text: &'s str) -> Self {
-        let body = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let mut parser = Box::new(MaybeUninit::uninit());
-        let pointer = parser.as_mut_ptr();
-        // SAFETY: initialize writes the whole struct (it can fail only for lack of memory, which ends the process
-        // in this port); the slice outlives the parser by the lifetime `'s`.
+    pub(crate) fn new(text: &'s [u8]) -> Self {
+        let body = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+        let encoding = match text {
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => unsafe_libyaml::YAML_ANY_ENCODING,
+            _ => unsafe_libyaml::YAML_UTF8_ENCODING,
+        };
+        let boxed: Box<MaybeUninit<unsafe_libyaml::yaml_parser_t>> = Box::new(MaybeUninit::uninit());
+        let parser = NonNull::from(Box::leak(boxed)).cast::<unsafe_libyaml::yaml_parser_t>();
+        let pointer = parser.as_ptr();
+        // SAFETY: the pointer is to memory of the struct's size that is ours alone; initialize writes all of it (it
+        // can fail only for lack of memory, which ends the process); the slice outlives the parser by `'s`.
         let ended = unsafe {
             let made = unsafe_libyaml::yaml_parser_initialize(pointer).ok;
             if made {
-                unsafe_libyaml::yaml_parser_set_encoding(pointer, unsafe_libyaml::YAML_UTF8_ENCODING);
+                unsafe_libyaml::yaml_parser_set_encoding(pointer, encoding);
                 unsafe_libyaml::yaml_parser_set_input_string(pointer, body.as_ptr(), body.len() as u64);
             }
             !made
@@ -85,23 +104,22 @@ impl<'s> Events<'s> {
         if self.ended {
             return Ok(Event { kind: Kind::StreamEnd, span: Span::default() });
         }
-        let parser = self.parser.as_mut_ptr();
         let mut event = MaybeUninit::<unsafe_libyaml::yaml_event_t>::uninit();
         // SAFETY: the parser is initialized and has met neither an error nor the end; parse writes the event
-        // whenever it succeeds, and the event is deleted once, after all was copied.
-        unsafe {
-            if !unsafe_libyaml::yaml_parser_parse(parser, event.as_mut_ptr()).ok {
+        // whenever it succeeds, and leaves nothing in it that is ours to delete when it fails.
+        let (event, newer) = unsafe {
+            if !unsafe_libyaml::yaml_parser_parse(self.parser.as_ptr(), event.as_mut_ptr()).ok {
                 self.ended = true;
                 return Err(self.failure());
             }
-            let copied = self.copy(event.assume_init_ref());
-            let newer = newer_version(event.assume_init_ref()).then(|| event.assume_init_ref().start_mark);
-            unsafe_libyaml::yaml_event_delete(event.as_mut_ptr());
-            self.ended = newer.is_some() || matches!(copied.kind, Kind::StreamEnd);
-            if let Some(start) = newer {
-                return Err(incompatible(&start, self.base));
-            }
-            Ok(copied)
+            let event = Written(event.assume_init());
+            let newer = newer_version(&event.0).then_some(event.0.start_mark);
+            (self.copy(&event.0), newer)
+        };
+        self.ended = newer.is_some() || matches!(event.kind, Kind::StreamEnd);
+        match newer {
+            Some(start) => Err(incompatible(&start, self.base)),
+            None => Ok(event),
         }
     }
 
@@ -159,25 +177,29 @@ impl<'s> Events<'s> {
     /// SAFETY: to be called after parse has failed: the parser's texts are then constants or null.
     #[allow(unsafe_code)]
     unsafe fn failure(&self) -> Failure {
-        // SAFETY: as the function's; the parser was initialized in `new`.
+        // SAFETY: as the function's; the parser was initialized in `new`, and nothing writes to it meanwhile.
         let (parser, problem, context) = unsafe {
-            let parser = self.parser.assume_init_ref();
+            let parser = self.parser.as_ref();
             (parser, string(parser.problem.cast()), string(parser.context.cast()))
         };
         let mark = |mark: &unsafe_libyaml::yaml_mark_t| Mark {
             offset: mark.index as usize + self.base,
             line: mark.line as usize,
         };
-        let mut problem_mark = mark(&parser.problem_mark);
-        if parser.error == unsafe_libyaml::YAML_READER_ERROR {
-            problem_mark = Mark { offset: parser.problem_offset as usize + self.base, line: 0 };
-        }
+        let problem_mark = match parser.error {
+            // It tells bytes only.
+            unsafe_libyaml::YAML_READER_ERROR => {
+                Mark { offset: parser.problem_offset as usize + self.base, line: 0 }
+            }
+            _ => mark(&parser.problem_mark),
+        };
         Failure {
             problem: problem.unwrap_or_else(|| "unknown problem parsing YAML content".to_owned()),
             context: context.unwrap_or_default(),
             problem_mark,
             context_mark: mark(&parser.context_mark),
             by_scanner: parser.error == unsafe_libyaml::YAML_SCANNER_ERROR,
+            by_reader: parser.error == unsafe_libyaml::YAML_READER_ERROR,
         }
     }
 }
@@ -185,8 +207,24 @@ impl<'s> Events<'s> {
 impl Drop for Events<'_> {
     #[allow(unsafe_code)]
     fn drop(&mut self) {
-        // SAFETY: initialized in `new`, deleted only here. (initialize fails only where the process has ended.)
-        unsafe { unsafe_libyaml::yaml_parser_delete(self.parser.as_mut_ptr()) }
+        let pointer = self.parser.cast::<MaybeUninit<unsafe_libyaml::yaml_parser_t>>().as_ptr();
+        // SAFETY: initialized in `new` (which fails only where the process has ended), deleted only here; the
+        // pointer came from a box of this type, and nobody else holds it.
+        unsafe {
+            unsafe_libyaml::yaml_parser_delete(self.parser.as_ptr());
+            drop(Box::from_raw(pointer));
+        }
+    }
+}
+
+/// An event that parse has written; what it holds goes with it.
+struct Written(unsafe_libyaml::yaml_event_t);
+
+impl Drop for Written {
+    #[allow(unsafe_code)]
+    fn drop(&mut self) {
+        // SAFETY: parse wrote it, and it is deleted only here.
+        unsafe { unsafe_libyaml::yaml_event_delete(&raw mut self.0) }
     }
 }
 
@@ -210,6 +248,7 @@ fn incompatible(start: &unsafe_libyaml::yaml_mark_t, base: usize) -> Failure {
         problem_mark: Mark { offset: start.index as usize + base, line: start.line as usize },
         context_mark: Mark::default(),
         by_scanner: false,
+        by_reader: false,
     }
 }
 

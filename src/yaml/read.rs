@@ -8,8 +8,9 @@ use tsdbctl_model::Span;
 use crate::events::{Event, Events, Kind};
 use crate::{Dialect, Entry, Node, Scalar, ScalarStyle, Source, Value, YamlError};
 
-/// Deeper nesting is refused: no file of the ecosystem needs more than a dozen levels, and whoever walks a tree may
-/// then do so recursively.
+/// Deeper nesting is refused, also where aliases make it: no file of the ecosystem needs more than a dozen levels,
+/// and whoever walks or drops a tree may then do so recursively. (go-yaml, whose stacks grow, goes to 10,000 each of
+/// brackets and of indentations, and counts no aliases.)
 const DEPTH_LIMIT: usize = 256;
 
 /// Bytes of text that aliases may add to a tree.
@@ -75,12 +76,12 @@ struct Open {
 
 impl<'s> Reader<'s> {
     fn new(source: &'s Source) -> Result<Self, YamlError> {
-        if source.text.len() > TEXT_LIMIT {
+        if source.text.len().max(source.bytes().len()) > TEXT_LIMIT {
             return Err(YamlError::without_line("input is too long", Span::default()));
         }
         let mut reader = Self {
             source,
-            events: Events::new(&source.text),
+            events: Events::new(source.bytes()),
             anchors: HashMap::new(),
             aliases: None,
             budget: Budget::default(),
@@ -164,15 +165,22 @@ impl<'s> Reader<'s> {
 
     fn open(&self, stack: &mut Vec<Open>, open: Open) -> Result<(), YamlError> {
         if stack.len() >= DEPTH_LIMIT {
-            let (line, _) = self.source.line_col(open.span.start as usize);
-            return Err(YamlError {
-                message: format!("yaml: line {line}: exceeded max depth of {DEPTH_LIMIT}"),
-                span: open.span,
-                hint: Some("no file of this kind nests so deeply: is it a rule file at all?".to_owned()),
-            });
+            return Err(self.too_deep(open.span));
         }
         stack.push(open);
         Ok(())
+    }
+
+    fn too_deep(&self, span: Span) -> YamlError {
+        let (line, _) = self.source.line_col(span.start as usize);
+        YamlError {
+            message: format!("yaml: line {line}: exceeded max depth of {DEPTH_LIMIT}"),
+            span,
+            hint: Some(
+                "no file of this kind nests so deeply: is it the right one, are its brackets closed?"
+                    .to_owned(),
+            ),
+        }
     }
 
     fn close(&self, open: Open, end: Span) -> Result<(Node, Option<String>), YamlError> {
@@ -237,7 +245,9 @@ impl<'s> Reader<'s> {
                 ..YamlError::without_line(&format!("unknown anchor '{name}' referenced"), span)
             });
         };
-        self.budget.spend(node, span)?;
+        if stack.len() + self.budget.spend(node, span)? > DEPTH_LIMIT {
+            return Err(self.too_deep(span));
+        }
         Ok(Node { value: node.value.clone(), span })
     }
 
@@ -264,27 +274,40 @@ fn alias_names(text: &str) -> HashSet<&str> {
     names.collect()
 }
 
-/// How many nodes a tree has, and how many bytes of text.
-fn size(node: &Node) -> (usize, usize) {
-    let (mut nodes, mut bytes) = (0, 0);
-    let mut waiting = vec![node];
-    while let Some(node) = waiting.pop() {
-        nodes += 1;
-        match &node.value {
-            Value::Scalar(scalar) => bytes += scalar.text.len(),
-            Value::Sequence(elements) => waiting.extend(elements),
-            Value::Mapping(entries) => {
-                waiting.extend(entries.iter().flat_map(|entry| [&entry.key, &entry.value]))
+/// What a tree is made of.
+#[derive(Default)]
+struct Size {
+    nodes: usize,
+    /// Bytes of text.
+    bytes: usize,
+    /// Collections within each other.
+    depth: usize,
+}
+
+impl Size {
+    fn of(node: &Node) -> Self {
+        let mut size = Self::default();
+        let mut waiting = vec![(node, 0)];
+        while let Some((node, around)) = waiting.pop() {
+            size.nodes += 1;
+            if let Value::Scalar(scalar) = &node.value {
+                size.bytes += scalar.text.len();
+                continue;
             }
+            let depth = around + 1;
+            size.depth = size.depth.max(depth);
+            waiting.extend(node.elements().iter().map(|node| (node, depth)));
+            let both = node.entries().iter().flat_map(|entry| [&entry.key, &entry.value]);
+            waiting.extend(both.map(|node| (node, depth)));
         }
+        size
     }
-    (nodes, bytes)
 }
 
 impl Budget {
     /// An anchored node is copied, also within others that are.
     fn keep(&mut self, node: &Node) -> Result<(), YamlError> {
-        let (nodes, bytes) = size(node);
+        let Size { nodes, bytes, .. } = Size::of(node);
         self.kept_nodes += nodes;
         self.alias_bytes += bytes;
         if self.kept_nodes > 1_000_000 || self.alias_bytes > ALIAS_BYTES_LIMIT {
@@ -293,8 +316,9 @@ impl Budget {
         Ok(())
     }
 
-    fn spend(&mut self, node: &Node, span: Span) -> Result<(), YamlError> {
-        let (nodes, bytes) = size(node);
+    /// An alias stands for the node; the depth of that.
+    fn spend(&mut self, node: &Node, span: Span) -> Result<usize, YamlError> {
+        let Size { nodes, bytes, depth } = Size::of(node);
         self.nodes += nodes;
         self.alias_nodes += nodes;
         self.alias_bytes += bytes;
@@ -310,7 +334,7 @@ impl Budget {
         if too_many || self.alias_bytes > ALIAS_BYTES_LIMIT {
             return Err(YamlError::without_line("document contains excessive aliasing", span));
         }
-        Ok(())
+        Ok(depth)
     }
 }
 

@@ -168,7 +168,13 @@ fn hostile_texts_are_errors() {
         format!("{text}a{i}: &a{i} [{}]\n", [before.as_str(); 9].join(", "))
     });
     let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(1 << 16), vec!["*a"; 4000].join(", "));
+    // Each list is no deeper than is allowed, but for the one within it.
+    let deep = (1..40).fold("a0: &a0 x\n".to_owned(), |text, i| {
+        let (open, close) = ("[".repeat(100), "]".repeat(100));
+        format!("{text}a{i}: &a{i} {open}*a{}{close}\n", i - 1)
+    });
     for (text, message) in [
+        (deep, "line 4: exceeded max depth of 256"),
         ("[".repeat(100_000), "exceeded max depth of 256"),
         ("- ".repeat(100_000), "exceeded max depth of 256"),
         ("{a: ".repeat(100_000), "exceeded max depth of 256"),
