@@ -502,6 +502,8 @@ impl<'a> Parser<'a> {
                 if self.peek.kind == Kind::LeftParen {
                     matching.include = self.grouping()?;
                     self.advance()?;
+                } else if !self.peek.begins_operand() {
+                    return Err(self.unexpected("grouping opts", "\"(\""));
                 }
             }
         }
@@ -571,11 +573,16 @@ impl<'a> Parser<'a> {
             match token.kind {
                 Kind::RightParen => return Ok(labels),
                 Kind::String => {
-                    let label = self.unquote(token)?;
-                    if label.is_empty() {
-                        return Err(ParseError::new(token.span(), "invalid label name for grouping: \"\""));
+                    let label = self.unquote_bytes(token)?;
+                    match String::from_utf8(label) {
+                        Ok(label) if !label.is_empty() => labels.push(label),
+                        label => {
+                            let bytes = label.map_or_else(|e| e.into_bytes(), String::into_bytes);
+                            let shown = literal::quote_bytes(&bytes);
+                            let message = format!("invalid label name for grouping: {shown}");
+                            return Err(ParseError::new(token.span(), message));
+                        }
                     }
-                    labels.push(label);
                 }
                 _ if token.is_grouping_label() => labels.push(self.text(token).to_string()),
                 _ => return Err(self.unexpected(CONTEXT, "label")),

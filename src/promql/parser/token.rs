@@ -126,6 +126,20 @@ impl Token {
         )
     }
 
+    /// Whether an operand, or the value that fills it, may begin with this token.
+    pub(crate) fn begins_operand(self) -> bool {
+        self.is_metric_name()
+            || matches!(
+                self.kind,
+                Kind::Number
+                    | Kind::Duration
+                    | Kind::String
+                    | Kind::LeftParen
+                    | Kind::LeftBrace
+                    | Kind::Operator(BinaryOp::Add | BinaryOp::Sub)
+            )
+    }
+
     /// Whether a label in a grouping clause may be this token.
     pub(crate) fn is_grouping_label(self) -> bool {
         match self.kind {
