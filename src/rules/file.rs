@@ -166,25 +166,32 @@ pub fn read_nodes(
     Ok(RuleFile { source, groups, unread: None })
 }
 
-/// Where the document behind `first` begins: at its `---`. `None` if nothing but comments stands there.
+/// Where the document behind `first` begins: at its `---`, or at what follows a `...`. `None` if nothing but comments
+/// stands there.
 fn second_document(source: &Source, first: &Node) -> Option<Span> {
     let from = source.text.as_bytes()[..first.span.end as usize]
         .iter()
         .rposition(|b| *b == b'\n')
         .map_or(0, |n| n + 1);
     let mut at = from;
-    let mut begins = None;
+    // Whether the first document has ended, and where the mark of the next one stands.
+    let (mut ended, mut begins) = (false, None);
     for line in source.text.get(from..)?.split_inclusive('\n') {
-        match begins {
-            None if line.starts_with("---") => {
-                begins = Some(Span::new(at, at + 3));
-                if !is_blank(&line[3..]) {
-                    return begins;
+        let mark = line.strip_prefix("---").or_else(|| line.strip_prefix("..."));
+        match mark.filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n'])) {
+            Some(rest) => {
+                ended = true;
+                if line.starts_with("---") {
+                    begins = begins.or(Some(Span::new(at, at + 3)));
+                }
+                if !is_blank(rest) {
+                    return begins.or(Some(Span::new(at, at + line.trim_end().len())));
                 }
             }
-            Some(_) if line.starts_with("---") || line.starts_with("...") => {}
-            Some(_) if !is_blank(line) => return begins,
-            _ => {}
+            None if ended && !is_blank(line) => {
+                return begins.or(Some(Span::new(at, at + line.trim_end().len())));
+            }
+            None => {}
         }
         at += line.len();
     }
@@ -204,6 +211,8 @@ fn syntax_hint(message: &str) -> &'static str {
         "close the bracket or brace, and put texts that begin with [ or { in quotes"
     } else if message.contains("did not find expected key") || message.contains("did not find expected '-'") {
         "indent this line as its neighbours are; the mistake may be on the line before"
+    } else if message.contains("control characters") {
+        "take away the character at this place, which is not seen; perhaps it was pasted"
     } else {
         "this line or the one before is no YAML: look at its indentation, quotes and colons"
     }

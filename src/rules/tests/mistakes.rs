@@ -408,6 +408,10 @@ fn objects_of_kubernetes_are_read() {
     assert!(rules(&wrong, false).unwrap_err().contains("unclosed left parenthesis"));
     // A document separator with nothing behind it is no second document worth a word.
     assert_eq!(rules("groups: []\n---\n# nothing\n", false), Ok((0, None)));
+    assert_eq!(rules("groups: []\n...\n", false), Ok((0, None)));
+    // What stands behind the end of the first is not read either.
+    assert_eq!(rules("groups: []\n...\n# c\ngroups: []\n", false), Ok((0, Some("f:4:1".to_string()))));
+    assert_eq!(rules("--- # ---\ngroups: []\n--- {a: b}\n", false), Ok((0, Some("f:3:1".to_string()))));
 }
 
 const GOOD: &str = "\
