@@ -6,6 +6,9 @@ use crate::Source;
 use crate::events::Failure;
 use crate::source::Dialect;
 
+/// libyaml's word for a colon within brackets that a bracket or comma follows.
+pub(crate) const BEFORE_BRACKET: &str = "found unexpected ':'";
+
 /// A text that is no YAML.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -106,6 +109,9 @@ fn hint(source: &Source, failure: &Failure, offset: usize) -> Option<String> {
         {
             "the quote that opens here is never closed".to_owned()
         }
+        "did not find expected ',' or '}'" | "did not find expected ',' or ']'" if at.starts_with('?') => {
+            "put the text in quotes, as it contains `?` within brackets".to_owned()
+        }
         "did not find expected ',' or '}'" => {
             format!("close the `{{` of line {began}, or put the text in quotes")
         }
@@ -115,7 +121,7 @@ fn hint(source: &Source, failure: &Failure, offset: usize) -> Option<String> {
         "found unknown escape character" => {
             "double the backslash, or use single quotes, in which it needs no escape".to_owned()
         }
-        "found unexpected ':'" => "write a blank behind the `:`, or put the text in quotes".to_owned(),
+        BEFORE_BRACKET => "write a blank behind the `:`, or put the text in quotes".to_owned(),
         "found incompatible YAML document" => "write `%YAML 1.1`, or nothing".to_owned(),
         "found undefined tag handle" => "put a value that begins with `!` in quotes".to_owned(),
         _ => return None,

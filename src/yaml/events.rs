@@ -123,6 +123,38 @@ impl<'s> Events<'s> {
         }
     }
 
+    /// The failure of the scanner within the token that begins at `from`, or behind it, and the next two, if there
+    /// is one; to be asked of events of which none was taken. Offsets are those of the events.
+    #[allow(unsafe_code)]
+    pub(crate) fn failure_ahead(mut self, from: usize) -> Option<Failure> {
+        let mut found = 0;
+        while found < 3 && !self.ended {
+            let mut token = MaybeUninit::<unsafe_libyaml::yaml_token_t>::uninit();
+            // SAFETY: the parser is initialized and has met neither an error nor the end; scan writes the token
+            // whenever it succeeds, and it is deleted once; parse, which must not follow, cannot, as this consumes.
+            let (kind, start) = unsafe {
+                if !unsafe_libyaml::yaml_parser_scan(self.parser.as_ptr(), token.as_mut_ptr()).ok {
+                    // A third token that may be a key makes the scanner look at the one behind it.
+                    let beyond =
+                        |failure: &Failure| found == 2 && failure.context == "while scanning a simple key";
+                    return Some(self.failure()).filter(|failure| !beyond(failure));
+                }
+                let token = token.assume_init_mut();
+                let seen = (token.type_, token.start_mark.index as usize + self.base);
+                unsafe_libyaml::yaml_token_delete(token);
+                seen
+            };
+            // The stream begins, and blocks end, where the next token stands.
+            let stands_alone = !matches!(
+                kind,
+                unsafe_libyaml::YAML_STREAM_START_TOKEN | unsafe_libyaml::YAML_BLOCK_END_TOKEN
+            );
+            found += usize::from(start >= from && (found > 0 || stands_alone));
+            self.ended = kind == unsafe_libyaml::YAML_STREAM_END_TOKEN;
+        }
+        None
+    }
+
     /// SAFETY: to be called on an event that parse has just written: its type says which part of the union
     /// holds, its strings end with a zero byte or are null.
     #[allow(unsafe_code)]

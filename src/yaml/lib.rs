@@ -1,10 +1,12 @@
 //! The one way YAML is read: libyaml's verdict on the syntax (serde_yaml's parser), Go's habits in meaning, the position of every
 //! value, edits that keep comments.
 
+mod budget;
 pub mod decode;
 pub mod edit;
 pub mod error;
 mod events;
+mod merge;
 pub mod node;
 mod offset;
 pub mod read;

@@ -1,11 +1,29 @@
 //! From text to trees: the parser's events put together without recursion, aliases followed within a budget, merge
 //! keys applied.
+//!
+//! Where libyaml and go-yaml part, this follows go-yaml:
+//! - plain scalars may end with a colon before a bracket or a comma, as in `[a:]`;
+//! - `\/` is no escape;
+//! - a `?` ends a plain scalar within brackets;
+//! - v3 looks at two tokens more than it parses, so that an error in them comes first, even if the next document has
+//!   it.
+//!
+//! What differs and stays so:
+//! - nesting ends at 256, not at 10,000;
+//! - a byte order mark may stand only at the start, for go-yaml at the start of any line;
+//! - wrong bytes behind the first document are met by v2 if they are within 512 bytes, here within 16 KiB;
+//! - an alias within what it stands for, and a merge of what is no mapping, are refused wherever they are; go-yaml
+//!   does so only where it wants the value, which is nowhere below fields that it does not know.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use tsdbctl_model::Span;
 
-use crate::events::{Event, Events, Kind};
+use crate::budget::Budget;
+use crate::error::BEFORE_BRACKET;
+use crate::events::{Event, Events, Failure, Kind, Mark};
+use crate::merge::merge;
 use crate::{Dialect, Entry, Node, Scalar, ScalarStyle, Source, Value, YamlError};
 
 /// Deeper nesting is refused, also where aliases make it: no file of the ecosystem needs more than a dozen levels,
@@ -13,8 +31,8 @@ use crate::{Dialect, Entry, Node, Scalar, ScalarStyle, Source, Value, YamlError}
 /// brackets and of indentations, and counts no aliases.)
 const DEPTH_LIMIT: usize = 256;
 
-/// Bytes of text that aliases may add to a tree.
-const ALIAS_BYTES_LIMIT: usize = 64 << 20;
+/// More colons than these are not hidden, as each costs a reading.
+const HIDDEN_LIMIT: usize = 100;
 
 /// Longer texts are refused, as places are 32 bits wide.
 const TEXT_LIMIT: usize = u32::MAX as usize - 8;
@@ -26,12 +44,13 @@ const TEXT_LIMIT: usize = u32::MAX as usize - 8;
 /// If the text is no YAML. Documents behind the first are not looked at if only the first is wanted: see
 /// [`first_document`].
 pub fn documents(source: &Source) -> Result<Vec<Node>, YamlError> {
-    let mut reader = Reader::new(source)?;
-    let mut documents = Vec::new();
-    while let Some(node) = reader.document()? {
-        documents.push(node);
-    }
-    Ok(documents)
+    read(source, |reader| {
+        let mut documents = Vec::new();
+        while let Some(node) = reader.document()? {
+            documents.push(node);
+        }
+        Ok(documents)
+    })
 }
 
 /// The first document and whether something follows it that is not read: another document, or what is no YAML at
@@ -40,28 +59,50 @@ pub fn documents(source: &Source) -> Result<Vec<Node>, YamlError> {
 /// # Errors
 /// If the first document is no YAML.
 pub fn first_document(source: &Source) -> Result<(Option<Node>, bool), YamlError> {
-    let mut reader = Reader::new(source)?;
-    let document = reader.document()?;
-    let more = document.is_some() && reader.begins_another();
-    Ok((document, more))
+    read(source, |reader| {
+        let document = reader.document()?;
+        let more = document.is_some() && reader.more()?;
+        Ok((document, more))
+    })
+}
+
+/// Runs over the text, and again with a colon hidden wherever the parser stops at one that go-yaml takes as part of
+/// a plain scalar.
+fn read<T>(source: &Source, run: impl Fn(&mut Reader<'_>) -> Result<T, YamlError>) -> Result<T, YamlError> {
+    if source.text.len().max(source.bytes().len()) > TEXT_LIMIT {
+        return Err(YamlError::without_line("input is too long", Span::default()));
+    }
+    let mut text = Cow::Borrowed(source.bytes());
+    let mut hidden: Vec<usize> = Vec::new();
+    loop {
+        let result = Reader::new(source, &text, &hidden).and_then(|mut reader| run(&mut reader));
+        match result {
+            Err(error) if error.message.ends_with(BEFORE_BRACKET) && hidden.len() < HIDDEN_LIMIT => {
+                let at = error.span.start as usize;
+                match text.to_mut().get_mut(at) {
+                    Some(byte @ b':') => *byte = b'x',
+                    _ => return Err(error),
+                }
+                hidden.push(at);
+            }
+            result => return result,
+        }
+    }
 }
 
 struct Reader<'s> {
     source: &'s Source,
+    /// The source's, but for hidden colons.
+    text: &'s [u8],
+    /// Where colons are hidden, in order.
+    hidden: &'s [usize],
+    /// Where the document ended.
+    end: usize,
     events: Events<'s>,
     anchors: HashMap<String, Node>,
     /// The names behind all `*` of the text: what else is anchored need not be kept.
     aliases: Option<HashSet<&'s str>>,
     budget: Budget,
-}
-
-/// What aliases may cost: go-yaml's share of all nodes, and an amount of text.
-#[derive(Default)]
-struct Budget {
-    nodes: usize,
-    alias_nodes: usize,
-    alias_bytes: usize,
-    kept_nodes: usize,
 }
 
 /// A collection that is still being read.
@@ -74,14 +115,28 @@ struct Open {
     flow: bool,
 }
 
+/// Why a document is not read to its end.
+enum Stop {
+    /// go-yaml's parser stops there too.
+    Syntax(YamlError),
+    /// go-yaml finds out when it decodes.
+    Meaning(YamlError),
+}
+
+impl From<YamlError> for Stop {
+    fn from(error: YamlError) -> Self {
+        Self::Syntax(error)
+    }
+}
+
 impl<'s> Reader<'s> {
-    fn new(source: &'s Source) -> Result<Self, YamlError> {
-        if source.text.len().max(source.bytes().len()) > TEXT_LIMIT {
-            return Err(YamlError::without_line("input is too long", Span::default()));
-        }
+    fn new(source: &'s Source, text: &'s [u8], hidden: &'s [usize]) -> Result<Self, YamlError> {
         let mut reader = Self {
             source,
-            events: Events::new(source.bytes()),
+            text,
+            hidden,
+            end: 0,
+            events: Events::new(text),
             anchors: HashMap::new(),
             aliases: None,
             budget: Budget::default(),
@@ -91,11 +146,32 @@ impl<'s> Reader<'s> {
     }
 
     fn event(&mut self) -> Result<Event, YamlError> {
-        self.events.next().map_err(|failure| YamlError::of_failure(self.source, &failure))
+        let result = self.events.next();
+        result.map_err(|failure| {
+            let before = match failure.by_scanner || failure.by_reader {
+                true => None,
+                false => self.ahead(failure.problem_mark.offset),
+            };
+            self.failed(before.as_ref().unwrap_or(&failure))
+        })
     }
 
-    fn begins_another(&mut self) -> bool {
-        !matches!(self.events.next(), Ok(Event { kind: Kind::StreamEnd, .. }))
+    fn failed(&self, failure: &Failure) -> YamlError {
+        YamlError::of_failure(self.source, failure)
+    }
+
+    /// What v3 meets before it is done with the token at `from`.
+    fn ahead(&self, from: usize) -> Option<Failure> {
+        let looks_ahead = self.source.dialect == Dialect::V3;
+        looks_ahead.then(|| Events::new(self.text).failure_ahead(from)).flatten()
+    }
+
+    /// Something follows the document. It is not read, but for what v3 cannot help seeing.
+    fn more(&mut self) -> Result<bool, YamlError> {
+        if matches!(self.events.next(), Ok(Event { kind: Kind::StreamEnd, .. })) {
+            return Ok(false);
+        }
+        self.ahead(self.end).map_or(Ok(true), |failure| Err(self.failed(&failure)))
     }
 
     fn document(&mut self) -> Result<Option<Node>, YamlError> {
@@ -104,17 +180,41 @@ impl<'s> Reader<'s> {
         }
         self.anchors.clear();
         self.budget = Budget::default();
-        let root = self.root()?;
-        self.event()?;
+        let root = match self.root() {
+            Err(Stop::Meaning(error)) => {
+                // go-yaml sees it when all of the document has been parsed.
+                self.end = loop {
+                    let Event { kind, span } = self.event()?;
+                    if matches!(kind, Kind::DocumentEnd | Kind::StreamEnd) {
+                        break span.start as usize;
+                    }
+                };
+                self.more()?;
+                return Err(error);
+            }
+            Err(Stop::Syntax(error)) => return Err(error),
+            Ok(root) => root,
+        };
+        self.end = self.event()?.span.start as usize;
         Ok(Some(root))
     }
 
-    fn root(&mut self) -> Result<Node, YamlError> {
+    fn root(&mut self) -> Result<Node, Stop> {
         let mut stack: Vec<Open> = Vec::new();
         loop {
             let Event { kind, span } = self.event()?;
             let (mut node, anchor) = match kind {
-                Kind::Scalar { anchor, tag, text, style } => {
+                Kind::Scalar { anchor, tag, mut text, style } => {
+                    if style == ScalarStyle::DoubleQuoted {
+                        self.no_escaped_slash(span)?;
+                    }
+                    if span.start < span.end && self.hidden.binary_search(&(span.end as usize - 1)).is_ok() {
+                        text.pop();
+                        text.push(':');
+                    }
+                    if style == ScalarStyle::Plain && text.contains('?') {
+                        self.no_question_in_flow(span, &stack)?;
+                    }
                     let span = self.scalar_span(span, style, &text);
                     (Node { value: Value::Scalar(Scalar { text, style, tag }), span }, anchor)
                 }
@@ -135,17 +235,17 @@ impl<'s> Reader<'s> {
                 }
                 Kind::SequenceEnd | Kind::MappingEnd => {
                     let Some(open) = stack.pop() else { continue };
-                    self.close(open, span)?
+                    self.close(open, span).map_err(Stop::Meaning)?
                 }
                 Kind::StreamStart | Kind::DocumentStart => continue,
                 // The grammar has a node between start and end; this only keeps the loop finite.
                 Kind::DocumentEnd | Kind::StreamEnd => {
-                    return Err(YamlError::without_line("unknown problem parsing YAML content", span));
+                    return Err(YamlError::without_line("unknown problem parsing YAML content", span).into());
                 }
             };
             self.budget.nodes += 1;
             if let Some(name) = anchor {
-                self.remember(name, &node)?;
+                self.remember(name, &node).map_err(Stop::Meaning)?;
             }
             let Some(parent) = stack.last_mut() else { return Ok(node) };
             match (&mut parent.value, parent.key.take()) {
@@ -235,20 +335,76 @@ impl<'s> Reader<'s> {
         }
     }
 
-    fn alias(&mut self, name: &str, span: Span, stack: &[Open]) -> Result<Node, YamlError> {
+    fn alias(&mut self, name: &str, span: Span, stack: &[Open]) -> Result<Node, Stop> {
         if stack.iter().any(|open| open.anchor.as_deref() == Some(name)) {
-            return Err(YamlError::without_line(&format!("anchor '{name}' value contains itself"), span));
+            let message = format!("anchor '{name}' value contains itself");
+            return Err(Stop::Meaning(YamlError::without_line(&message, span)));
         }
         let Some(node) = self.anchors.get(name) else {
-            return Err(YamlError {
+            if let Some(failure) = self.ahead(span.start as usize) {
+                return Err(self.failed(&failure).into());
+            }
+            return Err(Stop::Syntax(YamlError {
                 hint: Some(format!("define it with `&{name}` before this line, or put the text in quotes")),
                 ..YamlError::without_line(&format!("unknown anchor '{name}' referenced"), span)
-            });
+            }));
         };
-        if stack.len() + self.budget.spend(node, span)? > DEPTH_LIMIT {
-            return Err(self.too_deep(span));
+        let depth = self.budget.spend(node, span).map_err(Stop::Meaning)?;
+        if stack.len() + depth > DEPTH_LIMIT {
+            return Err(self.too_deep(span).into());
         }
         Ok(Node { value: node.value.clone(), span })
+    }
+
+    /// `\/` is an escape of YAML 1.2.
+    fn no_escaped_slash(&self, span: Span) -> Result<(), YamlError> {
+        let (start, end) = (span.start as usize, span.end as usize);
+        let written = &self.source.text.as_bytes()[start..end];
+        let mut rest = 0;
+        while let Some(found) = written[rest..].iter().position(|byte| *byte == b'\\') {
+            let at = rest + found;
+            if written.get(at + 1) == Some(&b'/') {
+                return Err(self.failed(&Failure {
+                    problem: "found unknown escape character".to_owned(),
+                    context: "while parsing a quoted scalar".to_owned(),
+                    problem_mark: self.mark(start + at),
+                    context_mark: self.mark(start),
+                    by_scanner: true,
+                    by_reader: false,
+                }));
+            }
+            rest = at + 2;
+        }
+        Ok(())
+    }
+
+    /// In brackets every `?` ends a plain scalar, and none may follow one.
+    fn no_question_in_flow(&self, span: Span, stack: &[Open]) -> Result<(), YamlError> {
+        let text = self.source.text.as_bytes();
+        // A mapping of one pair without braces is part of its list.
+        let opens = |open: &&Open| {
+            matches!(open.value, Value::Sequence(_)) || text[..open.span.end as usize].ends_with(b"{")
+        };
+        let around = stack.iter().rev().take_while(|open| open.flow).find(opens);
+        let Some(around) = around else { return Ok(()) };
+        let found = text[span.start as usize..span.end as usize].iter().position(|byte| *byte == b'?');
+        let Some(at) = found else { return Ok(()) };
+        let (what, end) = match around.value {
+            Value::Sequence(_) => ("sequence", ']'),
+            _ => ("mapping", '}'),
+        };
+        Err(self.failed(&Failure {
+            problem: format!("did not find expected ',' or '{end}'"),
+            context: format!("while parsing a flow {what}"),
+            problem_mark: self.mark(span.start as usize + at),
+            context_mark: self.mark(around.span.end as usize - 1),
+            by_scanner: false,
+            by_reader: false,
+        }))
+    }
+
+    fn mark(&self, offset: usize) -> Mark {
+        Mark { offset, line: self.source.line_col(offset).0 - 1 }
     }
 
     /// Keeps an anchored node for its aliases, if there can be any.
@@ -272,114 +428,6 @@ fn alias_names(text: &str) -> HashSet<&str> {
         &rest[..end]
     });
     names.collect()
-}
-
-/// What a tree is made of.
-#[derive(Default)]
-struct Size {
-    nodes: usize,
-    /// Bytes of text.
-    bytes: usize,
-    /// Collections within each other.
-    depth: usize,
-}
-
-impl Size {
-    fn of(node: &Node) -> Self {
-        let mut size = Self::default();
-        let mut waiting = vec![(node, 0)];
-        while let Some((node, around)) = waiting.pop() {
-            size.nodes += 1;
-            if let Value::Scalar(scalar) = &node.value {
-                size.bytes += scalar.text.len();
-                continue;
-            }
-            let depth = around + 1;
-            size.depth = size.depth.max(depth);
-            waiting.extend(node.elements().iter().map(|node| (node, depth)));
-            let both = node.entries().iter().flat_map(|entry| [&entry.key, &entry.value]);
-            waiting.extend(both.map(|node| (node, depth)));
-        }
-        size
-    }
-}
-
-impl Budget {
-    /// An anchored node is copied, also within others that are.
-    fn keep(&mut self, node: &Node) -> Result<(), YamlError> {
-        let Size { nodes, bytes, .. } = Size::of(node);
-        self.kept_nodes += nodes;
-        self.alias_bytes += bytes;
-        if self.kept_nodes > 1_000_000 || self.alias_bytes > ALIAS_BYTES_LIMIT {
-            return Err(YamlError::without_line("document contains excessive aliasing", node.span));
-        }
-        Ok(())
-    }
-
-    /// An alias stands for the node; the depth of that.
-    fn spend(&mut self, node: &Node, span: Span) -> Result<usize, YamlError> {
-        let Size { nodes, bytes, depth } = Size::of(node);
-        self.nodes += nodes;
-        self.alias_nodes += nodes;
-        self.alias_bytes += bytes;
-        // go-yaml's rule: up to 400,000 nodes 99 in 100 may come from aliases, from 4,000,000 on 1 in 10.
-        let share = match self.nodes {
-            ..=400_000 => 0.99,
-            4_000_000.. => 0.10,
-            nodes => 0.99 - 0.89 * ((nodes - 400_000) as f64 / 3_600_000.0),
-        };
-        let too_many = self.alias_nodes > 100
-            && self.nodes > 1000
-            && self.alias_nodes as f64 / self.nodes as f64 > share;
-        if too_many || self.alias_bytes > ALIAS_BYTES_LIMIT {
-            return Err(YamlError::without_line("document contains excessive aliasing", span));
-        }
-        Ok(depth)
-    }
-}
-
-/// Replaces `<<` by what it merges: keys that are written out win, then the earlier of a list. Two `<<` in one
-/// mapping are left alone in v3, whose readers refuse them as repeated.
-fn merge(dialect: Dialect, mut entries: Vec<Entry>) -> Result<Vec<Entry>, YamlError> {
-    let is_merge = |entry: &Entry| entry.key.scalar().is_some_and(Scalar::is_merge);
-    let count = entries.iter().filter(|entry| is_merge(entry)).count();
-    if count == 0 || (count > 1 && dialect == Dialect::V3) {
-        return Ok(entries);
-    }
-    let mut sources: Vec<Node> = Vec::new();
-    let mut written = Vec::with_capacity(entries.len());
-    for entry in entries.drain(..) {
-        if !is_merge(&entry) {
-            written.push(entry);
-            continue;
-        }
-        let span = entry.value.span;
-        match entry.value.value {
-            Value::Mapping(_) => sources.push(entry.value),
-            Value::Sequence(nodes) if nodes.iter().all(|node| matches!(node.value, Value::Mapping(_))) => {
-                sources.extend(nodes);
-            }
-            _ => {
-                return Err(YamlError {
-                    hint: Some(
-                        "`<<` takes an alias of a mapping, `<<: *name`, or a list of these".to_owned(),
-                    ),
-                    ..YamlError::without_line("map merge requires map or sequence of maps as the value", span)
-                });
-            }
-        }
-    }
-    let mut known: HashSet<String> =
-        written.iter().filter_map(|entry| entry.key.scalar()).map(|key| key.text.clone()).collect();
-    for node in sources {
-        let Value::Mapping(merged) = node.value else { continue };
-        for entry in merged {
-            if entry.key.scalar().is_none_or(|key| known.insert(key.text.clone())) {
-                written.push(Entry { merged: true, ..entry });
-            }
-        }
-    }
-    Ok(written)
 }
 
 #[cfg(test)]
