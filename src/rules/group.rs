@@ -29,6 +29,11 @@ pub trait RuleAppender {
     /// If the sample is refused; the rest of the batch is not touched.
     fn append(&mut self, labels: &Labels, t_ms: i64, sample: &Sample) -> Result<(), Refusal>;
 
+    /// What there is to say about the last refusal beyond its class, in upstream's words.
+    fn words(&mut self) -> Option<String> {
+        None
+    }
+
     /// Makes what was appended visible to the rules that follow.
     ///
     /// # Errors
@@ -532,7 +537,7 @@ fn write(
             Ok(()) => drop(series.insert(sample.labels)),
             Err(refusal) => {
                 state.health = Health::Bad;
-                state.last_error = Some(refusal.to_string());
+                state.last_error = Some(appender.words().unwrap_or_else(|| refusal.to_string()));
             }
         }
     }

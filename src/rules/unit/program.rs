@@ -7,22 +7,14 @@ use tsdbctl_yaml::Source;
 
 use crate::alerting::AlertRule;
 use crate::file::{GroupSpec, RuleFile, RuleKind};
+use crate::group::Rule;
 use crate::recording::RecordRule;
-
-/// A rule, ready to run.
-#[derive(Clone, Debug)]
-pub enum RuleProgram {
-    /// An alerting rule.
-    Alert(AlertRule),
-    /// A recording rule.
-    Record(RecordRule),
-}
 
 /// A rule and where it stands.
 #[derive(Clone, Debug)]
 pub struct PlacedRule {
     /// What it does.
-    pub program: RuleProgram,
+    pub rule: Rule,
     /// Its place in the group's file.
     pub span: Span,
     /// Place of its expression.
@@ -56,12 +48,9 @@ pub struct Program {
 }
 
 impl PlacedRule {
-    /// Its name.
-    pub fn name(&self) -> &str {
-        match &self.program {
-            RuleProgram::Alert(rule) => &rule.name,
-            RuleProgram::Record(rule) => &rule.name,
-        }
+    /// Whether it is an alerting rule of this name.
+    pub fn alerts_as(&self, name: &str) -> bool {
+        matches!(&self.rule, Rule::Alert(rule) if rule.name == name)
     }
 }
 
@@ -84,14 +73,14 @@ impl Program {
 fn compile(file: &RuleFile, group: &GroupSpec) -> Result<GroupProgram, String> {
     let mut rules = Vec::with_capacity(group.rules.len());
     for rule in &group.rules {
-        let program = match rule.kind {
-            RuleKind::Alert => RuleProgram::Alert(
+        let compiled = match rule.kind {
+            RuleKind::Alert => Rule::Alert(
                 AlertRule::from_spec(group, rule)
                     .map_err(|e| format!("{}: {}", file.source.place(rule.span), e.message))?,
             ),
-            RuleKind::Record => RuleProgram::Record(RecordRule::from_spec(group, rule)),
+            RuleKind::Record => Rule::Record(RecordRule::from_spec(group, rule)),
         };
-        rules.push(PlacedRule { program, span: rule.span, expr_span: rule.expr_span });
+        rules.push(PlacedRule { rule: compiled, span: rule.span, expr_span: rule.expr_span });
     }
     Ok(GroupProgram {
         source: Arc::clone(&file.source),

@@ -18,9 +18,9 @@ pub struct UnitQuery<'a> {
     store: UnitStore,
     options: QueryOptions,
     control: &'a Control,
-    /// Per rule's expression: the selectors one of which must have series for it to have a result; none if it may
+    /// Per address of a rule's expression: the selectors one of which must have series for it to have a result; none if it may
     /// have one anyway. The expression is held so that its address stays its own.
-    known: HashMap<*const Expr, (Arc<Expr>, Option<Selections>)>,
+    known: HashMap<usize, (Arc<Expr>, Option<Selections>)>,
     texts: HashMap<String, Result<Arc<Expr>, QueryError>>,
 }
 
@@ -64,7 +64,7 @@ impl RuleQuery for UnitQuery<'_> {
     fn instant(&mut self, expr: &RuleExpr, t_ms: i64) -> Result<Vec<Element>, RuleError> {
         let (_, selections) = self
             .known
-            .entry(Arc::as_ptr(&expr.expr))
+            .entry(Arc::as_ptr(&expr.expr).addr())
             .or_insert_with(|| (Arc::clone(&expr.expr), only_from(&expr.expr)));
         if let Some(list) = selections {
             if !list.iter().any(|matchers| self.store.has(matchers)) {

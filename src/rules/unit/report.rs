@@ -9,7 +9,7 @@ use tsdbctl_model::float_text::{format_g, go_quote};
 use tsdbctl_yaml::Source;
 
 use super::compare::{AlertText, Pairs, SampleText, Word, assign, distance, pairs_text, words};
-use super::run::{Failure, FailureKind, Outcome, Values, rule_time};
+use super::outcome::{Failure, FailureKind, Outcome, Values, rule_time};
 
 /// How words are marked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

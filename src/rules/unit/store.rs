@@ -98,6 +98,13 @@ impl UnitStore {
         Ok(())
     }
 
+    /// Drops all samples behind `t_ms`.
+    pub fn forget_after(&self, t_ms: i64) {
+        for series in &mut self.write().series {
+            series.forget_after(t_ms);
+        }
+    }
+
     /// Whether there is a series that satisfies all matchers.
     pub fn has(&self, matchers: &[Matcher]) -> bool {
         self.read().matching(matchers, |_| true)
@@ -109,18 +116,8 @@ impl UnitStore {
         let mut all: Vec<_> = inner
             .series
             .iter()
-            .map(|s| {
-                let mut columns = SampleColumns::default();
-                let filter = TimeFilter::all_between(i64::MIN / 4, i64::MAX / 4);
-                // What cannot be decoded was encoded here, so there is nothing to tell.
-                let _ = s.read(&filter, &mut columns, &mut ReadStats::default());
-                let floats = columns.floats.t.iter().zip(&columns.floats.v);
-                let mut samples: Vec<(i64, Sample)> = floats.map(|(t, v)| (*t, Sample::Float(*v))).collect();
-                let histograms = columns.histograms.t.iter().zip(&columns.histograms.h);
-                samples.extend(histograms.map(|(t, h)| (*t, Sample::Histogram(Arc::clone(h)))));
-                samples.sort_by_key(|(t, _)| *t);
-                (s.labels.clone(), samples)
-            })
+            .map(|s| (s.labels.clone(), s.samples()))
+            .filter(|(_, samples)| !samples.is_empty())
             .collect();
         all.sort_by(|a, b| a.0.cmp(&b.0));
         all
@@ -163,6 +160,8 @@ impl Inner {
 /// What stands behind upstream's text about two values at one time.
 fn clash(t_ms: i64, existing: &Sample, new: &Sample) -> String {
     match (existing, new) {
+        // Upstream takes time 0 for a time that is not known.
+        _ if t_ms == 0 => String::new(),
         (Sample::Float(old), Sample::Float(new)) => {
             let (old, new) = (format_g(*old), format_g(*new));
             format!(" {t_ms}; overrides not allowed: existing {old}, new value {new}")
@@ -213,6 +212,33 @@ impl Series {
         }
         self.last = Some((t_ms, sample.clone()));
         Ok(())
+    }
+
+    /// All its samples in order.
+    fn samples(&self) -> Vec<(i64, Sample)> {
+        let mut columns = SampleColumns::default();
+        let filter = TimeFilter::all_between(i64::MIN / 4, i64::MAX / 4);
+        // What cannot be decoded was encoded here, so there is nothing to tell.
+        let _ = self.read(&filter, &mut columns, &mut ReadStats::default());
+        let floats = columns.floats.t.iter().zip(&columns.floats.v);
+        let mut samples: Vec<(i64, Sample)> = floats.map(|(t, v)| (*t, Sample::Float(*v))).collect();
+        let histograms = columns.histograms.t.iter().zip(&columns.histograms.h);
+        samples.extend(histograms.map(|(t, h)| (*t, Sample::Histogram(Arc::clone(h)))));
+        samples.sort_by_key(|(t, _)| *t);
+        samples
+    }
+
+    fn forget_after(&mut self, t_ms: i64) {
+        if self.last.as_ref().is_none_or(|(t, _)| *t <= t_ms) {
+            return;
+        }
+        let kept = self.samples();
+        self.last = None;
+        self.data = Data::Floats { t: Vec::new(), v: Vec::new() };
+        for (t, sample) in kept.iter().take_while(|(t, _)| *t <= t_ms) {
+            // It was taken before.
+            let _ = self.append(*t, sample);
+        }
     }
 
     fn touches(&self, start: i64, end: i64) -> bool {

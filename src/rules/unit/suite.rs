@@ -15,9 +15,10 @@ use tsdbctl_yaml::source::Dialect;
 
 use super::file::{FileProblem, TestFile, read_test_file};
 use super::glob::glob;
+use super::outcome::Warning;
 use super::program::Program;
 use super::report::{FileReport, TestReport};
-use super::run::{Failure, Outcome, Settings, Warning, display_name, ordered, run_test};
+use super::run::{Settings, display_name, ordered, run_test, without_rules};
 use super::trap::{file_warnings, test_warnings};
 use crate::file::{ReadOptions, RuleFile};
 use crate::finding::{Finding, Severity};
@@ -194,6 +195,13 @@ fn read_rules(path: &str, options: &SuiteOptions) -> Result<Arc<RuleFile>, Refus
     };
     crate::file::read(Arc::new(source), &read).map(Arc::new).map_err(|findings| {
         let mut texts: Vec<String> = Vec::new();
+        // The first duration that is none ends the reading.
+        let upstream = |f: &Finding| f.upstream.as_ref().unwrap_or(&f.message).clone();
+        if let Some(first) =
+            findings.iter().map(upstream).find(|text| text.starts_with("not a valid duration"))
+        {
+            return Refusal { texts: vec![format!("{path}: {first}")], findings };
+        }
         for f in findings.iter().filter(|f| f.severity == Severity::Error) {
             let upstream = f.upstream.as_ref().unwrap_or(&f.message);
             let text = format!("{path}: {upstream}");
@@ -224,19 +232,23 @@ fn refusal(source: &Arc<Source>, problems: &[FileProblem]) -> Refusal {
             None => finding,
         }
     };
-    let mut lines = Vec::new();
-    for p in problems {
-        if p.message.starts_with("field ")
+    // A value of the wrong shape is told with all others of its kind; what a value's own reader refuses ends the reading;
+    // the order of groups is looked at behind it all.
+    let shape = |p: &&FileProblem| {
+        p.message.starts_with("field ")
             || p.message.starts_with("key ")
             || p.message.starts_with("cannot unmarshal")
-        {
-            lines.push(format!("  line {}: {}", source.line_col(p.span.start as usize).0, p.message));
-        }
-    }
-    let texts = if lines.len() == problems.len() {
+    };
+    let order = |p: &&FileProblem| p.message.starts_with("group name repeated");
+    let texts = if let Some(first) = problems.iter().find(|p| !shape(p) && !order(p)) {
+        vec![first.message.clone()]
+    } else if problems.iter().any(|p| shape(&p)) {
+        let line =
+            |p: &FileProblem| format!("  line {}: {}", source.line_col(p.span.start as usize).0, p.message);
+        let lines: Vec<String> = problems.iter().filter(shape).map(line).collect();
         vec![format!("yaml: unmarshal errors:\n{}", lines.join("\n"))]
     } else {
-        problems.iter().map(|p| p.message.clone()).collect()
+        problems.first().map(|p| p.message.clone()).into_iter().collect()
     };
     Refusal { texts, findings: problems.iter().map(finding).collect() }
 }
@@ -305,10 +317,7 @@ fn run_one(
     let test = &file.tests[index];
     let mut outcome = match &loaded.program {
         Ok(_) => run_test(file, test, groups, &options.settings, control),
-        Err(refusal) => Outcome {
-            failures: refusal.texts.iter().map(|t| Failure::other(t.as_str(), test.span)).collect(),
-            ..Outcome::default()
-        },
+        Err(refusal) => without_rules(file, test, &refusal.texts),
     };
     if loaded.program.is_ok() {
         outcome.warnings.extend(test_warnings(file, test, groups));

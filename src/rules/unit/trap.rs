@@ -2,9 +2,12 @@
 
 use tsdbctl_model::duration::format_duration_ms;
 
+use super::explain::no_such_alert;
 use super::file::{TestFile, TestGroup};
-use super::program::{GroupProgram, Program, RuleProgram};
-use super::run::{Warning, alert_names, last_eval_time_ms, no_such_alert};
+use super::outcome::Warning;
+use super::program::{GroupProgram, Program};
+use super::run::{alert_names, last_eval_time_ms};
+use crate::group::Rule;
 
 /// About the file as a whole.
 pub fn file_warnings(file: &TestFile, program: &Program) -> Vec<Warning> {
@@ -102,7 +105,7 @@ pub fn test_warnings(file: &TestFile, test: &TestGroup, groups: &[&GroupProgram]
     }
     for group in groups {
         for placed in &group.rules {
-            let RuleProgram::Alert(rule) = &placed.program else { continue };
+            let Rule::Alert(rule) = &placed.rule else { continue };
             let asked = test.alert_cases.iter().filter(|c| c.alertname.value == rule.name);
             let latest = asked.map(|c| (c.eval_time_ms, c)).max_by_key(|(t, _)| *t);
             if let Some((t, case)) = latest

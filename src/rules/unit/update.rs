@@ -9,8 +9,9 @@ use tsdbctl_yaml::{Edits, Node, ScalarStyle, Source};
 
 use super::compare::{AlertText, Pairs, SampleText, assign, distance, pairs};
 use super::file::{Matching, TestFile};
+use super::outcome::FailureKind;
 use super::report::FileReport;
-use super::run::FailureKind;
+
 use crate::alerting::ALERT_NAME;
 
 /// A file with its expectations rewritten.
