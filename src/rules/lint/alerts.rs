@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use tsdbctl_model::{MatchType, Span};
-use tsdbctl_promql::parser::ast::{AggregateOp, BinaryExpr, BinaryOp, Expr, ValueType};
+use tsdbctl_promql::parser::ast::{AggregateOp, BinaryExpr, BinaryOp, Expr, ValueType, VectorMatching};
 use tsdbctl_promql::parser::functions::FunctionId;
 
 use super::bounds::{Holds, bounds, holds};
@@ -16,6 +16,7 @@ use crate::labels;
 pub(super) fn look(rule: &Rule<'_>, findings: &mut Vec<Finding>) {
     let expr = &*rule.rule.expr.expr;
     values(rule, expr, findings);
+    nan(rule, expr, &mut Vec::new(), findings);
     if rule.rule.kind != RuleKind::Alert {
         return;
     }
@@ -81,6 +82,9 @@ fn compared(rule: &Rule<'_>, expr: &Expr, e: &BinaryExpr, findings: &mut Vec<Fin
             let hint = if counted {
                 "what counts nothing gives no result rather than 0: use absent(…), or add `or vector(0)` \
                  before comparing"
+            } else if falls_are_resets(&e.lhs) || falls_are_resets(&e.rhs) {
+                "a fall of the value counts as the reset of a counter, so it is never negative: use deriv(…) or \
+                 delta(…) for a gauge"
             } else {
                 "compare with a value that the left side can have"
             };
@@ -95,21 +99,105 @@ fn compared(rule: &Rule<'_>, expr: &Expr, e: &BinaryExpr, findings: &mut Vec<Fin
     }
 }
 
+/// Whether it is the rate or increase of something.
+fn falls_are_resets(expr: &Expr) -> bool {
+    match expr {
+        Expr::Paren(e) => falls_are_resets(&e.expr),
+        Expr::Aggregate(e) => falls_are_resets(&e.expr),
+        Expr::Call(call) => {
+            matches!(call.func.id, FunctionId::Rate | FunctionId::Irate | FunctionId::Increase)
+        }
+        _ => false,
+    }
+}
+
 fn divided(rule: &Rule<'_>, expr: &Expr, e: &BinaryExpr, findings: &mut Vec<Finding>) {
-    let divisor = bounds(&e.rhs);
-    if divisor.constant() == Some(0.0) {
+    if bounds(&e.rhs).constant() == Some(0.0) {
         let message = "division by 0".to_string();
         findings.push(
             rule.in_expr(Severity::Warning, "division-by-zero", expr.span(), message)
                 .with_hint("the result is NaN or infinite for every series"),
         );
-    } else if divisor.low <= 0.0 && divisor.high >= 0.0 && e.rhs.value_type() == ValueType::Vector {
-        let message = format!("`{}` may be 0", rule.shown(e.rhs.span()));
-        findings.push(
-            rule.in_expr(Severity::Note, "nan-by-division", e.rhs.span(), message)
-                .with_hint("0/0 is NaN, which no comparison but != keeps; `… / (… > 0)` drops such series"),
-        );
     }
+}
+
+/// Divisions by what is 0 at rest (rates and what is made of them), where nothing after them drops NaN. `kept` are
+/// expressions that a condition beside keeps from being 0.
+fn nan(rule: &Rule<'_>, expr: &Expr, kept: &mut Vec<String>, findings: &mut Vec<Finding>) {
+    match expr {
+        Expr::Number(_) | Expr::String(_) | Expr::Vector(_) | Expr::Matrix(_) => {}
+        Expr::Paren(e) => nan(rule, &e.expr, kept, findings),
+        Expr::Unary(e) => nan(rule, &e.expr, kept, findings),
+        Expr::Subquery(e) => nan(rule, &e.expr, kept, findings),
+        Expr::Aggregate(e) => nan(rule, &e.expr, kept, findings),
+        Expr::Call(call) => call.args.iter().for_each(|arg| nan(rule, arg, kept, findings)),
+        Expr::Binary(e) => match e.op {
+            BinaryOp::And => {
+                let before = kept.len();
+                kept.extend(not_zero(&e.rhs));
+                nan(rule, &e.lhs, kept, findings);
+                kept.truncate(before);
+            }
+            BinaryOp::Unless => nan(rule, &e.lhs, kept, findings),
+            // No other comparison holds for NaN.
+            op if op.is_comparison() && !e.return_bool && op != BinaryOp::Neq => {}
+            op => {
+                nan(rule, &e.lhs, kept, findings);
+                nan(rule, &e.rhs, kept, findings);
+                let divisor = bounds(&e.rhs);
+                let may_rest = op == BinaryOp::Div
+                    && !never_zero(&e.rhs)
+                    && divisor.low == 0.0
+                    && divisor.high > 0.0
+                    && e.rhs.value_type() == ValueType::Vector;
+                if may_rest && !kept.contains(&e.rhs.unwrap_parens().to_string()) {
+                    let message = format!("`{}` may be 0", rule.shown(e.rhs.span()));
+                    findings.push(
+                        rule.in_expr(Severity::Note, "nan-by-division", e.rhs.span(), message)
+                            .with_hint("0/0 is NaN; `… / (… > 0)` gives nothing instead"),
+                    );
+                }
+            }
+        },
+    }
+}
+
+/// Whether zeros are filtered out.
+fn never_zero(expr: &Expr) -> bool {
+    match expr {
+        Expr::Paren(e) => never_zero(&e.expr),
+        Expr::Aggregate(e) => {
+            bounds(&e.expr).low >= 0.0
+                && matches!(
+                    e.op,
+                    AggregateOp::Sum
+                        | AggregateOp::Avg
+                        | AggregateOp::Min
+                        | AggregateOp::Max
+                        | AggregateOp::TopK
+                        | AggregateOp::BottomK
+                        | AggregateOp::LimitK
+                )
+                && never_zero(&e.expr)
+        }
+        Expr::Binary(e) if e.op == BinaryOp::And => {
+            never_zero(&e.lhs) || not_zero(&e.rhs) == Some(e.lhs.unwrap_parens().to_string())
+        }
+        _ => not_zero(expr).is_some(),
+    }
+}
+
+/// The expression that a condition keeps from being 0.
+fn not_zero(condition: &Expr) -> Option<String> {
+    let Expr::Binary(e) = condition.unwrap_parens() else { return None };
+    let bound = bounds(&e.rhs);
+    let excludes = match e.op {
+        BinaryOp::Gtr => bound.low >= 0.0,
+        BinaryOp::Gte => bound.low > 0.0,
+        BinaryOp::Neq => bound.constant() == Some(0.0),
+        _ => false,
+    };
+    excludes.then(|| e.lhs.unwrap_parens().to_string())
 }
 
 /// Two conditions of a selector that no series can meet together.
@@ -246,6 +334,29 @@ fn bool_comparison(expr: &Expr) -> Option<Span> {
     }
 }
 
+/// Whether it is the labels of series that decide: series of a metric whose value is always 1, or series that are told
+/// by a pattern, so that there are none in the good case.
+fn chosen_by_labels(expr: &Expr) -> bool {
+    match expr {
+        Expr::Paren(e) => chosen_by_labels(&e.expr),
+        Expr::Aggregate(e) => e.param.is_none() && chosen_by_labels(&e.expr),
+        Expr::Vector(selector) => {
+            // Of whom it is told, not what.
+            let whose = |name: &str| ["__name__", "job", "instance", "namespace", "cluster"].contains(&name);
+            let mut others = selector.matchers.iter().filter(|m| !whose(&m.name)).peekable();
+            let facts = |name: &str| {
+                ["_info", "_metadata", "_labels", "_annotations"].iter().any(|end| name.ends_with(end))
+            };
+            let name = selector.matchers.iter().find(|m| m.name == "__name__" && m.kind == MatchType::Equal);
+            let pattern =
+                |value: &str| !matches!(value, ".*" | ".+") && [".*", ".+"].iter().any(|p| value.contains(p));
+            (others.peek().is_some() && name.is_some_and(|m| facts(&m.value)))
+                || others.any(|m| m.kind == MatchType::Regexp && pattern(&m.value))
+        }
+        _ => false,
+    }
+}
+
 fn condition(rule: &Rule<'_>, expr: &Expr, findings: &mut Vec<Finding>) {
     if expr.value_type() == ValueType::String || expr.value_type() == ValueType::Matrix {
         let message = format!("a {} is no result that an alert can have", expr.value_type().documented());
@@ -273,7 +384,7 @@ fn condition(rule: &Rule<'_>, expr: &Expr, findings: &mut Vec<Finding>) {
         ));
         return;
     }
-    if !has_condition(expr, rule.conditional) {
+    if !has_condition(expr, rule.conditional) && !chosen_by_labels(expr) {
         let message =
             "this alert has no condition: it fires for every series that the expression gives".to_string();
         let finding = rule.in_expr(Severity::Warning, "alert-without-comparison", expr.span(), message);
@@ -297,8 +408,7 @@ fn absence(rule: &Rule<'_>, expr: &Expr, findings: &mut Vec<Finding>) {
             Expr::Paren(e) => open.push(&e.expr),
             Expr::Binary(e) => open.extend([&e.rhs, &e.lhs]),
             Expr::Call(call) if call.func.id == FunctionId::Absent => {
-                let message =
-                    "an alert on absence without `for` fires after every restart and for every late scrape";
+                let message = "an alert on absence without `for` can fire at one failed scrape, and after every restart";
                 findings.push(
                     rule.in_expr(Severity::Warning, "absent-without-for", call.span, message.to_string())
                         .with_hint("add `for: 5m`, or use absent_over_time(…[5m])"),
@@ -310,6 +420,18 @@ fn absence(rule: &Rule<'_>, expr: &Expr, findings: &mut Vec<Finding>) {
     }
 }
 
+/// `topk by (a, b) (1, …)` where sides are joined by those labels: the one series of each group that a join needs, and
+/// which one it is does not matter.
+fn one_of_each(side: &Expr, matching: &VectorMatching) -> bool {
+    let Expr::Aggregate(e) = side.unwrap_parens() else { return false };
+    let one = e.param.as_ref().is_some_and(|k| bounds(k).constant() == Some(1.0));
+    one && matching.on
+        && !e.without
+        && matches!(e.op, AggregateOp::TopK | AggregateOp::BottomK | AggregateOp::LimitK)
+        && matching.labels.iter().chain(&matching.include).all(|label| e.grouping.contains(label))
+        && !matching.labels.is_empty()
+}
+
 /// Alerts on what topk and its like choose.
 fn chosen(rule: &Rule<'_>, expr: &Expr, findings: &mut Vec<Finding>) {
     let mut open = vec![expr];
@@ -317,7 +439,10 @@ fn chosen(rule: &Rule<'_>, expr: &Expr, findings: &mut Vec<Finding>) {
         match expr {
             Expr::Paren(e) => open.push(&e.expr),
             Expr::Unary(e) => open.push(&e.expr),
-            Expr::Binary(e) => open.extend([&e.rhs, &e.lhs]),
+            Expr::Binary(e) => {
+                let kept = |side: &&Expr| !e.matching.as_ref().is_some_and(|m| one_of_each(side, m));
+                open.extend([&e.rhs, &e.lhs].into_iter().filter(kept));
+            }
             Expr::Call(call) => open.extend(call.args.iter().filter(|a| a.value_type() == ValueType::Vector)),
             Expr::Aggregate(e)
                 if matches!(

@@ -12,7 +12,9 @@ use crate::query::RuleExpr;
 mod alerts;
 pub mod bounds;
 mod duplicates;
+mod habits;
 mod joins;
+mod order;
 mod templates;
 mod walk;
 
@@ -27,7 +29,10 @@ pub const CODES: &[(&str, &str)] = &[
     ),
     ("alert-never-fires", "an alert whose expression can give nothing, whatever the data"),
     ("alert-always-fires", "an alert whose expression gives something whatever the data"),
-    ("absent-without-for", "an alert on absence that does not wait fires at every restart and late scrape"),
+    (
+        "absent-without-for",
+        "an alert on absence that does not wait can fire at every failed scrape and restart",
+    ),
     ("impossible-label", "a label is used that no series there can carry"),
     ("possible-label", "a label is used that some of the series there do not carry"),
     ("join-on-missing-label", "two sides are joined by a label that one of them never has"),
@@ -38,7 +43,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("empty-selector", "the conditions of a selector contradict each other"),
     ("topk-in-alert", "which series topk and its like choose changes, and with it the alerts"),
     ("division-by-zero", "a division by the constant 0"),
-    ("nan-by-division", "a divisor that may be 0 gives NaN or infinity, for which comparisons behave oddly"),
+    ("nan-by-division", "a divisor that is 0 at rest gives NaN or infinity, and nothing after it drops that"),
     ("value-in-label", "a label that holds the value makes a new alert whenever the value changes"),
     ("template-query", "a query in a template that is no expression, or gives no series"),
     ("template-address", "a template prints the address of a value instead of the value"),
@@ -55,6 +60,22 @@ pub const CODES: &[(&str, &str)] = &[
     ("template-undefined", "a template calls another one that is not defined"),
     ("template-in-recording-rule", "labels of recording rules are not expanded"),
     ("overridden-label", "a label that the alert's own name replaces"),
+    (
+        "reads-later-rule",
+        "a rule reads a metric that a later rule of its group records: the value is an interval old",
+    ),
+    ("reads-other-group", "a rule reads a metric that another group records, at times of its own"),
+    ("rate-of-aggregate", "the rate of a sum: the restart of one counter looks like one of all"),
+    (
+        "wait-between-evaluations",
+        "for or keep_firing_for ends between two evaluations, and so acts until the next",
+    ),
+    ("alert-without-for", "an alert that a single sample sets off"),
+    ("pattern-of-one-text", "a regular expression that one text alone meets: = and != say that"),
+    ("pattern-without-effect", "a regular expression that every series meets"),
+    ("anchored-pattern", "a regular expression with ^ or $, between which it stands anyway"),
+    ("record-name", "the name of a recorded metric is not of the form level:metric:operations"),
+    ("template-unformatted", "an annotation prints a quotient or a rate with all its digits"),
 ];
 
 /// The code of a name given by a user.
@@ -123,13 +144,16 @@ fn lint_here(file: &RuleFile) -> Vec<Finding> {
         .filter(|rule| alerts::has_condition(&rule.expr.expr, &nothing))
         .map(|rule| rule.name.value.as_str())
         .collect();
-    for group in &file.groups {
+    let recorded = order::Recorded::of(file);
+    for (g, group) in file.groups.iter().enumerate() {
         for (i, rule) in group.rules.iter().enumerate() {
             let rule = Rule { file, group, number: i + 1, rule, conditional: &conditional };
             let before = findings.len();
             if !too_deep(&rule.rule.expr) {
                 alerts::look(&rule, &mut findings);
                 joins::look(&rule, &mut findings);
+                order::look(&rule, g, &recorded, &mut findings);
+                habits::look(&rule, &mut findings);
             }
             templates::look(&rule, &mut findings);
             if findings.len() > before {
@@ -168,4 +192,32 @@ fn allowed(file: &RuleFile, rule: &RuleSpec) -> Vec<String> {
         codes.extend(rest.split([',', ' ']).filter(|c| !c.is_empty()).map(str::to_string));
     }
     codes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tsdbctl_yaml::Source;
+
+    use super::*;
+    use crate::file::{ReadOptions, read};
+
+    /// `LINE:COLUMN` of the first finding of a kind in a head and what stands below it; `""` if there is none.
+    pub(super) fn found(head: &str, rules: &str, code: &str) -> String {
+        let source = Arc::new(Source::new("f", format!("{head}{rules}")));
+        let file = read(source, &ReadOptions::default())
+            .unwrap_or_else(|f| panic!("{}: {}\n{rules}", f[0].place(), f[0].message));
+        let first = lint(&file).into_iter().find(|finding| finding.code == code);
+        first.map_or(String::new(), |finding| finding.place().replacen("f:", "", 1))
+    }
+
+    #[test]
+    fn every_code_is_there_once() {
+        let mut codes: Vec<&str> = CODES.iter().map(|(code, _)| *code).collect();
+        codes.sort_unstable();
+        let all = codes.len();
+        codes.dedup();
+        assert_eq!(codes.len(), all);
+    }
 }
