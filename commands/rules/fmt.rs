@@ -99,7 +99,7 @@ fn one(input: &Input, args: &Args, options: &FormatOptions, ui: &mut Ui) -> anyh
     match (&input.path, args.write) {
         (Some(path), true) => {
             if changed {
-                file::replace(&RealDisk, path, new.as_bytes())?;
+                file::rewrite(&RealDisk, path, new.as_bytes())?;
                 ui.detail(format!("{}: formatted", input.name));
             }
         }

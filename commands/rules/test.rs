@@ -1,14 +1,18 @@
 //! `tsdbctl rules test`: unit tests of rules.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tsdbctl_model::Span;
+use tsdbctl_model::float_text::format_f;
+use tsdbctl_model::regexp::Regexp;
+use tsdbctl_model::sample::is_stale;
 use tsdbctl_platform::{file, real::RealDisk};
 use tsdbctl_promql::engine::{Features, Sample};
 use tsdbctl_rules::finding::Finding;
 use tsdbctl_rules::unit::file::read_test_file;
-use tsdbctl_rules::unit::report::{self, FileReport, Marks};
+use tsdbctl_rules::unit::report::{self, FileReport, Marks, TestReport};
 use tsdbctl_rules::unit::run::Settings;
 use tsdbctl_rules::unit::suite::{LoadedFile, Loader, SuiteOptions, run_pattern, run_suite};
 use tsdbctl_rules::unit::update::update;
@@ -16,7 +20,8 @@ use tsdbctl_storage::control::Control;
 use tsdbctl_yaml::Source;
 use tsdbctl_yaml::source::Dialect;
 
-use crate::diagnostic::show_line;
+use crate::compact::Watch;
+use crate::diagnostic::{file_place, show_line};
 use crate::exit::ExitStatus;
 use crate::ui::{Tone, Ui};
 
@@ -96,7 +101,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
     let pattern = match run_pattern(&args.run) {
         Ok(pattern) => pattern,
         Err(e) => {
-            ui.error(format!("--run: {e}"));
+            show_bad_pattern(&args.run, &e, ui);
             return Ok(ExitStatus::Usage);
         }
     };
@@ -108,34 +113,92 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
         jobs: args.jobs.unwrap_or(processors).max(1),
     };
     let control = Control::default();
+    let _watch = args.watch.then(|| Watch::new(control.interrupt.clone()));
     loop {
-        let (status, watched) = once(args, &options, &control, ui)?;
+        // What changes while the tests run is seen.
+        let before = contents(&watched_files(args, &options));
+        let status = once(args, &options, &control, ui)?;
         ui.flush()?;
         if !args.watch {
             return Ok(status);
         }
-        ui.say(format!("watching {} files", watched.len()));
-        let before = contents(&watched);
-        while contents(&watched) == before {
+        ui.say(format!("watching {} files, Ctrl-C ends it", before.len()));
+        loop {
             if control.interrupt.is_set() {
                 return Ok(status);
             }
             std::thread::sleep(WATCH_EVERY);
+            if contents(&watched_files(args, &options)) != before {
+                break;
+            }
         }
     }
 }
 
-/// What the watched files hold: they are small.
-fn contents(paths: &[String]) -> Vec<Option<Vec<u8>>> {
-    paths.iter().map(|p| file::read(std::path::Path::new(p)).ok()).collect()
+/// The files of tests and the rule files that they name by now.
+fn watched_files(args: &Args, options: &SuiteOptions) -> Vec<String> {
+    if !args.watch {
+        return Vec::new();
+    }
+    let mut loader = Loader::default();
+    let mut paths = Vec::new();
+    for path in &args.files {
+        let loaded = loader.load(&path.display().to_string(), options);
+        paths.push(loaded.name);
+        paths.extend(loaded.rule_paths);
+    }
+    paths.sort();
+    paths.dedup();
+    paths
 }
 
-fn once(
-    args: &Args,
-    options: &SuiteOptions,
-    control: &Control,
-    ui: &mut Ui,
-) -> anyhow::Result<(ExitStatus, Vec<String>)> {
+/// What files hold: they are small.
+fn contents(paths: &[String]) -> Vec<(String, Option<Vec<u8>>)> {
+    paths.iter().map(|p| (p.clone(), file::read(Path::new(p)).ok())).collect()
+}
+
+/// Names the pattern of `--run` that is no regular expression, with a mark under the place.
+fn show_bad_pattern(patterns: &[String], message: &str, ui: &mut Ui) {
+    ui.error(format!("--run: {message}"));
+    // Alone each may be one that is none together with the others.
+    let bad = patterns.iter().find(|p| Regexp::new(p).is_err());
+    let pattern = bad.cloned().unwrap_or_else(|| patterns.join("|"));
+    show_line(ui, &pattern, 1, fault(&pattern, message));
+    let word = ui.paint(Tone::Green, "hint");
+    ui.say(format!("  = {word}: \\ before a sign takes it as it stands, as in a\\(b"));
+}
+
+/// The place in a pattern that a message is about: a parenthesis without partner, or what the message quotes.
+fn fault(pattern: &str, message: &str) -> Span {
+    let mut open = Vec::new();
+    let mut signs = pattern.char_indices().peekable();
+    let mut class = false;
+    while let Some((at, sign)) = signs.next() {
+        match sign {
+            '\\' => drop(signs.next()),
+            '[' if !class => {
+                class = true;
+                // The first sign of a class is one of it, behind a ^ too.
+                signs.next_if(|(_, c)| *c == '^');
+                signs.next_if(|(_, c)| *c == ']');
+            }
+            ']' => class = false,
+            '(' if !class => open.push(at),
+            ')' if !class && open.pop().is_none() => return Span::new(at, at + 1),
+            _ => {}
+        }
+    }
+    if let (Some(at), true) = (open.last(), message.contains("missing closing )")) {
+        return Span::new(*at, at + 1);
+    }
+    let quoted = message.rsplit('`').nth(1).unwrap_or_default();
+    match pattern.find(quoted) {
+        Some(at) if !quoted.is_empty() => Span::new(at, at + quoted.len()),
+        _ => Span::new(0, pattern.len()),
+    }
+}
+
+fn once(args: &Args, options: &SuiteOptions, control: &Control, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
     let mut loader = Loader::default();
     let mut files: Vec<LoadedFile> =
         args.files.iter().map(|path| loader.load(&path.display().to_string(), options)).collect();
@@ -153,6 +216,7 @@ fn once(
             for (loaded, report) in files.iter().zip(&reports) {
                 text(args, loaded, report, ui)?;
             }
+            summary(&reports, ui);
         }
         Output::Tap => write!(ui.out(), "{}", report::tap(&reports))?,
         Output::Json => writeln!(ui.out(), "{:#}", report::json(&reports))?,
@@ -162,11 +226,20 @@ fn once(
         file::write(path, report::junit(&reports).as_bytes())?;
     }
     let ok = reports.iter().all(FileReport::is_ok);
-    let mut watched: Vec<String> = files.iter().map(|f| f.name.clone()).collect();
-    watched.extend(files.iter().flat_map(|f| f.rule_paths.clone()));
-    watched.sort();
-    watched.dedup();
-    Ok((if ok { ExitStatus::Success } else { ExitStatus::Failure }, watched))
+    Ok(if ok { ExitStatus::Success } else { ExitStatus::Failure })
+}
+
+/// How many tests failed, where any did.
+fn summary(reports: &[FileReport], ui: &mut Ui) {
+    let tests: usize = reports.iter().map(|r| r.tests.len()).sum();
+    let failed = reports.iter().flat_map(|r| &r.tests).filter(|t| !t.outcome.failures.is_empty()).count();
+    let refused = reports.iter().filter(|r| !r.refused.is_empty()).count();
+    if failed > 0 {
+        ui.say(format!("{failed} of {tests} tests failed"));
+    }
+    if refused > 0 {
+        ui.say(format!("{refused} of {} files could not be read", reports.len()));
+    }
 }
 
 /// Rewrites the expectations that failed; whether any were.
@@ -190,7 +263,7 @@ fn rewrite(files: &[LoadedFile], reports: &[FileReport], ui: &mut Ui) -> anyhow:
             ui.error(format!("{}: not updated, it would no longer be read: {why}", loaded.name));
             continue;
         }
-        file::replace(&RealDisk, std::path::Path::new(&loaded.name), updated.text.as_bytes())?;
+        file::rewrite(&RealDisk, Path::new(&loaded.name), updated.text.as_bytes())?;
         any = true;
         ui.say(format!("{}: {} expectations rewritten", loaded.name, updated.rewritten));
     }
@@ -212,21 +285,8 @@ fn warnings(loaded: &LoadedFile, report: &FileReport, ui: &mut Ui) {
 
 fn text(args: &Args, loaded: &LoadedFile, report: &FileReport, ui: &mut Ui) -> anyhow::Result<()> {
     let marks = if args.diff || ui.colour { Marks::Colours } else { Marks::Brackets };
-    for test in &report.tests {
-        if args.debug {
-            ui.say(format!("DEBUG: Test {} finished, took {:.6}s", test.name, test.seconds));
-            ui.say("DEBUG: Dump of all data (input_series and rules):");
-            for (labels, samples) in &test.outcome.dump {
-                ui.say(format!("{labels} =>"));
-                for (t, sample) in samples {
-                    let value = match sample {
-                        Sample::Float(v) => tsdbctl_model::float_text::format_f(*v),
-                        Sample::Histogram(h) => h.to_string(),
-                    };
-                    ui.say(format!("{value} @[{t}]"));
-                }
-            }
-        }
+    if args.debug {
+        report.tests.iter().for_each(|test| debug(test, ui));
     }
     if report.is_ok() {
         writeln!(ui.out(), "  SUCCESS\n")?;
@@ -256,26 +316,32 @@ fn text(args: &Args, loaded: &LoadedFile, report: &FileReport, ui: &mut Ui) -> a
     Ok(())
 }
 
+/// How long a test took, and its samples at the end.
+fn debug(test: &TestReport, ui: &mut Ui) {
+    ui.say(format!("DEBUG: Test {} finished, took {:.6}s", test.name, test.seconds));
+    ui.say("DEBUG: Dump of all data (input_series and rules):");
+    for (labels, samples) in &test.outcome.dump {
+        ui.say(format!("{labels} =>"));
+        for (t, sample) in samples {
+            let value = match sample {
+                Sample::Float(v) if is_stale(*v) => "stale".to_string(),
+                Sample::Float(v) => format_f(*v),
+                Sample::Histogram(h) => h.to_string(),
+            };
+            ui.say(format!("{value} @[{t}]"));
+        }
+    }
+}
+
 /// Shows the places of what was wrong with a file.
 fn findings(findings: &[Finding], ui: &mut Ui) {
     for f in findings {
         let at = f.source.place(f.span);
         ui.say(format!("  {}: {}", ui.paint(Tone::Bold, &at), f.message));
-        let (number, _) = f.source.line_col(f.span.start as usize);
-        let line = f.source.line(number);
-        let start = line_start(&f.source.text, f.span.start as usize);
-        let from = (f.span.start as usize - start).min(line.len());
-        let to = (f.span.end as usize).saturating_sub(start).clamp(from, line.len());
-        show_line(ui, line, number, tsdbctl_model::Span::new(from, to));
+        file_place(ui, &f.source, f.span);
         if let Some(hint) = &f.hint {
             let word = ui.paint(Tone::Green, "hint");
             ui.say(format!("  = {word}: {hint}"));
         }
     }
-}
-
-/// Where the line of an offset begins.
-fn line_start(text: &str, offset: usize) -> usize {
-    let before = text.as_bytes().get(..offset).unwrap_or(text.as_bytes());
-    before.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1)
 }

@@ -169,6 +169,24 @@ fn make_private(_: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
+/// As [`replace`] for a file that people keep: a link to it stays a link, and who may read, write or run it stays.
+///
+/// # Errors
+/// As [`replace`].
+pub fn rewrite(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let path = resolve(path);
+    let permissions = match std::fs::metadata(&path) {
+        Ok(metadata) => Some(metadata.permissions()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+        Err(e) => return Err(FileError::new("look at", &path, e)),
+    };
+    replace_with(disk, &path, bytes, |temporary| match permissions {
+        Some(permissions) => std::fs::set_permissions(temporary, permissions)
+            .map_err(|e| FileError::new("set permissions of", temporary, e)),
+        None => Ok(()),
+    })
+}
+
 fn replace_with(
     disk: &dyn Disk,
     path: &Path,
@@ -228,6 +246,26 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[test]
+    fn a_rewritten_file_keeps_its_links_and_permissions() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = std::env::temp_dir().join(format!("tsdbctl-rewrite-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        let (file, link) = (dir.join("a"), dir.join("b"));
+        std::fs::write(&file, b"old").unwrap();
+        symlink("a", &link).unwrap();
+        for mode in [0o640, 0o444, 0o755] {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+            rewrite(&crate::real::RealDisk, &link, b"new").unwrap();
+            assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, mode);
+        }
+        assert_eq!(std::fs::read(&file).unwrap(), b"new");
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+        rewrite(&crate::real::RealDisk, &dir.join("c"), b"made").unwrap();
+        assert_eq!(std::fs::read(dir.join("c")).unwrap(), b"made");
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 
     #[test]
     fn what_cannot_be_looked_at_is_told_and_not_left_out() {
