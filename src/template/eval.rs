@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use crate::ast::{NodeId, NodeKind};
-use crate::exec::{Ran, Run, variable_name};
+use crate::exec::{Ran, Run, Walk, variable_name};
 use crate::func::methods::method;
 use crate::func::{Call, Form, Function, Parameter, TOO_LONG};
 use crate::hint;
 use crate::literal::Number;
-use crate::reflect::{Cell, convert, field};
-use crate::value::Value;
+use crate::reflect::{Cell, convert, field, replace};
+use crate::value::{Struct, TemplateSample, Value};
 
 /// An expression that is under way.
 pub(crate) enum Frame<'t> {
@@ -97,7 +97,8 @@ impl<'t> Run<'t, '_> {
                     let parameter = parameter(function, next - 1);
                     self.refuse_len_of_nil(function, node, &value)?;
                     let checked = self.validated(value, parameter);
-                    values.push(checked.map_err(|e| self.blame(e, args[next - 1]))?.value);
+                    let value = checked.map_err(|e| self.blame(e, args[next - 1]))?;
+                    values.push(passed(function, values.len(), value));
                 }
                 while let Some(arg) = args.get(next) {
                     let parameter = parameter(function, next);
@@ -107,7 +108,7 @@ impl<'t> Run<'t, '_> {
                     match self.argument(*arg, parameter, dot)? {
                         Some(value) => {
                             self.refuse_len_of_nil(function, node, &value)?;
-                            values.push(value.value);
+                            values.push(passed(function, values.len(), value));
                         }
                         None => {
                             let frame = Frame::Call { function, node, args, next, last, values, method };
@@ -119,7 +120,8 @@ impl<'t> Run<'t, '_> {
                 if let Some(last) = last {
                     let parameter = parameter(function, values.len() - skipped);
                     let checked = self.validated(last, parameter);
-                    values.push(checked.map_err(|e| self.blame(e, node))?.value);
+                    let value = checked.map_err(|e| self.blame(e, node))?;
+                    values.push(passed(function, values.len(), value));
                 }
                 self.invoke(function, node, args, values).map(Some)
             }
@@ -369,8 +371,15 @@ impl<'t> Run<'t, '_> {
             values.insert(0, Value::text(name));
         }
         let limit_bytes = self.limits.output_bytes;
+        let sorted = match values.get(1) {
+            Some(Value::Samples(samples)) if function.name == "sortByLabel" => Some(Arc::clone(samples)),
+            _ => None,
+        };
         let mut call = Call { environment: &mut *self.environment, limit_bytes };
         let result = (function.code)(&mut call, values);
+        if let (Some(old), Ok(new)) = (sorted, &result) {
+            self.replace_everywhere(&old, new);
+        }
         match result {
             Ok(Value::Str(text)) if text.len() > limit_bytes => {
                 self.node = node;
@@ -387,6 +396,21 @@ impl<'t> Run<'t, '_> {
                 self.node = node;
                 let hint = hint::for_call(&message);
                 Err(self.with_hint(format_args!("error calling {}: {message}", function.name), hint))
+            }
+        }
+    }
+
+    /// Go sorts in place: whoever holds the result of the query sees it sorted.
+    fn replace_everywhere(&mut self, old: &Arc<Vec<TemplateSample>>, new: &Value) {
+        self.variables.iter_mut().for_each(|(_, cell)| replace(&mut cell.value, old, new));
+        self.statements.iter_mut().for_each(|walk| match walk {
+            Walk::List { dot, .. } => replace(&mut dot.value, old, new),
+            Walk::Range(iteration) => iteration.elements.replace(old, new),
+            _ => {}
+        });
+        for frame in &mut self.frames {
+            if let Frame::Call { values, .. } = frame {
+                values.iter_mut().for_each(|value| replace(value, old, new));
             }
         }
     }
@@ -479,4 +503,13 @@ impl<'t> Run<'t, '_> {
 
 fn parameter(function: &Function, index: usize) -> Option<Parameter> {
     function.parameters.get(index).copied().or(function.variadic)
+}
+
+/// What a function gets of an argument. `slice` alone does not take its bounds out of an `interface {}`: it refuses
+/// them by that type.
+fn passed(function: &Function, position: usize, cell: Cell) -> Value {
+    if cell.interface && position > 0 && function.name == "slice" {
+        return Value::Struct(Arc::new(Struct { go_type: "interface {}", fields: Vec::new() }));
+    }
+    cell.value
 }

@@ -96,7 +96,7 @@ pub(crate) struct Source<'t> {
 pub(crate) type Ran<T> = Result<T, TemplateError>;
 
 /// A statement that is under way.
-enum Walk<'t> {
+pub(crate) enum Walk<'t> {
     List {
         nodes: &'t [NodeId],
         next: usize,
@@ -115,8 +115,8 @@ enum Walk<'t> {
     },
 }
 
-struct Iteration<'t> {
-    elements: Elements,
+pub(crate) struct Iteration<'t> {
+    pub(crate) elements: Elements,
     assign: bool,
     /// Names of the variables.
     names: Vec<&'t str>,
@@ -139,7 +139,7 @@ pub(crate) struct Run<'t, 'e> {
     /// The template being run.
     tree: &'t str,
     calls: usize,
-    statements: Vec<Walk<'t>>,
+    pub(crate) statements: Vec<Walk<'t>>,
     pub(crate) frames: Vec<Frame<'t>>,
     steps_left: u64,
     pub(crate) limits: Limits,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::func::Parameter;
-use crate::value::Value;
+use crate::value::{TemplateSample, Value};
 
 /// A value, and whether Go holds it in an `interface {}`.
 #[derive(Clone, Debug)]
@@ -61,6 +61,13 @@ pub fn field(value: &Value, name: &str) -> Option<Cell> {
     }
 }
 
+/// Puts `new` in the place of the result of a query.
+pub fn replace(value: &mut Value, old: &Arc<Vec<TemplateSample>>, new: &Value) {
+    if matches!(value, Value::Samples(samples) if Arc::ptr_eq(samples, old)) {
+        *value = new.clone();
+    }
+}
+
 /// What a `range` goes over.
 pub struct Elements {
     source: Source,
@@ -87,9 +94,10 @@ impl Elements {
         }
         let source = match value {
             Value::Nil => Source::List(Vec::new()),
-            Value::Int(n) | Value::Sized(_, n) | Value::DurationValue(n) | Value::Duration(n) => {
-                Source::Count(*n, keep, value.indirect().into_owned())
+            Value::Int(n) | Value::Sized(_, n) | Value::DurationValue(n) => {
+                Source::Count(*n, keep, value.clone())
             }
+            Value::Duration(n) => Source::Count(**n, keep, Value::DurationValue(**n)),
             Value::Uint(n) => Source::Count(i64::try_from(*n).unwrap_or(i64::MAX), keep, value.clone()),
             Value::StrMap(map) => Source::List(map.iter().map(|(k, v)| (text(k), text(v))).collect()),
             Value::AnyMap(map) => Source::List(
@@ -101,6 +109,13 @@ impl Elements {
             _ => return None,
         };
         Some(Self { source, next: 0 })
+    }
+
+    /// Goes on with other elements if it goes over `old`.
+    pub fn replace(&mut self, old: &Arc<Vec<TemplateSample>>, new: &Value) {
+        if let Source::Shared(value, _) = &mut self.source {
+            replace(value, old, new);
+        }
     }
 
     /// Whether it counts numbers, so that there is no index beside the element.
@@ -165,8 +180,8 @@ pub fn convert(cell: Cell, parameter: Option<Parameter>) -> Result<Cell, String>
         };
     }
     let value = match (parameter, cell.value) {
-        (Parameter::Duration, Value::Duration(ns)) => Value::DurationValue(ns),
-        (Parameter::Time, Value::Time(ns)) => Value::TimeValue(ns),
+        (Parameter::Duration, Value::Duration(ns)) => Value::DurationValue(*ns),
+        (Parameter::Time, Value::Time(ns)) => Value::TimeValue(*ns),
         (Parameter::String, value @ Value::Str(_))
         | (Parameter::Int, value @ Value::Int(_))
         | (Parameter::Float, value @ Value::Float(_))

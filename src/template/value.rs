@@ -30,12 +30,12 @@ pub enum Value {
     Str(Arc<str>),
     /// `html/template.HTML`: a string that escaping leaves alone.
     Html(Arc<str>),
-    /// `*time.Time` (of `toTime`): nanoseconds since the epoch, UTC.
-    Time(i128),
+    /// `*time.Time` (of `toTime`): nanoseconds since the epoch, UTC. As a pointer it equals itself alone.
+    Time(Arc<i128>),
     /// `time.Time` (of the methods of times).
     TimeValue(i128),
-    /// `*time.Duration` (of `toDuration`): nanoseconds.
-    Duration(i64),
+    /// `*time.Duration` (of `toDuration`): nanoseconds. As a pointer it equals itself alone.
+    Duration(Arc<i64>),
     /// `time.Duration` (of the methods of times and durations).
     DurationValue(i64),
     /// `map[string]string`: a missing key is the empty text.
@@ -275,8 +275,8 @@ impl Value {
     /// What a pointer points at, with the Go name of that type; other values as they are.
     pub fn indirect(&self) -> Cow<'_, Self> {
         match self {
-            Self::Time(ns) => Cow::Owned(Self::TimeValue(*ns)),
-            Self::Duration(ns) => Cow::Owned(Self::DurationValue(*ns)),
+            Self::Time(ns) => Cow::Owned(Self::TimeValue(**ns)),
+            Self::Duration(ns) => Cow::Owned(Self::DurationValue(**ns)),
             other => Cow::Borrowed(other),
         }
     }

@@ -128,7 +128,8 @@ impl<'a> Printer<'a> {
         }
         if self.flags.sharp_v {
             return match value {
-                Value::Time(ns) | Value::TimeValue(ns) => Some(time::go_string(*ns)),
+                Value::Time(ns) => Some(time::go_string(**ns)),
+                Value::TimeValue(ns) => Some(time::go_string(*ns)),
                 _ => None,
             };
         }
@@ -136,8 +137,10 @@ impl<'a> Printer<'a> {
             return None;
         }
         match value {
-            Value::Time(ns) | Value::TimeValue(ns) => Some(time::print(*ns)),
-            Value::Duration(ns) | Value::DurationValue(ns) => Some(format_go_duration_ns(*ns)),
+            Value::Time(ns) => Some(time::print(**ns)),
+            Value::TimeValue(ns) => Some(time::print(*ns)),
+            Value::Duration(ns) => Some(format_go_duration_ns(**ns)),
+            Value::DurationValue(ns) => Some(format_go_duration_ns(*ns)),
             Value::Sized(SizedInt::Month, n) => Some(time::month_name(*n)),
             Value::Sized(SizedInt::Weekday, n) => Some(time::weekday_name(*n)),
             Value::Histogram(h) => Some(h.to_string()),
@@ -209,7 +212,7 @@ impl<'a> Printer<'a> {
             }
             Value::Time(ns) if depth == 0 => {
                 self.out.push('&');
-                self.time_fields(*ns, verb);
+                self.time_fields(**ns, verb);
             }
             Value::Sample(_) | Value::Histogram(_) | Value::Time(_) | Value::Duration(_) => {
                 self.address(verb, value);

@@ -344,6 +344,8 @@ fn same_reference(a: &Value, b: &Value) -> Result<bool, String> {
         (Value::TimeValue(a), Value::TimeValue(b)) => Ok(a == b),
         (Value::Sample(a), Value::Sample(b)) => Ok(Arc::ptr_eq(a, b) || Arc::ptr_eq(&a.labels, &b.labels)),
         (Value::Histogram(a), Value::Histogram(b)) => Ok(Arc::ptr_eq(a, b)),
+        (Value::Time(a), Value::Time(b)) => Ok(Arc::ptr_eq(a, b)),
+        (Value::Duration(a), Value::Duration(b)) => Ok(Arc::ptr_eq(a, b)),
         _ if a.kind() == Kind::Pointer || matches!(b, Value::TimeValue(_)) => Ok(false),
         _ => Err(format!("non-comparable type {}: {}", shown("%s", b), b.go_type())),
     }

@@ -107,14 +107,16 @@ const ZERO_TIME_NS: i128 = 62_135_596_800 * SECOND_NS;
 
 fn moment(values: &[Value], index: usize) -> i128 {
     match values.get(index) {
-        Some(Value::Time(ns) | Value::TimeValue(ns)) => *ns,
+        Some(Value::Time(ns)) => **ns,
+        Some(Value::TimeValue(ns)) => *ns,
         _ => 0,
     }
 }
 
 fn period(values: &[Value], index: usize) -> i64 {
     match values.get(index) {
-        Some(Value::Duration(ns) | Value::DurationValue(ns)) => *ns,
+        Some(Value::Duration(ns)) => **ns,
+        Some(Value::DurationValue(ns)) => *ns,
         _ => 0,
     }
 }

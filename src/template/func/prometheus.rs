@@ -48,9 +48,13 @@ pub static FUNCTIONS: &[Function] = &[
     function("humanizeTimestamp", &[Any], humanize_timestamp),
     function("toTime", &[Any], |_, v| {
         let v = number(&v)?;
-        if v.is_finite() { unix_ns(v).map(Value::Time) } else { Err("value is NaN or Inf".to_string()) }
+        if v.is_finite() {
+            unix_ns(v).map(|ns| Value::Time(Arc::new(ns)))
+        } else {
+            Err("value is NaN or Inf".to_string())
+        }
     }),
-    function("toDuration", &[Any], |_, v| number(&v).map(|v| Value::Duration(go_int(v * 1e9)))),
+    function("toDuration", &[Any], |_, v| number(&v).map(|v| Value::Duration(Arc::new(go_int(v * 1e9))))),
     function("now", &[], |call, _| Ok(Value::Float(call.environment.now_ms() as f64 / 1000.0))),
     function("pathPrefix", &[], |call, _| Ok(Value::text(path_of(call.environment.external_url())))),
     function("externalURL", &[], |call, _| Ok(Value::text(call.environment.external_url()))),

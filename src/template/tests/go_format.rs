@@ -38,7 +38,7 @@ fn value(json: &Json) -> Value {
         "h" => Value::Html(string(v).into()),
         "b" => Value::Bool(v.as_bool().unwrap_or_default()),
         "d" => Value::DurationValue(whole()),
-        "t" => Value::Time(i128::from(whole()) * 1_000_000),
+        "t" => Value::Time(Arc::new(i128::from(whole()) * 1_000_000)),
         "tv" => Value::TimeValue(i128::from(whole()) * 1_000_000),
         "sm" => Value::StrMap(text_map(v)),
         "am" => {

@@ -28,6 +28,11 @@ impl Environment for World {
                 sample(&[("__name__", "m2"), ("z", "a")], 3.0),
                 sample(&[("__name__", "m2"), ("z", "b"), ("__value__", "sv")], 1.0),
             ],
+            "m3" => vec![
+                sample(&[("__name__", "m3"), ("z", "b")], 1.0),
+                sample(&[("__name__", "m3"), ("z", "a")], 3.0),
+                sample(&[("__name__", "m3"), ("z", "10")], 2.0),
+            ],
             "h" => {
                 let mut sample = sample(&[("__name__", "h")], 0.0);
                 sample.value = Value::Histogram(Arc::new(FloatHistogram {
