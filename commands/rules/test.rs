@@ -159,11 +159,11 @@ fn contents(paths: &[String]) -> Vec<(String, Option<Vec<u8>>)> {
 
 /// Names the pattern of `--run` that is no regular expression, with a mark under the place.
 fn show_bad_pattern(patterns: &[String], message: &str, ui: &mut Ui) {
-    ui.error(format!("--run: {message}"));
     // Alone each may be one that is none together with the others.
-    let bad = patterns.iter().find(|p| Regexp::new(p).is_err());
-    let pattern = bad.cloned().unwrap_or_else(|| patterns.join("|"));
-    show_line(ui, &pattern, 1, fault(&pattern, message));
+    let alone = patterns.iter().find_map(|p| Some((p.clone(), Regexp::new(p).err()?.to_string())));
+    let (pattern, message) = alone.unwrap_or_else(|| (patterns.join("|"), message.to_string()));
+    ui.error(format!("--run: {message}"));
+    show_line(ui, &pattern, 1, fault(&pattern, &message));
     let word = ui.paint(Tone::Green, "hint");
     ui.say(format!("  = {word}: \\ before a sign takes it as it stands, as in a\\(b"));
 }

@@ -1,7 +1,7 @@
 //! What was expected against what came: upstream's equality, and ours for `match`, `present` and `absent`.
 
-use tsdbctl_model::float_text::{format_e, go_quote};
-use tsdbctl_model::labels::write_label_name;
+use tsdbctl_model::float_text::{format_e, format_g, go_quote};
+use tsdbctl_model::labels::{METRIC_NAME, is_legacy_metric_name, write_label_name};
 use tsdbctl_model::regexp::Regexp;
 
 use super::file::Matching;
@@ -51,7 +51,21 @@ pub fn pairs_text(pairs: &[(String, String)]) -> String {
     out
 }
 
+/// `name{a="b"}`: as a series is written.
+pub fn series_text(pairs: &[(String, String)]) -> String {
+    let name = pairs.iter().find(|(n, v)| n == METRIC_NAME && is_legacy_metric_name(v));
+    let Some((_, name)) = name else { return pairs_text(pairs) };
+    let rest: Pairs = pairs.iter().filter(|(n, _)| n != METRIC_NAME).cloned().collect();
+    if rest.is_empty() { name.clone() } else { format!("{name}{}", pairs_text(&rest)) }
+}
+
 impl SampleText {
+    /// As people write it: `name{a="b"} 18`.
+    pub fn plain(&self) -> String {
+        let value = if self.histogram.is_empty() { format_g(self.value) } else { self.histogram.clone() };
+        format!("{} {value}", series_text(&self.labels))
+    }
+
     /// Upstream's text.
     pub fn text(&self) -> String {
         let value = if self.histogram.is_empty() {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tsdbctl_model::Span;
+use tsdbctl_model::duration::format_duration_ms;
 use tsdbctl_promql::parser::ast::Expr;
 use tsdbctl_yaml::Source;
 
@@ -20,32 +21,45 @@ const MOST_SHOWN: usize = 8;
 impl TestRun<'_> {
     /// The rules of an alert's name, what they asked and got.
     pub(super) fn explain_alert(&self, case: &AlertCase, ts_ms: i64, failure: &mut Failure) {
-        let mut pending = 0;
+        let mut pending = None;
         for group in &self.groups {
             for (placed, state) in group.rules() {
                 let Rule::Alert(rule) = &placed.rule else { continue };
                 if rule.name != case.alertname.value {
                     continue;
                 }
-                pending += state.active.active().filter(|a| a.state == AlertState::Pending).count();
+                let first = state.active.active().filter(|a| a.state == AlertState::Pending);
+                if let Some(since) = first.map(|a| a.active_at_ms).min() {
+                    pending = pending.or(Some((since, rule.for_ms)));
+                }
                 failure.rules.push((Arc::clone(&group.group.source), placed.span));
                 let t_ms = ts_ms.saturating_sub(group.group.query_offset_ms);
-                failure.values.push(self.values(&rule.expr.expr, &rule.expr.text, t_ms));
-                // The operands of the comparison tell more than what is left of them.
+                let whole = self.values(&rule.expr.expr, &rule.expr.text, t_ms);
+                // The operands of a comparison tell more than what is left of them.
+                let mut sides = Vec::new();
                 if let Expr::Binary(b) = rule.expr.expr.unwrap_parens() {
-                    for side in [&b.lhs, &b.rhs] {
-                        if !matches!(side.unwrap_parens(), Expr::Number(_)) {
-                            failure.values.push(self.values(side, &side.to_string(), t_ms));
-                        }
-                    }
+                    sides.extend(
+                        [&b.lhs, &b.rhs]
+                            .into_iter()
+                            .filter(|s| !matches!(s.unwrap_parens(), Expr::Number(_))),
+                    );
                 }
+                let sides = sides.into_iter().map(|side| self.values(side, &side.to_string(), t_ms));
+                let sides: Vec<Values> = sides.filter(|side| side.lines != whole.lines).collect();
+                failure.values.push(whole);
+                failure.values.extend(sides);
             }
         }
         if failure.rules.is_empty() {
             failure.hint = Some(self.no_such_alert(&case.alertname.value));
-        } else if pending > 0 {
-            let word = if pending == 1 { "alert is" } else { "alerts are" };
-            failure.hint = Some(format!("{pending} {word} pending: its `for` has not passed yet"));
+        } else if let Some((since, for_ms)) = pending {
+            let behind = |t_ms: i64| format_duration_ms(t_ms.saturating_sub(self.test.start_ms).max(0));
+            failure.hint = Some(format!(
+                "it is pending since {}: with for: {} it does not fire before {}",
+                behind(since),
+                format_duration_ms(for_ms),
+                behind(since.saturating_add(for_ms))
+            ));
         }
     }
 
@@ -61,7 +75,7 @@ impl TestRun<'_> {
         let (lines, more) = match self.storage.unit_query().value(expr, t_ms) {
             Ok(elements) if elements.is_empty() => (vec!["nothing".to_string()], 0),
             Ok(elements) => {
-                let mut lines: Vec<String> = elements.iter().map(|e| sample_text(e).text()).collect();
+                let mut lines: Vec<String> = elements.iter().map(|e| sample_text(e).plain()).collect();
                 lines.sort();
                 let more = lines.len().saturating_sub(MOST_SHOWN);
                 lines.truncate(MOST_SHOWN);

@@ -166,11 +166,11 @@ pub fn samples_fit(
             for (e, t) in taken.iter().enumerate() {
                 if t.is_none() {
                     let error = pattern_error(&expected[e].labels, case.expected[e].matching);
-                    unmet.push(format!("no sample matches {}{error}", expected[e].text()));
+                    unmet.push(format!("no sample matches {}{error}", expected[e].plain()));
                 }
             }
             let extra = (0..got.len()).filter(|g| !taken.contains(&Some(*g)));
-            unmet.extend(extra.map(|g| format!("not expected: {}", got[g].text())));
+            unmet.extend(extra.map(|g| format!("not expected: {}", got[g].plain())));
         }
     }
     let text_of = |e: &ExpectedSample| expected_text(e);
@@ -180,7 +180,7 @@ pub fn samples_fit(
             for e in list {
                 match text_of(e) {
                     Ok(text) if got.iter().any(|g| one(e, &text, g)) => {}
-                    Ok(text) => unmet.push(format!("present: no sample matches {}", text.text())),
+                    Ok(text) => unmet.push(format!("present: no sample matches {}", text.plain())),
                     Err(message) => unmet.push(format!("present: {message}")),
                 }
             }
@@ -194,7 +194,7 @@ pub fn samples_fit(
                 match text_of(e) {
                     Ok(text) => {
                         if let Some(g) = got.iter().find(|g| one(e, &text, g)) {
-                            unmet.push(format!("absent: {}", g.text()));
+                            unmet.push(format!("absent: {}", g.plain()));
                         }
                     }
                     Err(message) => unmet.push(format!("absent: {message}")),

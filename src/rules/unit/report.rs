@@ -8,7 +8,7 @@ use tsdbctl_model::duration::format_duration_ms;
 use tsdbctl_model::float_text::{format_g, go_quote};
 use tsdbctl_yaml::Source;
 
-use super::compare::{AlertText, Pairs, SampleText, Word, assign, distance, pairs_text, words};
+use super::compare::{AlertText, Pairs, SampleText, Word, assign, distance, pairs_text, series_text, words};
 use super::outcome::{Failure, FailureKind, Outcome, Values, rule_time};
 
 /// How words are marked.
@@ -220,7 +220,7 @@ fn differences(kind: &FailureKind, marks: Marks) -> Vec<String> {
                         if e.value.is_nan() && g.value.is_nan() { "; NaN never equals NaN" } else { "" };
                     out.push(format!(
                         "value of {}: expected {}, got {}{near}{nan}",
-                        pairs_text(&g.labels),
+                        series_text(&g.labels),
                         format_g(e.value),
                         format_g(g.value)
                     ));
@@ -230,11 +230,11 @@ fn differences(kind: &FailureKind, marks: Marks) -> Vec<String> {
                     );
                 }
                 if out.len() == before {
-                    out.push(format!("same labels and value: {}", g.text()));
+                    out.push(format!("same labels and value: {}", g.plain()));
                 }
             }
-            out.extend(missing.iter().map(|e| format!("is not there: {}", expected[*e].text())));
-            out.extend(extra.iter().map(|g| format!("not expected: {}", got[*g].text())));
+            out.extend(missing.iter().map(|e| format!("is not there: {}", expected[*e].plain())));
+            out.extend(extra.iter().map(|g| format!("not expected: {}", got[*g].plain())));
         }
         FailureKind::Expr { .. } | FailureKind::Rule { .. } | FailureKind::Other(_) => {}
     }
@@ -316,6 +316,33 @@ fn whole_text(file: &FileReport, test: &TestReport, failure: &Failure) -> String
     text
 }
 
+/// What failed, in a line.
+fn short_text(failure: &Failure) -> String {
+    match &failure.kind {
+        FailureKind::Alerts { alertname, eval_time_ms, expected, got, unmet, .. } => {
+            let at = format_duration_ms(*eval_time_ms);
+            match unmet.first() {
+                Some(first) => format!("alert {alertname} at {at}: {first}"),
+                None => format!(
+                    "alert {alertname} at {at}: {} expected, {} firing, they differ",
+                    expected.len(),
+                    got.len()
+                ),
+            }
+        }
+        FailureKind::Samples { expr, eval_time_ms, unmet, .. } => {
+            let at = format_duration_ms(*eval_time_ms);
+            let why = unmet.first().map_or("other samples than expected", String::as_str);
+            format!("{} at {at}: {why}", one_line(expr))
+        }
+        FailureKind::Expr { expr, eval_time_ms, error } => {
+            format!("{} at {}: {error}", one_line(expr), format_duration_ms(*eval_time_ms))
+        }
+        FailureKind::Rule { name, t_ms, error } => format!("rule {name} at {}: {error}", rule_time(*t_ms)),
+        FailureKind::Other(text) => text.lines().next().unwrap_or_default().to_string(),
+    }
+}
+
 /// JUnit XML: a suite per file, a case per test, as promtool writes it.
 pub fn junit(files: &[FileReport]) -> String {
     let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n");
@@ -324,14 +351,16 @@ pub fn junit(files: &[FileReport]) -> String {
         let failed = file.tests.iter().filter(|t| !t.outcome.failures.is_empty()).count();
         let _ = writeln!(
             out,
-            "  <testsuite name=\"{}\" tests=\"{}\" failures=\"{failed}\" errors=\"{refused}\">",
+            "  <testsuite name=\"{}\" tests=\"{}\" failures=\"{failed}\" errors=\"{refused}\" time=\"{:.6}\">",
             xml(&file.name),
-            file.tests.len() + refused
+            file.tests.len() + refused,
+            file.tests.iter().map(|t| t.seconds).sum::<f64>()
         );
         if refused > 0 {
             let _ = writeln!(
                 out,
-                "    <testcase name=\"unknown\"><error>{}</error></testcase>",
+                "    <testcase name=\"unknown\"><error message=\"{}\">{}</error></testcase>",
+                xml(file.refused.first().map_or("", |text| text.lines().next().unwrap_or_default())),
                 xml(&file.refused.join("\n"))
             );
         }
@@ -351,7 +380,12 @@ pub fn junit(files: &[FileReport]) -> String {
             }
             out.push_str(">\n");
             for failure in &test.outcome.failures {
-                let _ = writeln!(out, "      <failure>{}</failure>", xml(&whole_text(file, test, failure)));
+                let _ = writeln!(
+                    out,
+                    "      <failure message=\"{}\">{}</failure>",
+                    xml(&short_text(failure)),
+                    xml(&whole_text(file, test, failure))
+                );
             }
             out.push_str("    </testcase>\n");
         }

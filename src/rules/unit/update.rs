@@ -126,11 +126,14 @@ fn update_alerts(source: &Source, case: &Node, got: &[AlertText], alertname: &st
 }
 
 fn set_values(source: &Source, map: Option<&Node>, values: &Pairs, edits: &mut Edits) {
-    for entry in map.map(Node::entries).unwrap_or_default() {
+    let Some(map) = map else { return };
+    for entry in map.entries() {
         let (Some(key), Some(old)) = (entry.key.scalar(), entry.value.scalar()) else { continue };
         let Some((_, new)) = values.iter().find(|(n, _)| *n == key.text) else { continue };
         if *new != old.text {
-            edits.set_value(source, entry, &quoted_in_flow(new, old.style));
+            let in_flow = map.is_flow(source);
+            let text = if in_flow { quoted_in_flow(new, old.style) } else { quoted(new, old.style) };
+            edits.set_value(source, entry, &text);
         }
     }
 }
@@ -172,7 +175,12 @@ fn alert_flow(alert: &AlertText) -> String {
         };
         list.iter().map(one).collect::<Vec<_>>().join(", ")
     };
-    format!("{{exp_labels: {{{}}}, exp_annotations: {{{}}}}}", map(&alert.labels), map(&alert.annotations))
+    let parts = [("exp_labels", &alert.labels), ("exp_annotations", &alert.annotations)];
+    let parts = parts.iter().filter(|(_, list)| !list.is_empty());
+    format!(
+        "{{{}}}",
+        parts.map(|(key, list)| format!("{key}: {{{}}}", map(list))).collect::<Vec<_>>().join(", ")
+    )
 }
 
 fn update_samples(source: &Source, case: &Node, got: &[SampleText], edits: &mut Edits) {
