@@ -15,6 +15,31 @@ use crate::file::{GroupSpec, ReadOptions, RuleKind, RuleSpec};
 use crate::finding::{Finding, Subject};
 use crate::query::RuleExpr;
 
+/// Every code of what a file is refused for, and what it means.
+pub const REFUSALS: &[(&str, &str)] = &[
+    ("yaml-syntax", "the file is no YAML, or not in UTF-8"),
+    ("wrong-type", "a value is of a kind that does not fit there"),
+    ("unknown-field", "a field that rule files do not have"),
+    ("repeated-key", "a key stands twice in a mapping"),
+    ("invalid-duration", "a text that is no duration"),
+    ("second-document", "a second YAML document, which Prometheus does not read"),
+    ("no-rules", "an object or a part of a file that holds no rules"),
+    ("empty-group-name", "a group without a name"),
+    ("repeated-group", "two groups of one name"),
+    ("record-and-alert", "a rule that records and alerts"),
+    ("no-record-or-alert", "a rule that neither records nor alerts"),
+    ("no-expression", "a rule without an expression"),
+    ("invalid-expression", "an expression that is no PromQL"),
+    ("invalid-label-name", "a label that rules cannot set"),
+    ("invalid-annotation-name", "an annotation without a name"),
+    ("label-template", "a label whose template cannot be parsed"),
+    ("annotation-template", "an annotation whose template cannot be parsed"),
+    ("annotations-in-record", "a recording rule with annotations"),
+    ("for-in-record", "a recording rule that waits"),
+    ("keep-firing-for-in-record", "a recording rule that keeps firing"),
+    ("braces-in-record", "a recorded metric's name with braces"),
+];
+
 /// Texts of labels or annotations in the order of the file.
 type Pairs = Vec<(Spanned<String>, Spanned<String>)>;
 

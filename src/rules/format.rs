@@ -259,6 +259,19 @@ groups:
     }
 
     #[test]
+    fn odd_texts_stay() {
+        for (from, to) in [
+            ("groups:\n- name: 'a\n\n\t    b'\n", "groups:\n  - name: 'a\n\n      b'\n"),
+            (
+                "groups:\n- name: a\n  rules:\n  - record: r\n    expr: !!binary dXA=\n",
+                "groups:\n  - name: a\n    rules:\n      - record: r\n        expr: !!binary dXA=\n",
+            ),
+        ] {
+            assert_eq!(formatted(from, false).unwrap(), to);
+        }
+    }
+
+    #[test]
     fn keys_are_sorted_with_their_comments() {
         let text = "\
 groups:

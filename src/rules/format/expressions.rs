@@ -25,7 +25,7 @@ pub(super) fn expressions(file: &RuleFile, trees: &[Node], features: &Features) 
         let Some((column, node)) = places.remove(&(rule.expr_span.start, rule.expr_span.end)) else {
             continue;
         };
-        let Some(style) = node.scalar().map(|s| s.style) else { continue };
+        let Some(style) = node.scalar().filter(|s| s.tag.is_none()).map(|s| s.style) else { continue };
         if rule.expr.text.contains('#') {
             continue;
         }

@@ -243,7 +243,7 @@ fn continued(line: &str, follows: Follows, owner: Level, keep_end: bool) -> Stri
         _ if content.trim().is_empty() => String::new(),
         Follows::Flow => format!("{}{}", " ".repeat(moved(old).max(owner.new)), content.trim_end()),
         Follows::Scalar => {
-            let content = content.trim_start_matches('\t');
+            let content = content.trim_start_matches(['\t', ' ']);
             let content = if keep_end { content } else { content.trim_end() };
             format!("{}{content}", " ".repeat(owner.new + STEP))
         }
