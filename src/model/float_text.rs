@@ -338,8 +338,8 @@ pub fn parse_float(text: &str) -> Result<f64, ParseNumberError> {
     if v.is_infinite() { Err(ParseNumberError::Range) } else { Ok(signed(v)) }
 }
 
-/// Go's rule for `_`: between two digits, or between a base prefix and a digit.
-fn underscores_separate_digits(body: &str) -> bool {
+/// Go's rule for `_` in a number without sign: between two digits, or between a base prefix and a digit.
+pub fn underscores_separate_digits(body: &str) -> bool {
     let bytes = body.as_bytes();
     let (mut previous, mut rest, mut hex) = (b'^', bytes, false);
     if let [b'0', prefix, tail @ ..] = bytes

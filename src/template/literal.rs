@@ -1,5 +1,6 @@
 //! Numbers, characters and texts as templates write them, read as Go's strconv does.
 
+use tsdbctl_model::float_text::{parse_float, underscores_separate_digits};
 use tsdbctl_model::quote::go_quote;
 
 /// Go's error for a text that cannot be unquoted.
@@ -133,7 +134,7 @@ fn parse_uint(text: &str) -> Option<u64> {
     if text == "0" {
         return Some(0);
     }
-    if digits.is_empty() || (text.contains('_') && !underscores_fit(text)) {
+    if digits.is_empty() || (text.contains('_') && !underscores_separate_digits(text)) {
         return None;
     }
     let mut n = 0_u64;
@@ -142,130 +143,6 @@ fn parse_uint(text: &str) -> Option<u64> {
         n = n.checked_mul(u64::from(radix))?.checked_add(u64::from(digit))?;
     }
     Some(n)
-}
-
-/// Whether underscores stand only between digits or behind a base prefix.
-fn underscores_fit(text: &str) -> bool {
-    let bytes = text.strip_prefix(['+', '-']).unwrap_or(text).as_bytes();
-    let (mut last, mut hexadecimal, mut from) = (b'^', false, 0);
-    if let [b'0', kind @ (b'b' | b'B' | b'o' | b'O' | b'x' | b'X'), ..] = bytes {
-        (last, hexadecimal, from) = (b'0', matches!(kind, b'x' | b'X'), 2);
-    }
-    for b in &bytes[from..] {
-        if b.is_ascii_digit() || (hexadecimal && b.is_ascii_hexdigit()) {
-            last = b'0';
-        } else if *b == b'_' {
-            if last != b'0' {
-                return false;
-            }
-            last = b'_';
-        } else if last == b'_' {
-            return false;
-        } else {
-            last = b'!';
-        }
-    }
-    last != b'_'
-}
-
-/// Go's `ParseFloat`: decimal and hexadecimal, underscores between digits, `inf`, `infinity`, `nan`.
-///
-/// # Errors
-/// `invalid syntax` or `value out of range`.
-pub fn parse_float(text: &str) -> Result<f64, &'static str> {
-    let (negative, digits) = match text.as_bytes().first() {
-        Some(b'-') => (true, &text[1..]),
-        Some(b'+') => (false, &text[1..]),
-        _ => (false, text),
-    };
-    let sign = if negative { -1.0 } else { 1.0 };
-    match digits.to_ascii_lowercase().as_str() {
-        "inf" | "infinity" => return Ok(sign * f64::INFINITY),
-        // A signed NaN does not exist.
-        "nan" if digits.len() == text.len() => return Ok(f64::NAN),
-        _ => {}
-    }
-    if text.contains('_') && !underscores_fit(text) {
-        return Err(INVALID_SYNTAX);
-    }
-    let plain: String = digits.chars().filter(|c| *c != '_').collect();
-    let value = if let Some(hex) = plain.strip_prefix("0x").or_else(|| plain.strip_prefix("0X")) {
-        hexadecimal(hex).ok_or(INVALID_SYNTAX)?
-    } else {
-        let fits = plain.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
-        if !fits || plain.starts_with(['+', '-']) {
-            return Err(INVALID_SYNTAX);
-        }
-        plain.parse::<f64>().map_err(|_| INVALID_SYNTAX)?
-    };
-    if value.is_infinite() { Err("value out of range") } else { Ok(sign * value) }
-}
-
-/// `1.8p-3` as in `0x1.8p-3`, rounded to the nearest, halves to even.
-fn hexadecimal(text: &str) -> Option<f64> {
-    let (digits, exponent) = text.split_once(['p', 'P'])?;
-    let unsigned = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
-    if unsigned.is_empty() || !unsigned.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let magnitude = unsigned.bytes().fold(0_i64, |n, b| (n * 10 + i64::from(b - b'0')).min(1_000_000));
-    let mut exponent = if exponent.starts_with('-') { -magnitude } else { magnitude };
-    let (mut mantissa, mut sticky, mut any, mut dot) = (0_u64, false, false, false);
-    for c in digits.chars() {
-        if c == '.' {
-            if dot {
-                return None;
-            }
-            dot = true;
-            continue;
-        }
-        let digit = u64::from(c.to_digit(16)?);
-        any = true;
-        if mantissa >> 58 == 0 {
-            mantissa = mantissa << 4 | digit;
-            if dot {
-                exponent -= 4;
-            }
-        } else {
-            sticky |= digit != 0;
-            if !dot {
-                exponent += 4;
-            }
-        }
-    }
-    if !any {
-        return None;
-    }
-    if mantissa == 0 {
-        return Some(0.0);
-    }
-    // Value = mantissa · 2^exponent. Keep 53 bits, fewer for subnormals.
-    let bits = i64::from(64 - mantissa.leading_zeros());
-    let top = exponent + bits - 1;
-    if top > 1023 {
-        return Some(f64::INFINITY);
-    }
-    let lowest = (top - 52).max(-1074);
-    let shift = lowest - exponent;
-    let rounded = if shift <= 0 {
-        if -shift > 63 {
-            return None;
-        }
-        mantissa << -shift
-    } else if shift > 64 {
-        0
-    } else {
-        let wide = u128::from(mantissa);
-        let kept = wide >> shift;
-        let rest = wide & ((1 << shift) - 1);
-        let half = 1_u128 << (shift - 1);
-        let up = rest > half || (rest == half && (sticky || kept & 1 == 1));
-        u64::try_from(kept + u128::from(up)).ok()?
-    };
-    // Two steps, so that a subnormal's factor is not rounded to zero.
-    let scale = |value: f64, exponent: i64| value * 2_f64.powi(exponent as i32);
-    let value = rounded as f64;
-    Some(if lowest < -1000 { scale(scale(value, lowest + 500), -500) } else { scale(value, lowest) })
 }
 
 /// The text that a quoted or raw string stands for. Bytes written as escapes that are no UTF-8 become U+FFFD.
