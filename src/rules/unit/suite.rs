@@ -176,14 +176,7 @@ fn read_source(path: &str) -> Result<Source, String> {
     let bytes = file::read(Path::new(path)).map_err(|e| {
         if e.is_not_found() { format!("open {path}: no such file or directory") } else { e.to_string() }
     })?;
-    match String::from_utf8(bytes) {
-        Ok(text) => Ok(Source::new(path, text)),
-        Err(e) => {
-            let line =
-                e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
-            Err(format!("{path}:{line}: yaml: invalid UTF-8"))
-        }
-    }
+    Ok(Source::from_bytes(path, bytes))
 }
 
 fn read_rules(path: &str, options: &SuiteOptions) -> Result<Arc<RuleFile>, Refusal> {

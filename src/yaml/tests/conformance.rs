@@ -194,6 +194,44 @@ fn hostile_texts_are_errors() {
     assert_eq!(documents(&Source::new("t", anchors)).expect("it is YAML")[0].elements().len(), 20_000);
 }
 
+#[test]
+fn long_texts_cost_what_they_are_long() {
+    let long = "x y\n  ".repeat(1 << 18);
+    for text in [
+        format!("a: {long}\n"),
+        format!("a: '{long}'\n"),
+        format!("a: \"{long}\"\n"),
+        format!("a: |\n  {long}\n"),
+        format!("a: >\n  {long}\n"),
+        format!("a: \"{}\"\n", "\\u00e9".repeat(1 << 18)),
+        format!("a: {}\n", "?".repeat(1 << 20)),
+        format!("a: [{}]\n", "x, ".repeat(1 << 16)),
+        format!("a: b\n{}", "# c\n".repeat(1 << 18)),
+        format!("a: b{}", "\n".repeat(1 << 20)),
+        format!("? {}\n: b\n", "x".repeat(1 << 20)),
+        format!("a: !{} b\n", "x".repeat(1 << 18)),
+        format!("a: &{0} b\nc: *{0}\n", "x".repeat(1 << 18)),
+    ] {
+        let shown = text[..20].to_owned();
+        let source = Source::from_bytes("t", text.into_bytes());
+        let roots = documents(&source).unwrap_or_else(|e| panic!("{shown}: {e}"));
+        assert_eq!(roots.len(), 1, "{shown}");
+        // All of it lies at places of the text.
+        walk(&roots[0], &mut |node| assert!(node.span.end as usize <= source.text.len()));
+    }
+    // More colons before brackets than are looked at again and again.
+    let colons = format!("[{}]\n", "a:, ".repeat(50));
+    assert_eq!(
+        documents(&Source::new("t", colons)).expect("it is YAML")[0].elements()[49]
+            .scalar()
+            .map(|s| s.text.as_str()),
+        Some("a:")
+    );
+    let colons = format!("[{}]\n", "a:, ".repeat(20_000));
+    let error = documents(&Source::new("t", colons)).expect_err("too many");
+    assert_eq!(error.message, "yaml: found unexpected ':'");
+}
+
 fn never_panics(text: &str) {
     for dialect in [Dialect::V2, Dialect::V3] {
         let source = Source::new("t", text).with_dialect(dialect);
