@@ -102,11 +102,29 @@ fn numbered_place(text: &str, span: Span, first: usize) -> Vec<String> {
     let lead = if skip > 0 { "…" } else { "" };
     let gutter = " ".repeat(number.to_string().len());
     let carets = marked.min(SHOWN - (before - skip).min(SHOWN - 1));
+    // What stands before the place may be wider than its characters are many.
+    let columns = |chars: &mut dyn Iterator<Item = &char>| chars.map(|c| columns(*c)).sum::<usize>();
+    let blanks = columns(&mut line[skip..before].iter()) + chars(lead);
+    let carets = columns(&mut line.iter().skip(before).take(carets)).max(1);
     vec![
         format!("{gutter} |"),
         format!("{number} | {lead}{shown}"),
-        format!("{gutter} | {}{}", " ".repeat(before - skip + chars(lead)), "^".repeat(carets)),
+        format!("{gutter} | {}{}", " ".repeat(blanks), "^".repeat(carets)),
     ]
+}
+
+/// Columns of a terminal that a character takes: none if it joins the one before, two if it is as wide as high.
+fn columns(c: char) -> usize {
+    match u32::from(c) {
+        0..0x300 => 1,
+        0x300..=0x36f | 0x483..=0x489 | 0x591..=0x5bd | 0x610..=0x61a | 0x64b..=0x65f => 0,
+        0xe31 | 0xe34..=0xe3a | 0xe47..=0xe4e | 0x1ab0..=0x1aff | 0x1dc0..=0x1dff => 0,
+        0x200b..=0x200f | 0x20d0..=0x20ff | 0xfe00..=0xfe0f | 0xfe20..=0xfe2f => 0,
+        0x1100..=0x115f | 0x2e80..=0x303e | 0x3041..=0xa4cf | 0xac00..=0xd7a3 | 0xf900..=0xfaff => 2,
+        0xfe30..=0xfe6f | 0xff00..=0xff60 | 0xffe0..=0xffe6 => 2,
+        0x1f300..=0x1f64f | 0x1f680..=0x1f6ff | 0x1f900..=0x1faff | 0x20000..=0x3fffd => 2,
+        _ => 1,
+    }
 }
 
 #[cfg(test)]
@@ -119,6 +137,9 @@ mod tests {
         assert_eq!(shown("up{", 3, 3), "  |\n1 | up{\n  |    ^");
         assert_eq!(shown("rate(up)", 5, 7), "  |\n1 | rate(up)\n  |      ^^");
         assert_eq!(shown("a +\n  é é b", 9, 11), "  |\n2 |   é é b\n  |     ^");
+        // Wide characters take two columns, combining ones none, a tab is shown as a blank.
+        assert_eq!(shown("\u{65e5}\u{672c} + x", 9, 10), "  |\n1 | \u{65e5}\u{672c} + x\n  |        ^");
+        assert_eq!(shown("e\u{301}\t\u{65e5}x", 4, 7), "  |\n1 | e\u{301} \u{65e5}x\n  |   ^^");
         assert_eq!(shown("up", 9, 9), "");
         assert_eq!(shown("", 0, 0), "");
     }

@@ -122,8 +122,12 @@ pub fn to_json(finding: &Finding) -> Value {
     out
 }
 
-/// Findings as one SARIF log. `describe` says what a code means.
-pub fn to_sarif(findings: &[Finding], describe: impl Fn(&str) -> Option<&'static str>) -> Value {
+/// Findings as one SARIF log. `describe` says what a code means; `complete` that all files could be read.
+pub fn to_sarif(
+    findings: &[Finding],
+    describe: impl Fn(&str) -> Option<&'static str>,
+    complete: bool,
+) -> Value {
     let codes: BTreeMap<&str, usize> = {
         let mut names: Vec<&str> = findings.iter().map(|f| f.code).collect();
         names.sort_unstable();
@@ -133,7 +137,7 @@ pub fn to_sarif(findings: &[Finding], describe: impl Fn(&str) -> Option<&'static
     let rules: Vec<Value> = codes
         .keys()
         .map(|code| match describe(code) {
-            Some(text) => json!({"id": code, "shortDescription": {"text": text}}),
+            Some(text) => json!({"id": code, "name": pascal(code), "shortDescription": {"text": text}}),
             None => json!({"id": code}),
         })
         .collect();
@@ -183,9 +187,21 @@ pub fn to_sarif(findings: &[Finding], describe: impl Fn(&str) -> Option<&'static
                 "rules": rules,
             }},
             "columnKind": "unicodeCodePoints",
+            "invocations": [{"executionSuccessful": complete}],
             "results": results,
         }],
     })
+}
+
+/// `never-true` as `NeverTrue`, as names of rules are written in SARIF.
+fn pascal(code: &str) -> String {
+    let mut out = String::new();
+    for word in code.split('-') {
+        let (first, rest) = word.split_at(word.len().min(1));
+        out.push_str(&first.to_ascii_uppercase());
+        out.push_str(rest);
+    }
+    out
 }
 
 /// A path as a relative or absolute URI.
@@ -224,7 +240,7 @@ mod tests {
             to_json(&finding).to_string(),
             r#"{"severity":"warning","code":"never-true","message":"m","file":"./a b.yml","line":2,"column":5,"endLine":2,"endColumn":10,"hint":"h","related":[{"line":1,"column":1,"message":"r"}]}"#
         );
-        let log = to_sarif(&[finding], |_| Some("d"));
+        let log = to_sarif(&[finding], |_| Some("d"), true);
         let result = &log["runs"][0]["results"][0];
         assert_eq!(result["ruleId"], "never-true");
         assert_eq!(log["runs"][0]["tool"]["driver"]["rules"][0]["shortDescription"]["text"], "d");

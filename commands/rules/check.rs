@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde_json::json;
+use tsdbctl_rules::check::REFUSALS;
 use tsdbctl_rules::file::{ReadOptions, RuleFile};
 use tsdbctl_rules::finding::{Finding, Severity};
 use tsdbctl_rules::lint::{self, CODES, DUPLICATE_RULES, duplicate_report};
@@ -16,21 +17,27 @@ use crate::ui::Ui;
 /// Check rule files: their form, expressions and templates, and what is probably not meant in them.
 ///
 /// Reads plain rule files, PrometheusRule objects (alone, in lists, as several documents) and parts of other YAML
-/// files (FILE:path.to.key). Errors give exit status 1. Lint findings change it only with --lint-fatal or --deny,
-/// to 3. A comment `# tsdbctl: allow CODE` in a rule or right above it silences a finding.
+/// files (FILE:path.to.key). Errors give exit status 1, files that cannot be read 2. Lint findings change it only with
+/// --lint-fatal or --deny, to 3. A comment `# tsdbctl: allow CODE` in a rule or right above it silences a finding;
+/// --list names them all.
+///
+/// JSON has one line per file: file, status (success, lint, failed), groups, rules, and findings, each with severity
+/// (error, warning, note), code, message, file, line, column, endLine and endColumn (from 1, in characters, the end
+/// behind the last), and, where there are such, group, rule, name, hint, upstream (what promtool prints) and related
+/// (line, column, message).
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Rule files, or FILE:path.to.key for a part of a file; standard input if there are none.
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// What to look for: duplicate-rules, all and none have Prometheus' meaning for the exit status; strict counts
-    /// every finding and shows notes too; a finding's own name looks for that alone. With commas between.
+    /// every warning and shows notes too; a finding's own name looks for that alone. With commas between.
     #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = DUPLICATE_RULES)]
     pub lint: Vec<String>,
     /// Exit with 3 if what --lint names is found.
     #[arg(long)]
     pub lint_fatal: bool,
-    /// Exit with 3 if this is found (a finding's name, or all). Repeatable, or with commas between.
+    /// Exit with 3 if this is found (a finding's name, or all for every warning). Repeatable, or with commas between.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub deny: Vec<String>,
     /// Do not look for this. Repeatable, or with commas between.
@@ -42,6 +49,9 @@ pub struct Args {
     /// Read all documents of a file; without it a second one is an error.
     #[arg(long)]
     pub all_documents: bool,
+    /// List all that may be found, with what it means, and check nothing.
+    #[arg(long, conflicts_with = "files")]
+    pub list: bool,
     /// Output format.
     #[arg(short, long, value_enum, default_value = "text")]
     pub output: Output,
@@ -118,16 +128,19 @@ impl Plan {
         }
     }
 
-    fn denies(&self, code: &str) -> bool {
-        self.deny.iter().any(|name| name == code || name == "all")
+    /// Notes are matters of taste: they are denied by name only.
+    fn denies(&self, finding: &Finding) -> bool {
+        let all = finding.severity != Severity::Note;
+        self.deny.iter().any(|name| name == finding.code || (all && name == "all"))
     }
 
     fn allows(&self, code: &str) -> bool {
         self.allow.iter().any(|name| name == code || name == "all")
     }
 
-    fn counts(&self, code: &str) -> bool {
-        self.counted || self.only.iter().any(|name| name == code)
+    fn counts(&self, finding: &Finding) -> bool {
+        let all = finding.severity != Severity::Note;
+        (self.counted && all) || self.only.iter().any(|name| name == finding.code)
     }
 
     /// Findings of our own that are to be shown.
@@ -137,7 +150,7 @@ impl Plan {
         }
         let mut found = lint::lint(file);
         found.retain(|f| {
-            let named = self.only.iter().any(|name| name == f.code) || self.denies(f.code);
+            let named = self.only.iter().any(|name| name == f.code) || self.denies(f);
             !self.allows(f.code)
                 && (self.only.is_empty() || named)
                 && (f.severity != Severity::Note || self.notes || named)
@@ -165,9 +178,8 @@ impl Checked {
     }
 
     fn status(&self, plan: &Plan) -> ExitStatus {
-        let denied = self.all().any(|f| plan.denies(f.code));
-        let counted =
-            plan.fatal && (!self.duplicates.is_empty() || self.own.iter().any(|f| plan.counts(f.code)));
+        let denied = self.all().any(|f| plan.denies(f));
+        let counted = plan.fatal && (!self.duplicates.is_empty() || self.own.iter().any(|f| plan.counts(f)));
         if !self.errors.is_empty() {
             ExitStatus::Failure
         } else if denied || counted {
@@ -213,7 +225,7 @@ fn print_text(ui: &mut Ui, checked: &Checked, plan: &Plan) -> anyhow::Result<()>
         findings::show(ui, &checked.own);
         return Ok(());
     }
-    let counted = checked.own.iter().any(|f| plan.denies(f.code) || (plan.fatal && plan.counts(f.code)));
+    let counted = checked.own.iter().any(|f| plan.denies(f) || (plan.fatal && plan.counts(f)));
     match duplicate_report(&checked.duplicates) {
         Some(report) => {
             ui.flush()?;
@@ -235,6 +247,19 @@ fn print_text(ui: &mut Ui, checked: &Checked, plan: &Plan) -> anyhow::Result<()>
     Ok(())
 }
 
+/// Every code with its meaning.
+fn list(args: &Args, ui: &mut Ui) -> anyhow::Result<()> {
+    let both = [("error", REFUSALS), ("lint", CODES)];
+    for (kind, code, text) in both.into_iter().flat_map(|(k, all)| all.iter().map(move |(c, t)| (k, *c, *t)))
+    {
+        match args.output {
+            Output::Text => writeln!(ui.out(), "{kind:5}  {code:26}  {text}")?,
+            _ => writeln!(ui.out(), "{}", json!({"kind": kind, "code": code, "meaning": text}))?,
+        }
+    }
+    Ok(())
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -245,6 +270,10 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
         all_documents: args.all_documents,
         features: args.features.features(ui),
     };
+    if args.list {
+        list(args, ui)?;
+        return Ok(ExitStatus::Success);
+    }
     let plan = Plan::new(args, ui);
     let mut statuses = Vec::new();
     let mut all = Vec::new();
@@ -286,8 +315,10 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
         }
     }
     if args.output == Output::Sarif {
-        let describe = |code: &str| CODES.iter().find(|(c, _)| *c == code).map(|(_, text)| *text);
-        let log = findings::to_sarif(&all, describe);
+        let describe =
+            |code: &str| CODES.iter().chain(REFUSALS).find(|(c, _)| *c == code).map(|(_, text)| *text);
+        let complete = !statuses.contains(&ExitStatus::Usage);
+        let log = findings::to_sarif(&all, describe, complete);
         serde_json::to_writer_pretty(ui.out(), &log)?;
         writeln!(ui.out())?;
     }

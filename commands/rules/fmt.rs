@@ -58,18 +58,26 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
         },
         sort_keys: args.sort_keys,
     };
-    let mut status = ExitStatus::Success;
+    let (mut status, mut unread) = (ExitStatus::Success, false);
     for input in inputs(&args.files) {
         anyhow::ensure!(
             input.key.is_none(),
             "{}: only whole files are formatted; leave the part behind the colon away",
             input.name
         );
-        if !one(&input, args, &options, ui)? {
-            status = ExitStatus::Failure;
+        match one(&input, args, &options, ui) {
+            Ok(true) => {}
+            Ok(false) => status = ExitStatus::Failure,
+            Err(e) if args.files.len() == 1 => return Err(e),
+            // The other files are formatted all the same.
+            Err(e) => {
+                ui.flush()?;
+                ui.error(format!("{e:#}"));
+                unread = true;
+            }
         }
     }
-    Ok(status)
+    Ok(if unread { ExitStatus::Usage } else { status })
 }
 
 /// Formats one file; false if it cannot be, or is not and should be.
@@ -92,7 +100,12 @@ fn one(input: &Input, args: &Args, options: &FormatOptions, ui: &mut Ui) -> anyh
     }
     if args.check {
         if changed {
-            ui.say(format!("{}: not formatted; `tsdbctl rules fmt --write` formats it", input.name));
+            match input.path {
+                Some(_) => {
+                    ui.say(format!("{}: not formatted; `tsdbctl rules fmt --write` formats it", input.name));
+                }
+                None => ui.say(format!("{}: not formatted", input.name)),
+            }
         }
         return Ok(!changed);
     }

@@ -86,7 +86,10 @@ fn exit_statuses_say_what_was_found() {
         (&["--lint=alert-never-fires", "--lint-fatal", "odd.yml"], 3),
         (&["--lint=topk-in-alert", "--lint-fatal", "odd.yml"], 0),
         (&["--deny=never-true", "odd.yml"], 3),
+        // Notes count by name alone.
         (&["--deny=all", "good.yml"], 0),
+        (&["--lint=strict", "--lint-fatal", "good.yml"], 0),
+        (&["--deny=record-name", "good.yml"], 3),
         (&["--deny=all", "twice.yml"], 3),
         (&["two.yml"], 1),
         (&["--all-documents", "two.yml"], 1),
@@ -159,6 +162,24 @@ fn findings_come_as_json_and_sarif() {
     assert_eq!(log["version"], "2.1.0");
     assert_eq!(log["runs"][0]["results"][0]["ruleId"], "alert-without-comparison");
     assert!(log["runs"][0]["tool"]["driver"]["rules"][0]["shortDescription"]["text"].is_string());
+    assert_eq!(log["runs"][0]["invocations"][0]["executionSuccessful"], true);
+    let got = check_in(dir.path(), &["-o", "sarif", "a.yml", "missing.yml"], "");
+    let log: Value = serde_json::from_str(&got.out).unwrap();
+    assert_eq!((got.code, &log["runs"][0]["invocations"][0]["executionSuccessful"]), (2, &false.into()));
+}
+
+#[test]
+fn what_may_be_found_is_listed() {
+    let list = tsdbctl(&["rules", "check", "--list"]);
+    assert_eq!(list.code, 0, "{}", list.err);
+    for line in ["error  invalid-expression ", "lint   never-true ", "lint   duplicate-rules "] {
+        assert!(list.out.lines().any(|l| l.starts_with(line)), "{line}\n{}", list.out);
+    }
+    let manual = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/rules-check.md");
+    let manual = fs::read_to_string(manual).unwrap();
+    for code in list.out.lines().filter_map(|line| line.split_whitespace().nth(1)) {
+        assert!(manual.contains(&format!("| `{code}` |")), "{code} is not in the manual");
+    }
 }
 
 #[test]
@@ -177,10 +198,29 @@ fn files_are_formatted_in_place_compared_and_shown() {
     assert_eq!(tsdbctl(&["rules", "fmt", "--write", path]).code, 0);
     assert_eq!(fs::read_to_string(path).unwrap(), formatted);
     assert_eq!(tsdbctl(&["rules", "fmt", "--check", path]).code, 0);
+    // What cannot be read does not keep the others from it.
+    fs::write(path, GOOD).unwrap();
+    let got = tsdbctl(&["rules", "fmt", "--write", "missing.yml", path]);
+    assert_eq!((got.code, fs::read_to_string(path).unwrap()), (2, formatted.replace("# head\n", "")));
     fs::write(path, "groups: [").unwrap();
     let got = tsdbctl(&["rules", "fmt", "--write", path]);
     assert_eq!(got.code, 1);
     assert_eq!(fs::read_to_string(path).unwrap(), "groups: [");
+}
+
+#[cfg(unix)]
+#[test]
+fn formatted_files_keep_their_links_and_permissions() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let dir = scratch();
+    let (file, link) = (dir.path().join("f.yml"), dir.path().join("l.yml"));
+    fs::write(&file, GOOD).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+    symlink("f.yml", &link).unwrap();
+    assert_eq!(tsdbctl(&["rules", "fmt", "--write", text_of(&link)]).code, 0);
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
+    assert_eq!(tsdbctl(&["rules", "fmt", "--check", text_of(&file)]).code, 0);
 }
 
 /// Files beside a promtool of 3.14: the same exit status, and every line of its errors is among ours.
