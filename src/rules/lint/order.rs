@@ -12,7 +12,6 @@ use crate::file::{RuleFile, RuleKind};
 use crate::finding::{Finding, Severity};
 
 /// Where a metric is recorded.
-#[derive(Clone, Copy)]
 struct Place<'f> {
     group: &'f str,
     /// Number of the group in the file, number of the rule in it.
@@ -20,6 +19,16 @@ struct Place<'f> {
     span: Span,
     /// It is a sum or the like of what may be counters.
     aggregated: bool,
+    /// Labels that every series of it has.
+    labels: Vec<(String, String)>,
+}
+
+impl Place<'_> {
+    /// Whether its labels are those that a selector asks for, as far as they are known.
+    fn fits(&self, selector: &VectorSelector) -> bool {
+        let known = |name: &str| self.labels.iter().find(|(n, _)| n == name);
+        selector.matchers.iter().all(|m| known(&m.name).is_none_or(|(_, value)| m.matches(value)))
+    }
 }
 
 /// What the rules of a file record.
@@ -35,6 +44,7 @@ impl<'f> Recorded<'f> {
                     group: &group.name.value,
                     at: (g, r + 1),
                     span: rule.name.span,
+                    labels: group.merged_labels(rule),
                     aggregated: !too_deep(&rule.expr) && aggregate_of_counters(&rule.expr.expr).is_some(),
                 });
             }
@@ -42,9 +52,10 @@ impl<'f> Recorded<'f> {
         Self(names)
     }
 
-    fn get(&self, selector: &VectorSelector) -> &[Place<'f>] {
+    fn get(&self, selector: &VectorSelector) -> Vec<&Place<'f>> {
         let name = selector.matchers.iter().find(|m| m.name == "__name__" && m.kind == MatchType::Equal);
-        name.and_then(|m| self.0.get(m.value.as_str())).map_or(&[], Vec::as_slice)
+        let places = name.and_then(|m| self.0.get(m.value.as_str())).map_or(&[][..], Vec::as_slice);
+        places.iter().filter(|place| place.fits(selector)).collect()
     }
 }
 
@@ -59,7 +70,7 @@ pub(super) fn look(rule: &Rule<'_>, group: usize, recorded: &Recorded<'_>, findi
                 return;
             }
             told.push(name_of(selector));
-            read(rule, group, selector, places, findings);
+            read(rule, group, selector, &places, findings);
         }
         Expr::Call(call)
             if matches!(call.func.id, FunctionId::Rate | FunctionId::Irate | FunctionId::Increase) =>
@@ -84,7 +95,7 @@ fn read(
     rule: &Rule<'_>,
     group: usize,
     selector: &VectorSelector,
-    places: &[Place<'_>],
+    places: &[&Place<'_>],
     findings: &mut Vec<Finding>,
 ) {
     let name = name_of(selector);
@@ -169,6 +180,17 @@ mod tests {
             ("  - record: a:all\n    expr: a:all + a or a\n".to_string(), "reads-later-rule", ""),
             (format!("{sum}{other}{read}"), "reads-other-group", "9:11"),
             (format!("{sum}{other}{sum}{read}"), "reads-other-group", ""),
+            // Of several that write a metric, only those count that write what is read.
+            (
+                format!("{sum}    labels: {{env: x}}\n{other}{}", read.replace("a:sum", "a:sum{env=\"y\"}")),
+                "reads-other-group",
+                "",
+            ),
+            (
+                format!("{}{sum}    labels: {{env: x}}\n", read.replace("a:sum", "a:sum{env!=\"x\"}")),
+                "reads-later-rule",
+                "",
+            ),
             (format!("{sum}  - record: b:c\n    expr: rate(a:sum[5m])\n"), "rate-of-aggregate", "7:16"),
             (format!("{rates}  - record: b:c\n    expr: deriv(a:sum[5m])\n"), "rate-of-aggregate", ""),
             (
