@@ -96,15 +96,15 @@ impl Node {
         self.entry(name).map(|entry| &entry.value)
     }
 
-    /// It is null: empty, `~`, `null`, or tagged so.
+    /// It is null: empty, `~`, `null`, also tagged so. What is only called null (`!!null x`) is not.
     pub fn is_null(&self) -> bool {
-        self.scalar().is_some_and(|scalar| match scalar.tag.as_deref() {
-            Some("tag:yaml.org,2002:null") => true,
-            Some("!") | None => {
-                scalar.style == ScalarStyle::Plain
-                    && matches!(scalar.text.as_str(), "" | "~" | "null" | "Null" | "NULL")
-            }
-            Some(_) => false,
+        self.scalar().is_some_and(|scalar| {
+            let may_be = match scalar.tag.as_deref() {
+                Some("tag:yaml.org,2002:null") => true,
+                Some("!") | None => scalar.style == ScalarStyle::Plain,
+                Some(_) => false,
+            };
+            may_be && matches!(scalar.text.as_str(), "" | "~" | "null" | "Null" | "NULL")
         })
     }
 }
