@@ -9,6 +9,9 @@ use crate::source::Dialect;
 /// libyaml's word for a colon within brackets that a bracket or comma follows.
 pub(crate) const BEFORE_BRACKET: &str = "found unexpected ':'";
 
+/// go-yaml's and libyaml's word for a wrong escape.
+pub(crate) const UNKNOWN_ESCAPE: &str = "found unknown escape character";
+
 /// A text that is no YAML.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -118,7 +121,7 @@ fn hint(source: &Source, failure: &Failure, offset: usize) -> Option<String> {
         "did not find expected ',' or ']'" => {
             format!("close the `[` of line {began}, or put the text in quotes")
         }
-        "found unknown escape character" => {
+        UNKNOWN_ESCAPE => {
             "double the backslash, or use single quotes, in which it needs no escape".to_owned()
         }
         BEFORE_BRACKET => "write a blank behind the `:`, or put the text in quotes".to_owned(),

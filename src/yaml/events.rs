@@ -124,23 +124,32 @@ impl<'s> Events<'s> {
     }
 
     /// The failure of the scanner within the token that begins at `from`, or behind it, and the next two, if there
-    /// is one; to be asked of events of which none was taken. Offsets are those of the events.
+    /// is one.
     #[allow(unsafe_code)]
-    pub(crate) fn failure_ahead(mut self, from: usize) -> Option<Failure> {
-        let mut found = 0;
-        while found < 3 && !self.ended {
+    pub(crate) fn failure_ahead(text: &'s [u8], from: usize) -> Option<Failure> {
+        let mut events = Self::new(text);
+        let (mut found, mut behind) = (0, 0);
+        while found < 3 && !events.ended {
             let mut token = MaybeUninit::<unsafe_libyaml::yaml_token_t>::uninit();
             // SAFETY: the parser is initialized and has met neither an error nor the end; scan writes the token
-            // whenever it succeeds, and it is deleted once; parse, which must not follow, cannot, as this consumes.
-            let (kind, start) = unsafe {
-                if !unsafe_libyaml::yaml_parser_scan(self.parser.as_ptr(), token.as_mut_ptr()).ok {
+            // whenever it succeeds, and it is deleted once; parse, which must not follow, cannot, as the events end here.
+            let (kind, start, end) = unsafe {
+                if !unsafe_libyaml::yaml_parser_scan(events.parser.as_ptr(), token.as_mut_ptr()).ok {
                     // A third token that may be a key makes the scanner look at the one behind it.
-                    let beyond =
-                        |failure: &Failure| found == 2 && failure.context == "while scanning a simple key";
-                    return Some(self.failure()).filter(|failure| !beyond(failure));
+                    let third = behind + blanks(text.get(behind..).unwrap_or_default());
+                    let beyond = |failure: &Failure| {
+                        let context = match failure.context_mark.offset {
+                            0 => usize::MAX,
+                            offset => offset,
+                        };
+                        failure.context == "while scanning a simple key"
+                            || failure.problem_mark.offset.min(context) > third
+                    };
+                    return Some(events.failure()).filter(|failure| found < 2 || !beyond(failure));
                 }
                 let token = token.assume_init_mut();
-                let seen = (token.type_, token.start_mark.index as usize + self.base);
+                let at = |mark: &unsafe_libyaml::yaml_mark_t| mark.index as usize + events.base;
+                let seen = (token.type_, at(&token.start_mark), at(&token.end_mark));
                 unsafe_libyaml::yaml_token_delete(token);
                 seen
             };
@@ -150,7 +159,8 @@ impl<'s> Events<'s> {
                 unsafe_libyaml::YAML_STREAM_START_TOKEN | unsafe_libyaml::YAML_BLOCK_END_TOKEN
             );
             found += usize::from(start >= from && (found > 0 || stands_alone));
-            self.ended = kind == unsafe_libyaml::YAML_STREAM_END_TOKEN;
+            behind = end;
+            events.ended = kind == unsafe_libyaml::YAML_STREAM_END_TOKEN;
         }
         None
     }
@@ -247,6 +257,16 @@ impl Drop for Events<'_> {
             drop(Box::from_raw(pointer));
         }
     }
+}
+
+/// The bytes of blanks, line breaks and comments before a token.
+fn blanks(text: &[u8]) -> usize {
+    let mut comment = false;
+    let end = text.iter().position(|byte| {
+        comment = (comment || *byte == b'#') && *byte != b'\n';
+        !comment && !byte.is_ascii_whitespace()
+    });
+    end.unwrap_or(text.len())
 }
 
 /// An event that parse has written; what it holds goes with it.

@@ -39,6 +39,7 @@ mod merge;
 pub mod node;
 mod offset;
 pub mod read;
+mod repair;
 mod resolve;
 mod scalar;
 pub mod source;

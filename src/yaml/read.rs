@@ -3,7 +3,7 @@
 //!
 //! Where libyaml and go-yaml part, this follows go-yaml:
 //! - plain scalars may end with a colon before a bracket or a comma, as in `[a:]`;
-//! - `\/` is no escape;
+//! - `\'` is an escape between double quotes, `\/` is none;
 //! - a `?` ends a plain scalar within brackets;
 //! - v3 looks at two tokens more than it parses, so that an error in them comes first, even if the next document has
 //!   it.
@@ -21,18 +21,16 @@ use std::collections::{HashMap, HashSet};
 use tsdbctl_model::Span;
 
 use crate::budget::Budget;
-use crate::error::BEFORE_BRACKET;
+use crate::error::UNKNOWN_ESCAPE;
 use crate::events::{Event, Events, Failure, Kind, Mark};
 use crate::merge::merge;
+use crate::repair::Repairs;
 use crate::{Dialect, Entry, Node, Scalar, ScalarStyle, Source, Value, YamlError};
 
 /// Deeper nesting is refused, also where aliases make it: no file of the ecosystem needs more than a dozen levels,
 /// and whoever walks or drops a tree may then do so recursively. (go-yaml, whose stacks grow, goes to 10,000 each of
 /// brackets and of indentations, and counts no aliases.)
 const DEPTH_LIMIT: usize = 256;
-
-/// More colons than these are not hidden, as each costs a reading.
-const HIDDEN_LIMIT: usize = 100;
 
 /// Longer texts are refused, as places are 32 bits wide.
 const TEXT_LIMIT: usize = u32::MAX as usize - 8;
@@ -66,25 +64,17 @@ pub fn first_document(source: &Source) -> Result<(Option<Node>, bool), YamlError
     })
 }
 
-/// Runs over the text, and again with a colon hidden wherever the parser stops at one that go-yaml takes as part of
-/// a plain scalar.
+/// Runs over the text, and again from its start wherever the parser stops at what go-yaml takes.
 fn read<T>(source: &Source, run: impl Fn(&mut Reader<'_>) -> Result<T, YamlError>) -> Result<T, YamlError> {
     if source.text.len().max(source.bytes().len()) > TEXT_LIMIT {
         return Err(YamlError::without_line("input is too long", Span::default()));
     }
     let mut text = Cow::Borrowed(source.bytes());
-    let mut hidden: Vec<usize> = Vec::new();
+    let mut repairs = Repairs::of(&text);
     loop {
-        let result = Reader::new(source, &text, &hidden).and_then(|mut reader| run(&mut reader));
+        let result = Reader::new(source, &text, &repairs).and_then(|mut reader| run(&mut reader));
         match result {
-            Err(error) if error.message.ends_with(BEFORE_BRACKET) && hidden.len() < HIDDEN_LIMIT => {
-                let at = error.span.start as usize;
-                match text.to_mut().get_mut(at) {
-                    Some(byte @ b':') => *byte = b'x',
-                    _ => return Err(error),
-                }
-                hidden.push(at);
-            }
+            Err(error) if repairs.apply(&mut text, &error) => {}
             result => return result,
         }
     }
@@ -92,10 +82,9 @@ fn read<T>(source: &Source, run: impl Fn(&mut Reader<'_>) -> Result<T, YamlError
 
 struct Reader<'s> {
     source: &'s Source,
-    /// The source's, but for hidden colons.
+    /// The source's, but for the repairs.
     text: &'s [u8],
-    /// Where colons are hidden, in order.
-    hidden: &'s [usize],
+    repairs: &'s Repairs,
     /// Where the document ended.
     end: usize,
     events: Events<'s>,
@@ -130,11 +119,11 @@ impl From<YamlError> for Stop {
 }
 
 impl<'s> Reader<'s> {
-    fn new(source: &'s Source, text: &'s [u8], hidden: &'s [usize]) -> Result<Self, YamlError> {
+    fn new(source: &'s Source, text: &'s [u8], repairs: &'s Repairs) -> Result<Self, YamlError> {
         let mut reader = Self {
             source,
             text,
-            hidden,
+            repairs,
             end: 0,
             events: Events::new(text),
             anchors: HashMap::new(),
@@ -163,7 +152,7 @@ impl<'s> Reader<'s> {
     /// What v3 meets before it is done with the token at `from`.
     fn ahead(&self, from: usize) -> Option<Failure> {
         let looks_ahead = self.source.dialect == Dialect::V3;
-        looks_ahead.then(|| Events::new(self.text).failure_ahead(from)).flatten()
+        looks_ahead.then(|| Events::failure_ahead(self.text, from)).flatten()
     }
 
     /// Something follows the document. It is not read, but for what v3 cannot help seeing.
@@ -208,10 +197,7 @@ impl<'s> Reader<'s> {
                     if style == ScalarStyle::DoubleQuoted {
                         self.no_escaped_slash(span)?;
                     }
-                    if span.start < span.end && self.hidden.binary_search(&(span.end as usize - 1)).is_ok() {
-                        text.pop();
-                        text.push(':');
-                    }
+                    self.repairs.undo(span, style, &mut text);
                     if style == ScalarStyle::Plain && text.contains('?') {
                         self.no_question_in_flow(span, &stack)?;
                     }
@@ -365,7 +351,7 @@ impl<'s> Reader<'s> {
             let at = rest + found;
             if written.get(at + 1) == Some(&b'/') {
                 return Err(self.failed(&Failure {
-                    problem: "found unknown escape character".to_owned(),
+                    problem: UNKNOWN_ESCAPE.to_owned(),
                     context: "while parsing a quoted scalar".to_owned(),
                     problem_mark: self.mark(start + at),
                     context_mark: self.mark(start),

@@ -48,6 +48,10 @@ const BY_HAND: &[&str] = &[
     "a: `x`\n",
     "a: %x\n",
     "a: \"\\q\"\n",
+    "a: \"it\\'s\"\n",
+    "a: [\"it\\'s \\\\' \\\"\\' '\", 'b\\', c\\'d, e:]\n",
+    "a: \"\\'\\q\"\n",
+    "a: \"\\e\\'\"\nb: \"\\'\"\n",
     "a: \"\\xZZ\"\n",
     "a: \"\\uD800\"\n",
     "a: \"\\U00110000\"\n",
@@ -300,6 +304,26 @@ fn generated(dice: &mut Dice) -> String {
         .collect()
 }
 
+/// The text as UTF-16, or with a byte that is not its own.
+fn other_bytes(dice: &mut Dice, text: &str) -> Vec<u8> {
+    let units = "\u{feff}".encode_utf16().chain(text.encode_utf16());
+    let mut bytes: Vec<u8> = match dice.roll(3) {
+        0 => units.flat_map(u16::to_le_bytes).collect(),
+        1 => units.flat_map(u16::to_be_bytes).collect(),
+        _ => text.as_bytes().to_vec(),
+    };
+    if dice.roll(3) > 0 && bytes.len() > 2 {
+        let at = 2 + dice.roll(bytes.len() - 2);
+        match dice.roll(4) {
+            0 => bytes.truncate(at),
+            1 => bytes[at] = [0xff, 0xc3, 0xd8, 0xdc][dice.roll(4)],
+            2 => bytes.insert(at, [0xe2, 0x80, 0xf0, 0][dice.roll(4)]),
+            _ => bytes[at] ^= 1 << dice.roll(8),
+        }
+    }
+    bytes
+}
+
 /// What promtool says of the syntax of each file.
 fn verdicts(promtool: &str, arguments: &[&str], files: &[String]) -> HashMap<String, String> {
     let mut verdicts = HashMap::new();
@@ -330,9 +354,10 @@ fn a_promtool_refuses_the_same_syntax() {
     let count: usize =
         std::env::var("TSDBCTL_CASES").ok().and_then(|count| count.parse().ok()).unwrap_or(400);
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15 ^ seed);
-    let mut texts: Vec<String> = BY_HAND.iter().map(|text| (*text).to_owned()).collect();
+    let mut texts: Vec<Vec<u8>> = BY_HAND.iter().map(|text| text.as_bytes().to_vec()).collect();
     for i in 0..count {
-        texts.push(if i % 3 == 0 { generated(&mut dice) } else { mutated(&mut dice) });
+        let text = if i % 3 == 0 { generated(&mut dice) } else { mutated(&mut dice) };
+        texts.push(if i % 8 == 1 { other_bytes(&mut dice, &text) } else { text.into_bytes() });
     }
     let name = |i: usize| directory.path().join(format!("{i}.yml")).display().to_string();
     let names: Vec<String> = (0..texts.len()).map(name).collect();
@@ -348,14 +373,14 @@ fn a_promtool_refuses_the_same_syntax() {
     ] {
         let theirs = verdicts(&promtool, &arguments, &names);
         for (text, name) in texts.iter().zip(&names) {
-            let source = Source::from_bytes("t", text.clone().into_bytes()).with_dialect(dialect);
+            let source = Source::from_bytes("t", text.clone()).with_dialect(dialect);
             let ours = first_document(&source).err().map(|error| error.message).filter(of_syntax);
             let theirs = theirs.get(name).filter(|text| of_syntax(text));
             refused += usize::from(theirs.is_some());
             if ours.as_ref() != theirs {
                 let both = ours.is_some() && theirs.is_some();
                 let list = if both { &mut worded } else { &mut different };
-                list.push(format!("{dialect:?} {text:?}: {ours:?} and {theirs:?}"));
+                list.push(format!("{dialect:?} {}: {ours:?} and {theirs:?}", text.escape_ascii()));
             }
         }
     }
