@@ -45,13 +45,17 @@ fn format_here(source: &Arc<Source>, options: &FormatOptions) -> Result<String, 
     let features = &options.read.features;
     let before = trees(source)?;
     let edited = Source::new(source.name.clone(), expressions(&file, &before, features));
-    let indented = indent(&edited, &trees(&edited)?);
-    let mut text = indented;
+    // A text that did not change has the trees it had.
+    let mut text =
+        if edited.text == source.text { indent(&edited, &before) } else { indent(&edited, &trees(&edited)?) };
     if options.sort_keys {
         for keys in [&RULE_KEYS[..], &GROUP_KEYS[..]] {
             let source = Source::new(source.name.clone(), text);
             text = sort_keys(&source, &trees(&source)?, keys);
         }
+    }
+    if text == source.text {
+        return Ok(text);
     }
     let written = Source::new(source.name.clone(), text);
     let after = trees(&written)?;
