@@ -20,12 +20,12 @@ use crate::alerting::{ALERTS, ALERTS_FOR_STATE, ActiveAlerts, At, ExpansionFailu
 use crate::error::RuleError;
 use crate::group::{self, Rule, RuleAppender, RuleState, RuleStorage, World};
 use crate::query::{Element, RuleExpr, RuleQuery};
-use crate::recording::RuleSample;
 use crate::restore::{self, LastFloat, RestoreLimits};
 use crate::sending::{AlertSink, OutgoingAlert, Resend};
 use crate::storage_query::StorageQuery;
 
 mod columns;
+mod course;
 pub mod overlay;
 pub mod slots;
 
@@ -71,6 +71,17 @@ pub struct RulePlace {
     pub rule: usize,
 }
 
+/// A sample that a rule gave.
+#[derive(Clone, Debug)]
+pub struct EvalSample {
+    /// Its series; mostly the very same of one evaluation and the next.
+    pub labels: Arc<Labels>,
+    /// Its time, Unix ms (query offset applied).
+    pub t_ms: i64,
+    /// Its value.
+    pub sample: Sample,
+}
+
 /// One evaluation of one rule.
 pub struct Evaluated<'a> {
     /// Which rule.
@@ -78,9 +89,9 @@ pub struct Evaluated<'a> {
     /// When; its `lead` says that it is before what was asked for.
     pub slot: Slot,
     /// What it wrote, or why it failed, in upstream's words.
-    pub outcome: Result<&'a [RuleSample], &'a str>,
+    pub outcome: Result<&'a [EvalSample], &'a str>,
     /// Stale markers it wrote, at the same time.
-    pub vanished: &'a [RuleSample],
+    pub vanished: &'a [EvalSample],
     /// Samples that were not taken, because another rule wrote the series.
     pub refused: &'a [(Labels, Refusal)],
     /// Alerts of an alerting rule, resolved ones included.
@@ -171,6 +182,7 @@ impl Evaluation<'_> {
                 Columns::default()
             }),
             current: Mutex::default(),
+            alone: self.alone(),
         };
         let mut opened_until = i64::MIN;
         while let Some(Reverse((ts_ms, group, number))) = queue.pop() {
@@ -225,10 +237,16 @@ impl Evaluation<'_> {
         lock(&storage.annotations).clear();
         *lock(&storage.current) = Some(place);
         let rule = &spec.rules[place.rule];
-        let world = World { storage, sink: &Nobody, clock: &SlotClock(slot.ts_ms) };
-        // Nobody is told, so that how often does not matter.
-        group::evaluate_one(rule, state, &at, Resend { delay_ms: i64::MAX / 16, interval_ms: 0 }, world);
-        let written = std::mem::take(&mut *lock(&storage.written));
+        let written = match (rule, storage.course(place, &at, state)) {
+            (Rule::Record(_), Some(written)) => written,
+            _ => {
+                let world = World { storage, sink: &Nobody, clock: &SlotClock(slot.ts_ms) };
+                // Nobody is told, so that how often does not matter.
+                let resend = Resend { delay_ms: i64::MAX / 16, interval_ms: 0 };
+                group::evaluate_one(rule, state, &at, resend, world);
+                std::mem::take(&mut *lock(&storage.written))
+            }
+        };
         let annotations = std::mem::take(&mut *lock(&storage.annotations));
         let evaluated = Evaluated {
             place,
@@ -294,6 +312,17 @@ impl Evaluation<'_> {
         unread.map(str::to_string).collect()
     }
 
+    /// Metrics that one rule alone writes.
+    fn alone(&self) -> BTreeSet<String> {
+        let (mut once, mut again) = (BTreeSet::new(), BTreeSet::new());
+        for name in self.groups.iter().flat_map(|g| &g.rules).flat_map(writes) {
+            if !once.insert(name.to_string()) {
+                again.insert(name.to_string());
+            }
+        }
+        once.difference(&again).cloned().collect()
+    }
+
     /// The last slot of the window that begins at `ts_ms`.
     fn window_end(&self, ts_ms: i64) -> i64 {
         let shortest: i64 = self.groups.iter().filter_map(|g| g.slots.distance_ms()).min().unwrap_or(60_000);
@@ -336,9 +365,23 @@ impl Evaluation<'_> {
 struct Written {
     /// Whether it came to writing at all.
     begun: bool,
-    samples: Vec<RuleSample>,
-    vanished: Vec<RuleSample>,
+    samples: Vec<EvalSample>,
+    vanished: Vec<EvalSample>,
     refused: Vec<(Labels, Refusal)>,
+}
+
+impl Written {
+    /// A sample that was taken or not.
+    fn told(&mut self, labels: Arc<Labels>, t_ms: i64, appended: Result<Sample, Refusal>, marker: bool) {
+        match appended {
+            Ok(sample) => {
+                let list = if marker { &mut self.vanished } else { &mut self.samples };
+                list.push(EvalSample { labels, t_ms, sample });
+            }
+            Err(_) if marker => {}
+            Err(refusal) => self.refused.push((Labels::clone(&labels), refusal)),
+        }
+    }
 }
 
 /// Stored data with what is recorded over it, as rules see it.
@@ -351,6 +394,35 @@ struct RunStorage<'a> {
     annotations: Mutex<Vec<String>>,
     columns: Mutex<Columns>,
     current: Mutex<Option<RulePlace>>,
+    /// Metrics that one rule alone writes.
+    alone: BTreeSet<String>,
+}
+
+impl RunStorage<'_> {
+    /// Evaluates a recording rule whose series are known for the window.
+    fn course(&self, place: RulePlace, at: &At<'_>, state: &mut RuleState) -> Option<Written> {
+        let Evaluation { groups, settings, control, .. } = *self.evaluation;
+        let Rule::Record(rule) = &groups[place.group].rules[place.rule] else { return None };
+        let used = control.budget.used();
+        let sources = Sources {
+            groups,
+            settings,
+            control,
+            stored: &self.stored,
+            hidden: &self.hidden,
+            recorded: lock(&self.recorded).by_name(),
+        };
+        let mut columns = lock(&self.columns);
+        let found = columns.course(place, at.sample_ms(), &sources);
+        give_back(control, used);
+        // Samples are added to what the sources hold.
+        drop(sources);
+        let (step, annotations) = found?;
+        lock(&self.annotations).extend(annotations);
+        let mut recorded = lock(&self.recorded);
+        let direct = self.alone.contains(&rule.name) && recorded.is_unread(&rule.name);
+        Some(step.take(at.limit, direct, state, &mut recorded))
+    }
 }
 
 impl RuleStorage for RunStorage<'_> {
@@ -437,24 +509,9 @@ impl RuleAppender for RunAppender<'_> {
     fn append(&mut self, labels: &Labels, t_ms: i64, sample: &Sample) -> Result<(), Refusal> {
         let marker = matches!(sample, Sample::Float(v) if is_stale(*v));
         let appended = lock(&self.0.recorded).append(labels, t_ms, sample);
-        let mut written = lock(&self.0.written);
-        match appended {
-            Ok(sample) => {
-                let sample = RuleSample { labels: labels.clone(), t_ms, sample };
-                if marker {
-                    written.vanished.push(sample)
-                } else {
-                    written.samples.push(sample)
-                }
-                Ok(())
-            }
-            Err(refusal) => {
-                if !marker {
-                    written.refused.push((labels.clone(), refusal));
-                }
-                Err(refusal)
-            }
-        }
+        let result = appended.as_ref().map(|_| ()).map_err(Clone::clone);
+        lock(&self.0.written).told(Arc::new(labels.clone()), t_ms, appended, marker);
+        result
     }
 
     fn commit(&mut self) -> Result<(), String> {

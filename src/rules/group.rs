@@ -192,7 +192,7 @@ pub struct RuleState {
     /// Templates that failed in the last evaluation.
     pub expansion_failures: Vec<ExpansionFailure>,
     /// Series of the last committed evaluation.
-    series: HashSet<Labels>,
+    pub(crate) series: HashSet<Labels>,
 }
 
 /// What a group counts, named as upstream names it by [`Group::metrics`].

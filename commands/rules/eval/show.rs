@@ -1,6 +1,7 @@
 //! What evaluations gave, in the formats of `rules eval`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tsdbctl_model::Labels;
@@ -9,13 +10,16 @@ use tsdbctl_model::labels::{METRIC_NAME, is_legacy_label_name, is_legacy_metric_
 use tsdbctl_model::sample::is_stale;
 use tsdbctl_promql::engine::Sample;
 use tsdbctl_rules::alerting::{ALERT_STATE, ALERTS, Alert, AlertState};
-use tsdbctl_rules::eval::{Evaluated, RulePlace};
-use tsdbctl_rules::recording::RuleSample;
+use tsdbctl_rules::eval::{EvalSample, Evaluated, RulePlace};
 
+use super::write::address;
 use super::{Output, Plan};
 use crate::query::lines::{sample_text, write_sample};
 use crate::table::{write_csv_line, write_table};
 use crate::ui::Ui;
+
+/// Labels that are found by their place in memory at a time.
+const SHARED: usize = 200_000;
 
 /// A series of a range in the table.
 struct Line {
@@ -39,7 +43,11 @@ struct AlertLine {
 pub(super) struct Shown {
     output: Option<Output>,
     begun: bool,
-    series: BTreeMap<(RulePlace, Labels), Line>,
+    lines: Vec<Line>,
+    /// Numbers of lines.
+    series: BTreeMap<(RulePlace, Arc<Labels>), usize>,
+    /// The same by the labels' place in memory, which evaluations mostly share.
+    shared: HashMap<usize, (Arc<Labels>, usize)>,
     alerts: BTreeMap<(RulePlace, Labels), AlertLine>,
     /// Rows of the one evaluation's alerts.
     alert_rows: Vec<Vec<String>>,
@@ -57,7 +65,9 @@ impl Shown {
         Ok(Self {
             output,
             begun: false,
+            lines: Vec::new(),
             series: BTreeMap::new(),
+            shared: HashMap::new(),
             alerts: BTreeMap::new(),
             alert_rows: Vec::new(),
             samples: BTreeMap::new(),
@@ -105,7 +115,7 @@ impl Shown {
                 for s in samples {
                     match s.sample {
                         Sample::Float(v) => {
-                            self.samples.entry(s.labels.clone()).or_default().push((s.t_ms, v))
+                            self.samples.entry(Labels::clone(&s.labels)).or_default().push((s.t_ms, v))
                         }
                         Sample::Histogram(_) => self.histograms_left_out += 1,
                     }
@@ -115,7 +125,7 @@ impl Shown {
         Ok(())
     }
 
-    fn table(&mut self, plan: &Plan, e: &Evaluated<'_>, samples: &[RuleSample]) {
+    fn table(&mut self, plan: &Plan, e: &Evaluated<'_>, samples: &[EvalSample]) {
         let origin = plan.origin(e.place);
         if origin.is_alert {
             if plan.once.is_some() {
@@ -126,7 +136,7 @@ impl Shown {
                 return;
             }
             for s in samples.iter().filter(|s| s.labels.get(METRIC_NAME) == ALERTS) {
-                let mut labels = s.labels.clone();
+                let mut labels = Labels::clone(&s.labels);
                 let firing = labels.get(ALERT_STATE) == AlertState::Firing.as_str();
                 labels.remove(ALERT_STATE);
                 labels.remove(METRIC_NAME);
@@ -147,15 +157,31 @@ impl Shown {
             return;
         }
         for s in samples {
-            let line = self.series.entry((e.place, s.labels.clone())).or_insert_with(|| Line {
-                place: e.place,
-                samples: 0,
-                first: s.t_ms,
-                last: s.t_ms,
-                value: s.sample.clone(),
-            });
-            (line.samples, line.last, line.value) = (line.samples + 1, s.t_ms, s.sample.clone());
+            let number = self.line(e.place, s);
+            let line = &mut self.lines[number];
+            line.samples += 1;
+            line.last = s.t_ms;
+            line.value.clone_from(&s.sample);
         }
+    }
+
+    /// The line of a sample's series.
+    fn line(&mut self, place: RulePlace, s: &EvalSample) -> usize {
+        if let Some((_, number)) = self.shared.get(&address(&s.labels))
+            && self.lines[*number].place == place
+        {
+            return *number;
+        }
+        let number = *self.series.entry((place, Arc::clone(&s.labels))).or_insert_with(|| {
+            let (first, value) = (s.t_ms, s.sample.clone());
+            self.lines.push(Line { place, samples: 0, first, last: first, value });
+            self.lines.len() - 1
+        });
+        if self.shared.len() >= SHARED {
+            self.shared.clear();
+        }
+        self.shared.insert(address(&s.labels), (Arc::clone(&s.labels), number));
+        number
     }
 
     /// What is shown at the end.
@@ -197,7 +223,8 @@ impl Shown {
     fn finish_table(self, plan: &Plan, ui: &mut Ui) -> anyhow::Result<()> {
         let has = |alert: bool| plan.origins.iter().flatten().any(|o| o.is_alert == alert);
         if has(false) {
-            let rows = self.series.iter().map(|((_, labels), line)| {
+            let rows = self.series.iter().map(|((_, labels), number)| {
+                let line = &self.lines[*number];
                 let group = plan.origin(line.place).group.clone();
                 let mut row = vec![group, labels.selector_text(), value_text(&line.value)];
                 if plan.once.is_none() {
@@ -306,7 +333,7 @@ fn to_json(plan: &Plan, e: &Evaluated<'_>) -> Value {
     match e.outcome {
         Err(error) => out["error"] = Value::String(error.to_string()),
         Ok(samples) => {
-            let sample = |s: &RuleSample| json!({"metric": labels(&s.labels), "t_ms": s.t_ms, "value": value_text(&s.sample)});
+            let sample = |s: &EvalSample| json!({"metric": labels(&s.labels), "t_ms": s.t_ms, "value": value_text(&s.sample)});
             out["samples"] = samples.iter().map(sample).collect();
             if !e.vanished.is_empty() {
                 out["vanished"] = e.vanished.iter().map(|s| labels(&s.labels)).collect();

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tsdbctl_chunk::SampleColumns;
 use tsdbctl_model::duration::format_rfc3339_ms;
@@ -11,9 +12,8 @@ use tsdbctl_model::{Labels, Matcher, SymbolTable};
 use tsdbctl_platform::file;
 use tsdbctl_platform::world::World;
 use tsdbctl_promql::engine::Sample;
-use tsdbctl_rules::eval::Evaluated;
 use tsdbctl_rules::eval::overlay::same;
-use tsdbctl_rules::recording::RuleSample;
+use tsdbctl_rules::eval::{EvalSample, Evaluated};
 use tsdbctl_storage::{Control, Queryable, ReadStats, SelectHints, TimeFilter};
 use tsdbctl_tsdb::backfill::{Backfill, BackfillOptions, Taken, block_duration};
 use tsdbctl_tsdb::{Database, OpenOptions};
@@ -28,6 +28,30 @@ const BATCH: usize = 200_000;
 /// Differing samples that are named.
 const NAMED: usize = 10;
 
+/// Samples by series; evaluations mostly share the labels of a series, so that it is found by their place in memory.
+#[derive(Default)]
+struct Batch {
+    numbers: HashMap<usize, usize>,
+    series: Vec<(Arc<Labels>, Vec<(i64, Sample)>)>,
+    samples: usize,
+}
+
+impl Batch {
+    fn add(&mut self, s: &EvalSample) {
+        let number = *self.numbers.entry(address(&s.labels)).or_insert_with(|| {
+            self.series.push((Arc::clone(&s.labels), Vec::new()));
+            self.series.len() - 1
+        });
+        self.series[number].1.push((s.t_ms, s.sample.clone()));
+        self.samples += 1;
+    }
+}
+
+/// Where labels are in memory.
+pub(super) fn address(labels: &Arc<Labels>) -> usize {
+    Arc::as_ptr(labels) as usize
+}
+
 /// Writes what rules recorded.
 pub struct Writer {
     backfill: Backfill,
@@ -35,7 +59,7 @@ pub struct Writer {
     stored: Vec<Database>,
     control: Control,
     alerts: bool,
-    batch: Vec<RuleSample>,
+    batch: Batch,
     computed: u64,
     same: u64,
     differing: u64,
@@ -70,7 +94,7 @@ impl Writer {
             stored,
             control: control.clone(),
             alerts,
-            batch: Vec::new(),
+            batch: Batch::default(),
             computed: 0,
             same: 0,
             differing: 0,
@@ -87,8 +111,10 @@ impl Writer {
         if is_alert && !self.alerts {
             return Ok(());
         }
-        self.batch.extend(e.outcome.unwrap_or(&[]).iter().chain(e.vanished).cloned());
-        if self.batch.len() >= BATCH {
+        for s in e.outcome.unwrap_or(&[]).iter().chain(e.vanished) {
+            self.batch.add(s);
+        }
+        if self.batch.samples >= BATCH {
             self.flush()?;
         }
         Ok(())
@@ -96,34 +122,41 @@ impl Writer {
 
     fn flush(&mut self) -> anyhow::Result<()> {
         let batch = std::mem::take(&mut self.batch);
-        let Some(first) = batch.first() else { return Ok(()) };
-        let times = batch.iter().fold((first.t_ms, first.t_ms), |(a, b), s| (a.min(s.t_ms), b.max(s.t_ms)));
-        let names: BTreeSet<&str> = batch.iter().map(|s| s.labels.get(METRIC_NAME)).collect();
+        let mut times = batch.series.iter().flat_map(|(_, samples)| samples).map(|(t, _)| *t);
+        let Some(first) = times.next() else { return Ok(()) };
+        let times = times.fold((first, first), |(a, b), t| (a.min(t), b.max(t)));
+        let names: BTreeSet<&str> = batch.series.iter().map(|(l, _)| l.get(METRIC_NAME)).collect();
         let stored = self.stored(&names, times)?;
-        for s in &batch {
-            self.computed += 1;
-            match stored.get(&s.labels).and_then(|columns| at(columns, s.t_ms)) {
-                Some(before) if same(&before, &s.sample) => self.same += 1,
-                Some(before) => {
-                    self.differing += 1;
-                    if self.examples.len() < NAMED {
-                        self.examples.push((s.labels.clone(), s.t_ms, before, s.sample.clone()));
+        for (labels, samples) in &batch.series {
+            let columns = stored.get(labels.as_ref());
+            let mut series = None;
+            for (t, sample) in samples {
+                self.computed += 1;
+                match columns.and_then(|columns| at(columns, *t)) {
+                    Some(before) if same(&before, sample) => self.same += 1,
+                    Some(before) => {
+                        self.differing += 1;
+                        if self.examples.len() < NAMED {
+                            self.examples.push((Labels::clone(labels), *t, before, sample.clone()));
+                        }
+                    }
+                    None => {
+                        let pairs = || labels.iter().map(|l| (l.name.as_str(), l.value.as_str()));
+                        let series = *series.get_or_insert_with(|| self.backfill.series(pairs()));
+                        self.store(series, *t, sample);
                     }
                 }
-                None => self.store(s),
             }
         }
         Ok(())
     }
 
-    fn store(&mut self, s: &RuleSample) {
-        let pairs = s.labels.iter().map(|l| (l.name.as_str(), l.value.as_str()));
-        let series = self.backfill.series(pairs);
-        let taken = match &s.sample {
-            Sample::Float(v) => self.backfill.float(series, s.t_ms, *v, 0),
+    fn store(&mut self, series: u32, t: i64, sample: &Sample) {
+        let taken = match sample {
+            Sample::Float(v) => self.backfill.float(series, t, *v, 0),
             Sample::Histogram(h) => {
                 let h = ConvertedHistogram::Float(tsdbctl_model::FloatHistogram::clone(h));
-                self.backfill.histogram(series, s.t_ms, &h, 0)
+                self.backfill.histogram(series, t, &h, 0)
             }
         };
         if taken != Taken::Kept {

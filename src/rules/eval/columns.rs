@@ -14,6 +14,7 @@ use tsdbctl_promql::parser::ast::{Expr, TimeModifiers, ValueType};
 use tsdbctl_promql::parser::functions::FunctionId;
 use tsdbctl_storage::{Control, Querier};
 
+use super::course::{Course, Step};
 use super::overlay::{ByName, Hidden, Overlay, Recorded};
 use super::{EvalGroup, EvalSettings, RulePlace, Slots};
 use crate::depend::{Reason, RuleNode, edges};
@@ -31,6 +32,8 @@ struct Ahead {
     series: Vec<(Labels, Column)>,
     /// Warnings and infos, told at the first slot.
     annotations: Vec<String>,
+    /// How the series are recorded, if each is one of its own with floats alone.
+    course: Option<Course>,
 }
 
 /// Rules that may go ahead, and what they gave in the current window.
@@ -139,6 +142,25 @@ impl Columns {
         self.recorded = Recorded::default();
     }
 
+    /// What is recorded of a rule at a query time of the window, where its series are known for all of it.
+    pub fn course(
+        &mut self,
+        place: RulePlace,
+        t_ms: i64,
+        sources: &Sources<'_>,
+    ) -> Option<(Step<'_>, Vec<String>)> {
+        if !self.compute(place, sources) {
+            return None;
+        }
+        let ahead = self.ahead.get_mut(&place)?.as_mut()?;
+        let k = usize::try_from((t_ms - ahead.start).checked_div(ahead.step)?).ok()?;
+        if ahead.start + k as i64 * ahead.step != t_ms {
+            return None;
+        }
+        let course = ahead.course.as_mut()?;
+        Some((Step { course, series: &ahead.series, k, t_ms }, std::mem::take(&mut ahead.annotations)))
+    }
+
     /// The result of a rule at a query time of the window, and what it warned of if this is the first; `None` if the
     /// rule is to be evaluated by itself.
     pub fn at(
@@ -202,6 +224,10 @@ impl Columns {
         let (warnings, infos) = result.annotations.render(&rule.expr().text, 10);
         let annotations = warnings.into_iter().chain(infos).collect();
         let series = series(result)?;
+        let course = match rule {
+            Rule::Record(rule) => Course::new(rule, &series, ((end - start) / step + 1) as usize),
+            Rule::Alert(_) => None,
+        };
         if let (Rule::Record(rule), true) = (rule, self.is_read.contains(&place)) {
             let mut met = std::collections::HashSet::new();
             for (labels, column) in &series {
@@ -225,7 +251,7 @@ impl Columns {
                 }
             }
         }
-        Some(Ahead { start: start - offset, step, series, annotations })
+        Some(Ahead { start: start - offset, step, series, annotations, course })
     }
 }
 

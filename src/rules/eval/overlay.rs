@@ -81,6 +81,16 @@ impl Recorded {
         Ok(sample)
     }
 
+    /// Notes the newest sample of a series that was told without being added here.
+    pub fn note(&mut self, labels: &Labels, t: i64, sample: Sample) {
+        self.newest.insert(labels.clone(), (t, sample));
+    }
+
+    /// Whether nobody reads a metric.
+    pub fn is_unread(&self, name: &str) -> bool {
+        self.unread.contains(name)
+    }
+
     /// A store in which samples of `unread` are not kept: nobody will read them.
     pub fn without(unread: BTreeSet<String>) -> Self {
         Self { unread, ..Self::default() }
