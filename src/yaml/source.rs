@@ -102,12 +102,15 @@ impl Source {
         offset
     }
 
-    /// Line and column of a byte offset, both from 1; the column counts characters, as go-yaml does.
+    /// Line and column of a byte offset, both from 1; the column counts characters, without a byte order mark, as
+    /// go-yaml does.
     pub fn line_col(&self, offset: usize) -> (usize, usize) {
         let offset = self.floor(offset);
         let lines = self.lines();
         let line = lines.partition_point(|start| *start as usize <= offset);
-        let column = self.text[lines[line - 1] as usize..offset].chars().count() + 1;
+        let before = &self.text[lines[line - 1] as usize..offset];
+        let before = if line == 1 { before.trim_start_matches('\u{feff}') } else { before };
+        let column = before.chars().count() + 1;
         (line, column)
     }
 
@@ -199,5 +202,6 @@ mod tests {
         let lines: Vec<&str> = (0..5).map(|number| source.line(number)).collect();
         assert_eq!(lines, ["", "é: 1", "b", "", ""]);
         assert_eq!(source.place(Span::new(7, 8)), "f.yml:2:1");
+        assert_eq!(Source::new("f.yml", "\u{feff}ab").line_col(4), (1, 2));
     }
 }

@@ -1,5 +1,8 @@
 //! The syntax beside go-yaml itself: promtool 3.14 reads the same texts, as rule files (v3) and as configurations
-//! X//! `TSDBCTL_PEER_PROMTOOL_3` names the program; without it nothing is compared.
+//! X//! `TSDBCTL_PEER_PROMTOOL_3` names the program; without it nothing is compared. Trees are compared with those of a
+//! program that `TSDBCTL_PEER_YAML` names: it reads lines, each a text as a string of JSON, and answers each with a
+//! list of what `yaml.v3` makes of it: `LINE:COLUMN VALUE` for scalars, `LINE:COLUMN (` and `)` around collections,
+//! `*` for aliases; of a text that is none one element that begins with `!`.
 
 #![allow(
     clippy::disallowed_methods,
@@ -9,9 +12,10 @@
 )]
 
 use std::collections::HashMap;
-use std::process::Command;
+use std::io::Write;
+use std::process::{Command, Stdio};
 
-use tsdbctl_yaml::{Dialect, Source, first_document};
+use tsdbctl_yaml::{Dialect, Node, Source, Value, first_document};
 
 /// Numbers that look random, the same in every run.
 struct Dice(u64);
@@ -343,17 +347,90 @@ fn verdicts(promtool: &str, arguments: &[&str], files: &[String]) -> HashMap<Str
     verdicts
 }
 
+/// The program that a variable names.
+fn peer(variable: &str) -> Option<String> {
+    let found = std::env::var(variable).ok();
+    if found.is_none() {
+        eprintln!("skipped: {variable} names no program");
+    }
+    found
+}
+
+/// Dice, and how many texts to make with them.
+fn dice() -> (Dice, usize) {
+    let number = |variable| std::env::var(variable).ok().and_then(|text| text.parse().ok());
+    let seed = number("TSDBCTL_SEED").unwrap_or(1);
+    (Dice(0x9e37_79b9_7f4a_7c15 ^ seed), number("TSDBCTL_CASES").unwrap_or(400) as usize)
+}
+
+/// The tree as the peer describes it.
+fn describe(source: &Source, node: &Node, out: &mut Vec<String>) {
+    if node.is_alias(source) {
+        out.push("*".to_owned());
+        return;
+    }
+    let (line, column) = source.line_col(node.span.start as usize);
+    match &node.value {
+        // Of a value that is not there we name the place behind the colon, go-yaml that of the next token.
+        Value::Scalar(scalar) if scalar.text.is_empty() => out.push(String::new()),
+        Value::Scalar(scalar) => out.push(format!("{line}:{column} {}", scalar.text)),
+        Value::Sequence(_) | Value::Mapping(_) => {
+            out.push(format!("{line}:{column} ("));
+            node.elements().iter().for_each(|node| describe(source, node, out));
+            for entry in node.entries() {
+                describe(source, &entry.key, out);
+                describe(source, &entry.value, out);
+            }
+            out.push(")".to_owned());
+        }
+    }
+}
+
+#[test]
+fn go_yaml_sees_the_same_trees() {
+    let Some(program) = peer("TSDBCTL_PEER_YAML") else { return };
+    let (mut dice, count) = dice();
+    let mut texts: Vec<String> = BY_HAND.iter().map(|text| (*text).to_owned()).collect();
+    texts.extend((0..count).map(|i| if i % 3 == 0 { generated(&mut dice) } else { mutated(&mut dice) }));
+    // Mappings are merged in our trees, and our lines end with line feeds alone, as in an editor.
+    texts.retain(|text| {
+        !text.contains("<<") && !text.replace("\r\n", "").contains(['\r', '\u{85}', '\u{2028}'])
+    });
+    let lines: String =
+        texts.iter().map(|text| format!("{}\n", serde_json::Value::from(text.as_str()))).collect();
+    let mut child =
+        Command::new(program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the peer starts");
+    let mut stdin = child.stdin.take().expect("its input");
+    let writer = std::thread::spawn(move || stdin.write_all(lines.as_bytes()));
+    let output = child.wait_with_output().expect("the peer ends");
+    writer.join().expect("no panic").expect("the peer reads all");
+    let mut different = Vec::new();
+    let mut compared = 0;
+    for (text, line) in texts.iter().zip(String::from_utf8(output.stdout).expect("UTF-8").lines()) {
+        let mut theirs: Vec<String> = serde_json::from_str(line).expect("a list");
+        if theirs == ["0:0 (", ")"] {
+            theirs.clear();
+        }
+        let is_empty = |value: &&mut String| value.find(' ') == Some(value.len().wrapping_sub(1));
+        theirs.iter_mut().filter(is_empty).for_each(|value| value.clear());
+        let source = Source::new("t", text.as_str());
+        let Ok((root, _)) = first_document(&source) else { continue };
+        let mut ours = Vec::new();
+        root.iter().for_each(|root| describe(&source, root, &mut ours));
+        compared += 1;
+        if ours != theirs {
+            different.push(format!("{text:?}\n  {ours:?}\n  {theirs:?}"));
+        }
+    }
+    assert!(compared > texts.len() / 5, "{compared} of {}", texts.len());
+    assert!(different.is_empty(), "{} of {compared}:\n{}", different.len(), different.join("\n"));
+}
+
 #[test]
 fn a_promtool_refuses_the_same_syntax() {
-    let Ok(promtool) = std::env::var("TSDBCTL_PEER_PROMTOOL_3") else {
-        eprintln!("skipped: TSDBCTL_PEER_PROMTOOL_3 names no promtool");
-        return;
-    };
+    let Some(promtool) = peer("TSDBCTL_PEER_PROMTOOL_3") else { return };
     let directory = tsdbctl_testkit::scratch_in_memory();
-    let seed = std::env::var("TSDBCTL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
-    let count: usize =
-        std::env::var("TSDBCTL_CASES").ok().and_then(|count| count.parse().ok()).unwrap_or(400);
-    let mut dice = Dice(0x9e37_79b9_7f4a_7c15 ^ seed);
+    let (mut dice, count) = dice();
     let mut texts: Vec<Vec<u8>> = BY_HAND.iter().map(|text| text.as_bytes().to_vec()).collect();
     for i in 0..count {
         let text = if i % 3 == 0 { generated(&mut dice) } else { mutated(&mut dice) };
