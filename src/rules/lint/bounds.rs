@@ -203,6 +203,8 @@ fn divide(a: Bounds, b: Bounds) -> Bounds {
 fn function(id: FunctionId, args: &[Expr]) -> Bounds {
     use FunctionId as F;
     let arg = |i: usize| args.get(i).map_or(ANY, bounds);
+    // Times of samples that are NaN; those of the evaluation never are.
+    let given = !args.is_empty();
     match id {
         F::Absent | F::AbsentOverTime | F::PresentOverTime => between(1.0, 1.0),
         F::CountOverTime => between(1.0, f64::INFINITY),
@@ -212,13 +214,13 @@ fn function(id: FunctionId, args: &[Expr]) -> Bounds {
         F::StddevOverTime | F::StdvarOverTime | F::MadOverTime => Bounds { low: 0.0, ..ANY },
         F::HistogramStddev | F::HistogramStdvar => Bounds { low: 0.0, ..ANY },
         F::HistogramFraction => between(0.0, 1.0).with_nan(true),
-        F::Hour => between(0.0, 23.0).with_nan(true),
-        F::Minute => between(0.0, 59.0).with_nan(true),
-        F::Month => between(1.0, 12.0).with_nan(true),
-        F::DayOfWeek => between(0.0, 6.0).with_nan(true),
-        F::DayOfMonth => between(1.0, 31.0).with_nan(true),
-        F::DayOfYear => between(1.0, 366.0).with_nan(true),
-        F::DaysInMonth => between(28.0, 31.0).with_nan(true),
+        F::Hour => between(0.0, 23.0).with_nan(given),
+        F::Minute => between(0.0, 59.0).with_nan(given),
+        F::Month => between(1.0, 12.0).with_nan(given),
+        F::DayOfWeek => between(0.0, 6.0).with_nan(given),
+        F::DayOfMonth => between(1.0, 31.0).with_nan(given),
+        F::DayOfYear => between(1.0, 366.0).with_nan(given),
+        F::DaysInMonth => between(28.0, 31.0).with_nan(given),
         F::Sgn => between(-1.0, 1.0).with_nan(true),
         F::Sin | F::Cos | F::Tanh => between(-1.0, 1.0).with_nan(true),
         F::Exp | F::Sqrt | F::Cosh => Bounds { low: 0.0, ..ANY },
@@ -287,7 +289,8 @@ mod tests {
             ("5 < up < 9", (5.0, 9.0, false)),
             ("up > 5 or up < 3", (-inf, inf, false)),
             ("absent(up)", (1.0, 1.0, false)),
-            ("hour() - 24", (-24.0, -1.0, true)),
+            ("hour() - 24", (-24.0, -1.0, false)),
+            ("hour(up)", (0.0, 23.0, true)),
             ("clamp(up, 0, 1)", (0.0, 1.0, true)),
             ("abs(clamp(up, -3, 2))", (0.0, 3.0, true)),
             ("vector(1) / 2", (0.5, 0.5, false)),
@@ -319,7 +322,8 @@ mod tests {
         {
             assert_eq!(verdict(text), Holds::Always, "{text}");
         }
-        for text in ["up > 0", "rate(a[5m]) > 0", "rate(a[5m]) >= 0", "hour() >= 0", "sum(rate(a[5m])) <= 0"]
+        for text in
+            ["up > 0", "rate(a[5m]) > 0", "rate(a[5m]) >= 0", "hour(up) >= 0", "sum(rate(a[5m])) <= 0"]
         {
             assert_eq!(verdict(text), Holds::Perhaps, "{text}");
         }

@@ -195,29 +195,4 @@ fn allowed(file: &RuleFile, rule: &RuleSpec) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use tsdbctl_yaml::Source;
-
-    use super::*;
-    use crate::file::{ReadOptions, read};
-
-    /// `LINE:COLUMN` of the first finding of a kind in a head and what stands below it; `""` if there is none.
-    pub(super) fn found(head: &str, rules: &str, code: &str) -> String {
-        let source = Arc::new(Source::new("f", format!("{head}{rules}")));
-        let file = read(source, &ReadOptions::default())
-            .unwrap_or_else(|f| panic!("{}: {}\n{rules}", f[0].place(), f[0].message));
-        let first = lint(&file).into_iter().find(|finding| finding.code == code);
-        first.map_or(String::new(), |finding| finding.place().replacen("f:", "", 1))
-    }
-
-    #[test]
-    fn every_code_is_there_once() {
-        let mut codes: Vec<&str> = CODES.iter().map(|(code, _)| *code).collect();
-        codes.sort_unstable();
-        let all = codes.len();
-        codes.dedup();
-        assert_eq!(codes.len(), all);
-    }
-}
+mod tests;
