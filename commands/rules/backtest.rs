@@ -3,12 +3,15 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
+use tsdbctl_block::meta::HINT_OUT_OF_ORDER;
 use tsdbctl_model::Labels;
-use tsdbctl_promql::engine::{Features, QueryOptions};
+use tsdbctl_model::duration::format_rfc3339_ms;
+use tsdbctl_promql::engine::{ErrorKind, Features, QueryOptions};
 use tsdbctl_rules::alerting::Surroundings;
-use tsdbctl_rules::backtest::report::{Report, compare, noise_growth_percent};
-use tsdbctl_rules::backtest::{Options, run as backtest};
+use tsdbctl_rules::backtest::report::{AlertReport, Report, compare, noise_growth_percent};
+use tsdbctl_rules::backtest::{BacktestError, Options, run as backtest};
 use tsdbctl_rules::file::{ReadOptions, RuleFile, RuleKind};
+use tsdbctl_storage::{Control, StorageError};
 use tsdbctl_tsdb::Database;
 
 use super::input::inputs;
@@ -24,11 +27,19 @@ mod timeline;
 /// Show when alerts would have been pending and firing over stored data: how often, for how long, how noisy.
 ///
 /// Every alerting rule is evaluated from --start to --end at its group's interval. Evaluations before that, as far back
-/// as `for` and `keep_firing_for` reach, tell what was active at the start. Notifications are counted one when a series
-/// begins to fire and one when it is resolved.
+/// as `for` and `keep_firing_for` reach, tell what was active at the start; series of which they cannot tell are counted
+/// as unknown.
+///
+/// Notifications: one when a series begins to fire, one when it is resolved. What a server sends again every minute is
+/// none, as Alertmanager takes it for the same alert. Alertmanager may send fewer (it puts alerts into groups, and
+/// silences) and more (it repeats what goes on firing, every four hours unless told otherwise): how the rules behave is
+/// compared here, and not how it is set up. A flap is a firing within an hour of the same series' previous one.
+///
+/// Rules see every sample that is stored at or before their evaluation. A server may not have had the newest ones
+/// yet: what arrives late is looked past with --query-offset.
 ///
 /// With --against the same is done with other files, and the alerts are compared: exit code 1 if all of them together
-/// notify by more than --max-noise-increase percent more.
+/// notify by more than --max-noise-increase percent more. Exit code 4 tells that rules failed at some evaluations.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Rule files, or FILE:path.to.key for a part of a file; standard input if there are none.
@@ -55,8 +66,14 @@ pub struct Args {
     /// An older version of the rules to compare with; repeatable.
     #[arg(long, value_name = "FILE")]
     pub against: Vec<PathBuf>,
-    /// Most growth of notifications against the older version that is no failure, percent.
-    #[arg(long, value_name = "PERCENT", default_value_t = 10.0, requires = "against")]
+    /// Most growth of notifications against the older version that is no failure, percent; inf for any.
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        default_value_t = 10.0,
+        requires = "against",
+        allow_hyphen_values = true
+    )]
     pub max_noise_increase: f64,
     /// An external label for templates, NAME=VALUE; repeatable.
     #[arg(long, value_name = "NAME=VALUE")]
@@ -113,7 +130,24 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
         return Ok(ExitStatus::Failure);
     };
     let database = args.data.open()?;
-    let options = options(args, features, &database, &control)?;
+    let options = match options(args, features, &database, &control) {
+        Ok(options) => options,
+        Err(e) => match e.downcast_ref::<StorageError>() {
+            Some(StorageError::Control(e)) => {
+                ui.error(e.to_string());
+                return Ok(ExitStatus::Failure);
+            }
+            _ => return Err(e),
+        },
+    };
+    if options.end_ms < options.start_ms {
+        bail!(
+            "--end {} is before --start {}",
+            format_rfc3339_ms(options.end_ms),
+            format_rfc3339_ms(options.start_ms)
+        );
+    }
+    let mut notes = coverage(&database, &options, &control)?;
     if new
         .iter()
         .chain(&old)
@@ -123,11 +157,18 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
     {
         ui.warn("there are no alerting rules to test");
     }
-    let report = backtest(&database, &new, &options, &control)?;
-    let old = match args.against.is_empty() {
-        true => None,
-        false => Some(backtest(&database, &old, &options, &control)?),
+    let run = |files: &[RuleFile]| backtest(&database, files, &options, &control);
+    let done = run(&new).and_then(|report| {
+        let old = if args.against.is_empty() { None } else { Some(run(&old)?) };
+        Ok((report, old))
+    });
+    let (mut report, old) = match done {
+        Ok(done) => done,
+        Err(e) => return fail(&e, ui),
     };
+    notes.append(&mut report.notes);
+    notes.extend(unmatched(&report));
+    report.notes = notes;
     let pairs = old.as_ref().map(|old| compare(old, &report));
     let compared = old.as_ref().zip(pairs.as_deref());
     match args.output {
@@ -146,7 +187,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
     let failed = show::say_failures(ui, &report);
     if let Some(old) = &old {
         let growth = noise_growth_percent(old, &report);
-        if growth.is_none_or(|g| g > args.max_noise_increase) {
+        if growth.unwrap_or(f64::INFINITY) > args.max_noise_increase {
             ui.error(format!(
                 "{} notifications instead of {}: {}, more than the {} % of --max-noise-increase",
                 report.notifications(),
@@ -158,6 +199,83 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
         }
     }
     Ok(if failed { ExitStatus::Partial } else { ExitStatus::Success })
+}
+
+/// As a query that fails ends.
+fn fail(error: &BacktestError, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
+    let kind = match error {
+        BacktestError::Query { error, .. } => match error.kind {
+            ErrorKind::BadData | ErrorKind::Execution => "",
+            ErrorKind::Timeout => " (timeout)",
+            ErrorKind::Canceled => " (canceled)",
+            ErrorKind::Internal => " (storage)",
+        },
+        _ => "",
+    };
+    ui.error(format!("{error}{kind}"));
+    Ok(ExitStatus::Failure)
+}
+
+/// Where the range lies outside of the data, and where samples came later than those behind them.
+fn coverage(database: &Database, options: &Options, control: &Control) -> anyhow::Result<Vec<String>> {
+    let (start, end) = (options.start_ms, options.end_ms);
+    let blocks = database.time_range();
+    let newest = database.newest_sample_time(control)?;
+    let mut notes = Vec::new();
+    let Some(last) = newest.or(blocks.map(|b| b.1)) else {
+        return Ok(vec!["the directories hold no samples".to_string()]);
+    };
+    let (from, to) = (blocks.map(|b| b.0.min(last)), format_rfc3339_ms(last));
+    let covers = match from {
+        Some(from) => format!("the data covers {} to {to}", format_rfc3339_ms(from)),
+        None => format!("the data ends at {to}"),
+    };
+    let lookback = options.query.lookback_delta;
+    if start > last.saturating_add(lookback) || from.is_some_and(|from| end < from) {
+        notes.push(format!(
+            "nothing of the range is stored: {covers}, the range is {} to {}",
+            format_rfc3339_ms(start),
+            format_rfc3339_ms(end)
+        ));
+    } else if end > last.saturating_add(lookback) {
+        notes.push(format!("{covers}: the range goes on to {}, with nothing to see", format_rfc3339_ms(end)));
+    } else if from.is_some_and(|from| start < from) {
+        notes.push(format!(
+            "{covers}: the range begins earlier, at {}, with nothing to see",
+            format_rfc3339_ms(start)
+        ));
+    }
+    let late = database.blocks().iter().map(|b| &b.meta).filter(|m| {
+        m.min_time <= end && m.max_time > start && m.compaction.hints.iter().any(|h| h == HINT_OUT_OF_ORDER)
+    });
+    let late: u64 = late.map(|m| m.stats.num_samples).sum();
+    if late > 0 {
+        notes.push(format!(
+            "{late} samples of the range's blocks came later than newer ones: the rules see them, a server did not at their time"
+        ));
+    }
+    Ok(notes)
+}
+
+/// Why alerts could not be, each reason once.
+fn unmatched(report: &Report) -> Vec<String> {
+    let mut by_reason: Vec<(&str, Vec<&AlertReport>)> = Vec::new();
+    for alert in &report.alerts {
+        for why in &alert.unmatched {
+            match by_reason.iter_mut().find(|(known, _)| known == why) {
+                Some((_, alerts)) => alerts.push(alert),
+                None => by_reason.push((why, vec![alert])),
+            }
+        }
+    }
+    let text = |(why, alerts): (&str, Vec<&AlertReport>)| {
+        let rest = match alerts.len() {
+            1 => String::new(),
+            n => format!(" and {} more", n - 1),
+        };
+        format!("{}: {}{rest}: {why} in the range", alerts[0].place, alerts[0].name)
+    };
+    by_reason.into_iter().map(text).collect()
 }
 
 fn read_old(args: &Args, features: Features, ui: &mut Ui) -> anyhow::Result<Option<Vec<RuleFile>>> {
@@ -193,7 +311,7 @@ fn options(
     args: &Args,
     features: Features,
     database: &Database,
-    control: &tsdbctl_storage::Control,
+    control: &Control,
 ) -> anyhow::Result<Options> {
     let newest = || Ok(database.newest_sample_time(control)?);
     let reference = Reference::new(now_ms(), newest);
@@ -224,6 +342,7 @@ fn options(
             external_labels,
             external_url: args.external_url.trim_end_matches('/').to_string(),
         },
+        firings: args.output == Output::Json,
     })
 }
 

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 use tsdbctl_model::duration::{format_duration_ms, format_rfc3339_ms};
+use tsdbctl_model::float_text::format_json_float;
 use tsdbctl_rules::backtest::machine::{SpanEnd, SpanState};
 use tsdbctl_rules::backtest::report::{AlertReport, Change, Pair, Report, Summary, noise_growth_percent};
 
@@ -16,21 +17,16 @@ pub fn table(out: &mut dyn Write, report: &Report, compared: Compared<'_>) -> io
     if let Some((old, pairs)) = compared {
         return comparison(out, report, old, pairs);
     }
-    let head = [
-        "alert",
-        "series",
-        "pending",
-        "firing",
-        "flaps",
-        "longest",
-        "firing time",
-        "per week",
-        "failed",
-        "unknown",
-    ];
-    let rows = report.alerts.iter().map(|alert| {
-        let sum = report.summary(alert);
-        vec![
+    let mut head =
+        vec!["alert", "series", "pending", "firing", "flaps", "longest", "firing time", "per week"];
+    let sums: Vec<Summary> = report.alerts.iter().map(|a| report.summary(a)).collect();
+    // Columns that tell of trouble, where there is some.
+    let failed = report.alerts.iter().any(|a| a.failed > 0);
+    let unknown = sums.iter().any(|s| s.start_unknown > 0);
+    head.extend(failed.then_some("failed"));
+    head.extend(unknown.then_some("unknown"));
+    let rows = report.alerts.iter().zip(&sums).map(|(alert, sum)| {
+        let mut row = vec![
             alert.name.clone(),
             sum.series.to_string(),
             sum.pending.to_string(),
@@ -39,11 +35,13 @@ pub fn table(out: &mut dyn Write, report: &Report, compared: Compared<'_>) -> io
             duration(sum.longest_ms),
             duration(sum.firing_ms),
             per_week(report, sum.notifications),
-            alert.failed.to_string(),
-            sum.start_unknown.to_string(),
-        ]
+        ];
+        row.extend(failed.then(|| alert.failed.to_string()));
+        row.extend(unknown.then(|| sum.start_unknown.to_string()));
+        row
     });
-    write_table(out, &head, rows, &[1, 2, 3, 4, 5, 6, 7, 8, 9])?;
+    let right: Vec<usize> = (1..head.len()).collect();
+    write_table(out, &head, rows, &right)?;
     let all = report.notifications();
     writeln!(out, "{} notifications, {} per week", all, per_week(report, all))
 }
@@ -61,9 +59,13 @@ fn comparison(out: &mut dyn Write, new: &Report, old: &Report, pairs: &[Pair]) -
     });
     let rows = shown.iter().map(|pair| {
         let (o, n) = notifications(pair);
-        let alert = pair.new.map(|n| &new.alerts[n]).or(pair.old.map(|o| &old.alerts[o]));
+        let (was, is) = (pair.old.map(|o| &old.alerts[o].name), pair.new.map(|n| &new.alerts[n].name));
+        let name = match (was, is) {
+            (Some(was), Some(is)) if was != is => format!("{was} -> {is}"),
+            (was, is) => is.or(was).cloned().unwrap_or_default(),
+        };
         vec![
-            alert.map(|a| a.name.clone()).unwrap_or_default(),
+            name,
             pair.change.as_str().to_string(),
             text(o, |s| s.notifications.to_string()),
             text(n, |s| s.notifications.to_string()),
@@ -79,7 +81,7 @@ fn comparison(out: &mut dyn Write, new: &Report, old: &Report, pairs: &[Pair]) -
     }
     let (before, after) = (old.notifications(), new.notifications());
     let growth = noise_growth_percent(old, new).map_or(String::new(), |g| format!(" ({g:+.1} %)"));
-    writeln!(out, "{after} notifications instead of {before}{growth}")
+    writeln!(out, "{after} notifications instead of {before}{growth}, {} per week", per_week(new, after))
 }
 
 fn duration(ms: i64) -> String {
@@ -100,7 +102,7 @@ pub fn json(out: &mut dyn Write, report: &Report, compared: Compared<'_>) -> io:
         "notificationsPerWeek": report.per_week(report.notifications()),
     });
     // One alert at a time: the spans of all as one tree would take several times their size.
-    writeln!(out, "{{\"range\":{range},\"alerts\":[")?;
+    writeln!(out, "{{\"range\":{range},\"notes\":{},\"alerts\":[", json!(report.notes))?;
     for (i, alert) in report.alerts.iter().enumerate() {
         let comma = if i + 1 < report.alerts.len() { "," } else { "" };
         writeln!(out, "{}{comma}", alert_json(report, alert))?;
@@ -113,6 +115,7 @@ pub fn json(out: &mut dyn Write, report: &Report, compared: Compared<'_>) -> io:
                 let name = pair.new.map(|n| &report.alerts[n]).or(pair.old.map(|o| &old.alerts[o]));
                 json!({
                     "alert": name.map(|a| a.name.as_str()),
+                    "oldAlert": pair.old.map(|o| old.alerts[o].name.as_str()),
                     "change": pair.change.as_str(),
                     "oldNotifications": pair.old.map(|o| old.summary(&old.alerts[o]).notifications),
                     "newNotifications": pair.new.map(|n| report.summary(&report.alerts[n]).notifications),
@@ -144,7 +147,7 @@ fn alert_json(report: &Report, alert: &AlertReport) -> Value {
                 .spans
                 .iter()
                 .map(|span| {
-                    json!({
+                    let mut told = json!({
                         "state": match span.state {
                             SpanState::Pending => "pending",
                             SpanState::Firing => "firing",
@@ -158,7 +161,21 @@ fn alert_json(report: &Report, alert: &AlertReport) -> Value {
                             SpanEnd::Open => "open",
                         },
                         "beforeRange": span.start_ms < report.start_ms,
-                    })
+                    });
+                    let at = series.firings.binary_search_by_key(&span.start_ms, |f| f.at_ms);
+                    if let (SpanState::Firing, Ok(at)) = (span.state, at) {
+                        let firing = &series.firings[at];
+                        let text = |s| Value::String(report.symbols.resolve(s).to_string());
+                        let annotations: serde_json::Map<String, Value> = firing
+                            .annotations
+                            .iter()
+                            .map(|(n, v)| (report.symbols.resolve(*n).to_string(), text(*v)))
+                            .collect();
+                        // As text, as the API of Prometheus has it: it may be no number of JSON.
+                        told["value"] = firing.value.map_or(Value::Null, |v| json!(format_json_float(v)));
+                        told["annotations"] = Value::Object(annotations);
+                    }
+                    told
                 })
                 .collect();
             json!({
@@ -197,6 +214,8 @@ fn alert_json(report: &Report, alert: &AlertReport) -> Value {
         "notifications": sum.notifications,
         "notificationsPerWeek": report.per_week(sum.notifications),
         "startUnknown": sum.start_unknown,
+        "failedBeforeRange": alert.start_unknown,
+        "unmatched": alert.unmatched,
         "series": series,
     })
 }

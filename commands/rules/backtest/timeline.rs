@@ -1,91 +1,170 @@
-//! The timeline of a backtest as SVG: a row per series, pending pale and firing dark.
+//! The timeline of a backtest as SVG: a row per series, pending pale and firing dark; what a pointer rests on is told.
+//!
+//! Colours are those of a light page, and of a dark one where the viewer says that it is dark.
 
-use tsdbctl_rules::backtest::machine::SpanState;
+use std::fmt::Write as _;
+
+use tsdbctl_model::duration::{format_duration_ms, format_rfc3339_ms};
+use tsdbctl_rules::backtest::machine::{Span, SpanState};
 use tsdbctl_rules::backtest::report::Report;
 
-use crate::query::picture::{Anchor, Chart, Drawing, Shape, svg};
+use crate::query::picture::Chart;
 
 const WIDTH: f64 = 1200.0;
 const LEFT: f64 = 380.0;
 const RIGHT: f64 = 24.0;
 const ROW: f64 = 14.0;
-const INK: &str = "#30343a";
-const PALE: &str = "#e3e6ea";
-const PENDING: &str = "#f2b27f";
-const FIRING: &str = "#b8433f";
+const TOP: f64 = 76.0;
 
-/// Most rows of one alert, and of all: more cannot be read.
+/// Most rows of one alert, least where there are many, and of all: more cannot be read.
 const ROWS_PER_ALERT: usize = 12;
+const ROWS_LEAST: usize = 3;
 const ROWS_MAX: usize = 600;
+
+/// Characters of a row's labels and of an alert's name that fit.
+const LABELS_FIT: usize = 62;
+const NAME_FITS: usize = 90;
+
+/// Pixels of the least bar, and between bars that are not drawn as one.
+const BAR_LEAST: f64 = 1.0;
+const BAR_GAP: f64 = 0.4;
+
+const STYLE: &str = "<style>
+svg{background:#fff}
+.paper{fill:#fff}.ink{fill:#30343a}.faint{fill:#6a717b}.grid{stroke:#e3e6ea}.row{fill:#f1f3f5}
+.pending{fill:#f0a860}.firing{fill:#b8433f}
+@media (prefers-color-scheme:dark){svg{background:#16181c}
+.paper{fill:#16181c}.ink{fill:#d8dbe0}.faint{fill:#969ca6}.grid{stroke:#33373e}.row{fill:#22252b}
+.pending{fill:#d99545}.firing{fill:#e06a63}}
+</style>
+";
+
+/// A file in the making.
+struct Svg {
+    body: String,
+}
+
+impl Svg {
+    fn text(&mut self, (x, y): (f64, f64), anchor: &str, size: u32, class: &str, text: &str, more: &str) {
+        let _ = write!(
+            self.body,
+            "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" font-size=\"{size}\" class=\"{class}\"{}>",
+            if class == "ink" && size > 12 { " font-weight=\"600\"" } else { "" }
+        );
+        escape(&mut self.body, text);
+        self.title(more);
+        self.body.push_str("</text>\n");
+    }
+
+    fn bar(&mut self, (x, y): (f64, f64), (width, height): (f64, f64), class: &str, title: &str) {
+        let _ = write!(
+            self.body,
+            "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" class=\"{class}\""
+        );
+        if title.is_empty() {
+            self.body.push_str("/>\n");
+        } else {
+            self.body.push('>');
+            self.title(title);
+            self.body.push_str("</rect>\n");
+        }
+    }
+
+    fn title(&mut self, text: &str) {
+        if !text.is_empty() {
+            self.body.push_str("<title>");
+            escape(&mut self.body, text);
+            self.body.push_str("</title>");
+        }
+    }
+}
 
 /// The whole file.
 pub fn draw(report: &Report) -> String {
-    let text = |at, anchor, size, text: String| Shape::Text { at, anchor, size, colour: INK, text };
     let span = (report.end_ms - report.start_ms).max(1) as f64;
     let x = |t: i64| {
         let share = (t - report.start_ms) as f64 / span;
         LEFT + share.clamp(0.0, 1.0) * (WIDTH - LEFT - RIGHT)
     };
-    let mut rows: Vec<Shape> = Vec::new();
-    let mut y = 60.0;
-    let mut drawn = 0;
-    let mut alerts_left_out = 0;
-    for alert in &report.alerts {
-        if alert.series.is_empty() {
-            continue;
-        }
+    let shown: Vec<_> =
+        report.alerts.iter().filter(|a| a.series.iter().any(|s| !s.spans.is_empty())).collect();
+    let rows_per_alert = (ROWS_MAX / shown.len().max(1)).clamp(ROWS_LEAST, ROWS_PER_ALERT);
+    let mut rows = Svg { body: String::new() };
+    let mut y = TOP;
+    let (mut drawn, mut left_out) = (0, 0);
+    for alert in &shown {
         if drawn >= ROWS_MAX {
-            alerts_left_out += 1;
+            left_out += 1;
             continue;
         }
-        y += 22.0;
-        rows.push(text((12.0, y), Anchor::Start, 13.0, cut(&alert.name, 48)));
+        y += 24.0;
+        let tip = format!("{}\n{}\n{}", alert.name, alert.place, alert.expr.trim());
+        rows.text((12.0, y), "start", 13, "ink", &cut(&alert.name, NAME_FITS), &tip);
         let sum = report.summary(alert);
-        let figures = format!("{} series, {} firings, {} flaps", sum.series, sum.firing, sum.flaps);
-        rows.push(text((WIDTH - RIGHT, y), Anchor::End, 11.0, figures));
+        let figures = [
+            counted(sum.series, "series", "series"),
+            counted(sum.firing, "firing", "firings"),
+            counted(sum.flaps, "flap", "flaps"),
+        ];
+        rows.text((WIDTH - RIGHT, y), "end", 11, "faint", &figures.join(", "), "");
         // The loudest series first.
-        let mut series: Vec<_> = alert.series.iter().collect();
+        let mut series: Vec<_> = alert.series.iter().filter(|s| !s.spans.is_empty()).collect();
         series.sort_by_key(|s| {
             let firing = s.spans.iter().filter(|p| p.state == SpanState::Firing);
             std::cmp::Reverse(firing.map(|p| p.end_ms - p.start_ms).sum::<i64>())
         });
-        for one in series.iter().take(ROWS_PER_ALERT) {
+        for one in series.iter().take(rows_per_alert) {
             y += ROW;
             drawn += 1;
             let mut labels = report.labels(one);
+            let all = labels.selector_text();
             labels.remove("alertname");
             alert.labels.iter().for_each(|(name, _)| labels.remove(name));
-            rows.push(text((LEFT - 8.0, y + 3.5), Anchor::End, 10.0, cut(&labels.selector_text(), 62)));
-            rows.push(line((LEFT, y), (WIDTH - RIGHT, y), PALE, 1.0));
-            for part in &one.spans {
-                let colour = if part.state == SpanState::Firing { FIRING } else { PENDING };
-                let (from, to) = (x(part.start_ms), x(part.end_ms));
-                rows.push(line((from, y), (to.max(from + 1.0), y), colour, 8.0));
+            let text = if labels.is_empty() { "no other labels".to_string() } else { labels.selector_text() };
+            rows.text((LEFT - 8.0, y + 3.5), "end", 10, "faint", &cut(&text, LABELS_FIT), &all);
+            rows.bar((LEFT, y - 4.0), (WIDTH - LEFT - RIGHT, 8.0), "row", &all);
+            for bar in bars(&one.spans, &x) {
+                let class = if bar.state == SpanState::Firing { "firing" } else { "pending" };
+                rows.bar((bar.from, y - 4.0), (bar.to - bar.from, 8.0), class, &bar.tip(report));
             }
         }
-        if series.len() > ROWS_PER_ALERT {
+        if series.len() > rows_per_alert {
             y += ROW;
-            let more = format!("and {} more series", series.len() - ROWS_PER_ALERT);
-            rows.push(text((LEFT - 8.0, y + 3.5), Anchor::End, 10.0, more));
+            let more = format!("and {} more series", series.len() - rows_per_alert);
+            rows.text((LEFT - 8.0, y + 3.5), "end", 10, "faint", &more, "");
         }
     }
-    if drawn == 0 {
-        y += 22.0;
-        rows.push(text((12.0, y), Anchor::Start, 13.0, "no alert was pending or firing".to_string()));
+    let quiet = report.alerts.len() - shown.len();
+    let mut notes = Vec::new();
+    if left_out > 0 {
+        notes.push(format!("and {} that are not drawn", counted(left_out, "more alert", "more alerts")));
     }
-    if alerts_left_out > 0 {
-        y += 22.0;
-        let more = format!("and {alerts_left_out} more alerts that are not drawn");
-        rows.push(text((12.0, y), Anchor::Start, 13.0, more));
+    match (shown.len(), quiet) {
+        (_, 0) => {}
+        (0, _) => notes.push("no alert was pending or firing".to_string()),
+        (_, n) => notes.push(format!("{} never pending or firing", counted(n as u64, "alert", "alerts"))),
+    }
+    if report.alerts.is_empty() {
+        notes.push("there are no alerts".to_string());
+    }
+    for note in notes {
+        y += 26.0;
+        rows.text((12.0, y), "start", 12, "faint", &note, "");
     }
     let bottom = y + 14.0;
-    let mut shapes = vec![
-        text((12.0, 28.0), Anchor::Start, 15.0, "Alerts over stored data".to_string()),
-        line((WIDTH - 190.0, 24.0), (WIDTH - 172.0, 24.0), PENDING, 8.0),
-        text((WIDTH - 166.0, 28.0), Anchor::Start, 12.0, "pending".to_string()),
-        line((WIDTH - 100.0, 24.0), (WIDTH - 82.0, 24.0), FIRING, 8.0),
-        text((WIDTH - 76.0, 28.0), Anchor::Start, 12.0, "firing".to_string()),
-    ];
+    let height = bottom + 30.0;
+    let mut out = Svg {
+        body: format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"Inter, Helvetica, Arial, sans-serif\">\n{STYLE}<rect width=\"100%\" height=\"100%\" class=\"paper\"/>\n"
+        ),
+    };
+    out.text((12.0, 28.0), "start", 15, "ink", "Alerts over stored data", "");
+    let range = format!("{} to {}", format_rfc3339_ms(report.start_ms), format_rfc3339_ms(report.end_ms));
+    out.text((12.0, 46.0), "start", 11, "faint", &range, "");
+    out.bar((WIDTH - 186.0, 20.0), (18.0, 8.0), "pending", "");
+    out.text((WIDTH - 162.0, 28.0), "start", 12, "ink", "pending", "");
+    out.bar((WIDTH - 98.0, 20.0), (18.0, 8.0), "firing", "");
+    out.text((WIDTH - 74.0, 28.0), "start", 12, "ink", "firing", "");
     let chart = Chart {
         lines: Vec::new(),
         common: String::new(),
@@ -95,16 +174,77 @@ pub fn draw(report: &Report) -> String {
         low: 0.0,
         high: 1.0,
     };
+    out.body.push_str(&rows.body);
     for (t, label) in chart.time_ticks(9) {
-        shapes.push(line((x(t), 62.0), (x(t), bottom), PALE, 1.0));
-        shapes.push(text((x(t), 56.0), Anchor::Middle, 11.0, label));
+        let at = x(t);
+        let _ = writeln!(
+            out.body,
+            "<line x1=\"{at:.1}\" y1=\"{:.1}\" x2=\"{at:.1}\" y2=\"{bottom:.1}\" class=\"grid\" stroke-opacity=\"0.6\"/>",
+            TOP + 2.0
+        );
+        // A label at the edge stays on the page.
+        let anchor = if at > WIDTH - RIGHT - 30.0 { "end" } else { "middle" };
+        let at = if anchor == "end" { WIDTH - 4.0 } else { at };
+        out.text((at, TOP - 4.0), anchor, 11, "faint", &label, "");
+        out.text((at, bottom + 16.0), anchor, 11, "faint", &label, "");
     }
-    shapes.extend(rows);
-    svg::render(&Drawing { width: WIDTH, height: bottom + 10.0, shapes })
+    out.body.push_str("</svg>\n");
+    out.body
 }
 
-fn line(from: (f64, f64), to: (f64, f64), colour: &'static str, width: f64) -> Shape {
-    Shape::Path { points: vec![from, to], colour, width }
+/// One rectangle: a span, or several that are too close to be told apart.
+struct Bar {
+    state: SpanState,
+    from: f64,
+    to: f64,
+    start_ms: i64,
+    end_ms: i64,
+    spans: usize,
+}
+
+impl Bar {
+    fn tip(&self, report: &Report) -> String {
+        let state = if self.state == SpanState::Firing { "firing" } else { "pending" };
+        let before = if self.start_ms < report.start_ms { " (before the range)" } else { "" };
+        let times =
+            format!("{}{before} to {}", format_rfc3339_ms(self.start_ms), format_rfc3339_ms(self.end_ms));
+        match self.spans {
+            1 => format!("{state} {times}, {}", format_duration_ms((self.end_ms - self.start_ms).max(0))),
+            n => format!("{state} {n} times, {times}"),
+        }
+    }
+}
+
+fn bars(spans: &[Span], x: &impl Fn(i64) -> f64) -> Vec<Bar> {
+    let mut out: Vec<Bar> = Vec::new();
+    for span in spans {
+        let (from, to) = (x(span.start_ms), x(span.end_ms));
+        let to = to.max(from + BAR_LEAST);
+        // Bars of both states alternate: one that hides in the last of its state joins that.
+        let same = out.iter_mut().rev().take(2).find(|bar| bar.state == span.state);
+        match same {
+            Some(bar) if from - bar.to < BAR_GAP => {
+                bar.to = bar.to.max(to);
+                bar.end_ms = span.end_ms;
+                bar.spans += 1;
+            }
+            _ => out.push(Bar {
+                state: span.state,
+                from,
+                to,
+                start_ms: span.start_ms,
+                end_ms: span.end_ms,
+                spans: 1,
+            }),
+        }
+    }
+    // What fires is never hidden by what waits.
+    out.sort_by_key(|bar| bar.state == SpanState::Firing);
+    out
+}
+
+fn counted(n: u64, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
 }
 
 fn cut(text: &str, most: usize) -> String {
@@ -112,5 +252,63 @@ fn cut(text: &str, most: usize) -> String {
         text.to_string()
     } else {
         text.chars().take(most - 1).chain(['…']).collect()
+    }
+}
+
+/// Appends text as XML; what XML cannot hold becomes U+FFFD.
+fn escape(out: &mut String, text: &str) {
+    for c in text.chars() {
+        match c {
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '&' => out.push_str("&amp;"),
+            '"' => out.push_str("&quot;"),
+            '\n' => out.push('\n'),
+            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => out.push('\u{fffd}'),
+            c => out.push(c),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tsdbctl_rules::backtest::machine::SpanEnd;
+    use tsdbctl_rules::backtest::report::{AlertReport, SeriesReport};
+
+    #[test]
+    fn bars_too_close_to_be_told_apart_are_one() {
+        let span = |state, start_ms, end_ms| Span { state, start_ms, end_ms, end: SpanEnd::Gone };
+        use SpanState::{Firing, Pending};
+        // One pixel a second.
+        let x = |t: i64| t as f64 / 1000.0;
+        let all: Vec<Span> = (0..500)
+            .flat_map(|i| [span(Pending, i * 100, i * 100 + 50), span(Firing, i * 100 + 50, i * 100 + 100)])
+            .chain([span(Firing, 90_000, 95_000)])
+            .collect();
+        let got: Vec<(SpanState, f64, f64, usize)> =
+            bars(&all, &x).iter().map(|b| (b.state, b.from, b.to, b.spans)).collect();
+        assert_eq!(got, [(Pending, 0.0, 50.9, 500), (Firing, 0.05, 50.95, 500), (Firing, 90.0, 95.0, 1)]);
+    }
+
+    #[test]
+    fn texts_stay_in_their_elements_and_long_names_are_cut() {
+        let spans = vec![Span { state: SpanState::Firing, start_ms: 0, end_ms: 60_000, end: SpanEnd::Gone }];
+        let alert = AlertReport {
+            name: format!("<b>{}", "x".repeat(200)),
+            expr: "a < 1 and\nb".to_string(),
+            series: vec![SeriesReport { spans, ..SeriesReport::default() }],
+            ..AlertReport::default()
+        };
+        let quiet = AlertReport { name: "Quiet".to_string(), ..AlertReport::default() };
+        let report = Report { end_ms: 3_600_000, alerts: vec![alert, quiet], ..Report::default() };
+        let drawn = draw(&report);
+        assert!(!drawn.contains("<b>") && drawn.contains("&lt;b&gt;xxx") && drawn.contains("x…"), "{drawn}");
+        assert!(drawn.contains("a &lt; 1 and\nb</title>"), "{drawn}");
+        assert!(
+            drawn.contains(">firing 1970-01-01T00:00:00Z to 1970-01-01T00:01:00Z, 1m</title>"),
+            "{drawn}"
+        );
+        assert!(drawn.contains("1 alert never pending or firing"), "{drawn}");
     }
 }

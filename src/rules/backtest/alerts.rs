@@ -7,9 +7,9 @@ use tsdbctl_promql::engine::{Column, QueryTime, Sample, Value as QueryValue, run
 use tsdbctl_template::{Environment, RuleData, RuleTemplate, TemplateSample, Value};
 
 use super::column::{Asked, ColumnSeries, Grid, for_runs, presence};
-use super::machine::{Course, Holds, Life, Phase, SpanEnd, Times};
+use super::machine::{Course, Holds, Life, Phase, Span, SpanEnd, SpanState, Times};
 use super::plan::{Dependence, Threshold, dependence};
-use super::report::{AlertReport, SeriesReport};
+use super::report::{AlertReport, Firing, SeriesReport};
 use crate::alerting::{ALERT_NAME, ActiveAlerts, AlertRule, AlertState, Surroundings};
 use crate::error::RuleError;
 
@@ -32,6 +32,39 @@ struct Member {
     /// Where its bits of the piece in hand are, and of which piece they are.
     bits_at: usize,
     piece: u64,
+    /// What it said when it began to fire, by time.
+    firings: Vec<Firing>,
+}
+
+impl Member {
+    /// When the firing began that goes on.
+    fn fired_at_ms(&self) -> Option<i64> {
+        match self.life.phase {
+            Phase::Firing { fired_at_ms, .. } => Some(fired_at_ms),
+            _ => None,
+        }
+    }
+
+    /// Times at which it began to fire since it had `spans` spans and fired since `before_ms`.
+    fn fired_since(&self, (spans, before_ms): (usize, Option<i64>)) -> impl Iterator<Item = i64> {
+        let ended = self.life.spans[spans..].iter().filter(|s| s.state == SpanState::Firing);
+        let starts = ended.map(|s: &Span| s.start_ms).chain(self.fired_at_ms());
+        starts.filter(move |t| Some(*t) != before_ms)
+    }
+
+    fn mark(&self) -> (usize, Option<i64>) {
+        (self.life.spans.len(), self.fired_at_ms())
+    }
+}
+
+/// What a piece is gone through with.
+struct Piece<'a> {
+    first: u32,
+    steps: u32,
+    series: &'a [ColumnSeries],
+    threshold: Option<Threshold>,
+    /// Alerts with the places of the series they come from, where it matters what they said.
+    origins: Vec<(u32, u32)>,
 }
 
 /// An alerting rule in a backtest.
@@ -49,6 +82,9 @@ pub struct AlertCourse {
     /// Labels from the rule, by name; `alertname` among them.
     given: Vec<(Sym, Given)>,
     dependence: Dependence,
+    /// The rule's annotations, and whether what alerts say when they begin to fire is kept.
+    annotations: Vec<(Sym, RuleTemplate)>,
+    keep_firings: bool,
     surroundings: Surroundings,
     members: Vec<Member>,
     /// Labels of the expression without what the rule overrides, then what the rule gives: one key per label set.
@@ -60,8 +96,16 @@ pub struct AlertCourse {
 }
 
 impl AlertCourse {
-    /// A rule before its first evaluation.
-    pub fn new(rule: &AlertRule, limit: i64, surroundings: &Surroundings, symbols: &mut SymbolTable) -> Self {
+    /// A rule before its first evaluation; with `keep_firings` what its alerts say when they begin to fire is kept.
+    pub fn new(
+        rule: &AlertRule,
+        limit: i64,
+        keep_firings: bool,
+        surroundings: &Surroundings,
+        symbols: &mut SymbolTable,
+    ) -> Self {
+        let annotations =
+            rule.annotations.iter().map(|a| (symbols.intern(&a.name), a.template.clone())).collect();
         let mut dependence_of_all = Dependence::Series;
         let mut given: Vec<(Sym, Given)> = Vec::new();
         for label in rule.labels.iter().filter(|l| l.name != ALERT_NAME) {
@@ -85,6 +129,8 @@ impl AlertCourse {
             holds: Holds { for_ms: rule.for_ms, keep_firing_for_ms: rule.keep_firing_for_ms },
             given,
             dependence: dependence_of_all,
+            annotations,
+            keep_firings,
             surroundings: surroundings.clone(),
             members: Vec::new(),
             identities: HashMap::new(),
@@ -138,13 +184,22 @@ impl AlertCourse {
         let mut seen: Vec<u32> = Vec::new();
         let mut collided: Vec<u64> = Vec::new();
         let mut key = Vec::new();
-        for one in series {
+        let keep_firings = self.keep_firings;
+        let mut piece = Piece { first, steps, series, threshold, origins: Vec::new() };
+        for (at, one) in series.iter().enumerate() {
             if !presence(&one.column, threshold, &mut bits) {
                 continue;
             }
+            let mut known_origin = |id: u32| {
+                let origin = (id, at as u32);
+                if keep_firings && piece.origins.last() != Some(&origin) {
+                    piece.origins.push(origin);
+                }
+            };
             if self.dependence == Dependence::Series {
                 self.identity(one, bits_first(&bits), first, symbols, asked, &mut key);
-                self.note(&key, &bits, words, &mut pool, &mut seen, &mut collided);
+                let id = self.note(&key, &bits, words, &mut pool, &mut seen, &mut collided);
+                known_origin(id);
                 continue;
             }
             // The labels change with the value: each evaluation has an identity of its own.
@@ -155,21 +210,32 @@ impl AlertCourse {
                 let same = one.column.float(k).map(f64::to_bits);
                 alone[k / 64] = 1 << (k % 64);
                 let known = same.filter(|_| self.dependence == Dependence::Value);
-                match known.and_then(|v| by_value.get(&v).copied()) {
-                    Some(id) => self.note_id(id, &alone, words, &mut pool, &mut seen, &mut collided),
+                let id = match known.and_then(|v| by_value.get(&v).copied()) {
+                    Some(id) => {
+                        self.note_id(id, &alone, words, &mut pool, &mut seen, &mut collided);
+                        id
+                    }
                     None => {
                         self.identity(one, k, first, symbols, asked, &mut key);
                         let id = self.note(&key, &alone, words, &mut pool, &mut seen, &mut collided);
                         if let Some(v) = known {
                             by_value.insert(v, id);
                         }
+                        id
                     }
-                }
+                };
+                known_origin(id);
                 alone[k / 64] = 0;
             }
         }
+        piece.origins.sort_unstable();
+        piece.origins.dedup();
         if self.limit.is_some() {
+            let marks = self.keep_firings.then(|| self.members.iter().map(Member::mark).collect::<Vec<_>>());
             self.step_through((first, steps), &pool, &seen, &collided);
+            for (id, mark) in marks.into_iter().flatten().enumerate() {
+                self.keep_what_it_says(id, mark, &piece, symbols, asked);
+            }
             return;
         }
         if !collided.is_empty() {
@@ -182,6 +248,7 @@ impl AlertCourse {
         let warm = self.warm.saturating_sub(first);
         for id in seen {
             let member = &mut self.members[id as usize];
+            let mark = member.mark();
             let own = &mut pool[member.bits_at..member.bits_at + words];
             own.iter_mut().zip(&collided).for_each(|(w, c)| *w &= !c);
             for_runs(own, |from, to| {
@@ -189,8 +256,71 @@ impl AlertCourse {
                 let (from, to) = (course.times.step_of(first + from), course.times.step_of(first + to));
                 member.life.present(from, to, &course);
             });
+            if self.keep_firings {
+                self.keep_what_it_says(id as usize, mark, &piece, symbols, asked);
+            }
         }
         self.failed = failed;
+    }
+
+    /// Renders the annotations of an alert for the times within a piece at which it began to fire.
+    fn keep_what_it_says(
+        &mut self,
+        id: usize,
+        mark: (usize, Option<i64>),
+        piece: &Piece<'_>,
+        symbols: &mut SymbolTable,
+        asked: &Asked<'_>,
+    ) {
+        let times: Vec<i64> = self.members[id].fired_since(mark).collect();
+        for at_ms in times {
+            let Ok(evaluation) = u32::try_from((at_ms - self.grid.start_ms) / self.grid.step_ms) else {
+                continue;
+            };
+            let Some(k) = evaluation.checked_sub(piece.first).filter(|k| *k < piece.steps) else { continue };
+            let k = k as usize;
+            let from = piece.origins.partition_point(|(i, _)| (*i as usize) < id);
+            let mut origins = piece.origins[from..].iter().take_while(|(i, _)| *i as usize == id);
+            let one = match origins.clone().count() {
+                0 => continue,
+                // An alert of several series: the one that was there at the time, with these labels.
+                1 => origins.next(),
+                _ => origins
+                    .find(|(_, at)| self.says(&piece.series[*at as usize], k, id, piece, symbols, asked)),
+            };
+            let Some(one) = one.map(|(_, at)| &piece.series[*at as usize]) else { continue };
+            let annotations = if self.annotations.is_empty() {
+                Vec::new()
+            } else {
+                let labels = symbols.labels(&one.labels);
+                let text = |t: &RuleTemplate| self.expand(t, &labels, &one.column, k, at_ms, asked);
+                let texts: Vec<(Sym, String)> = self.annotations.iter().map(|(n, t)| (*n, text(t))).collect();
+                texts.into_iter().map(|(name, text)| (name, symbols.intern(&text))).collect()
+            };
+            self.members[id].firings.push(Firing { at_ms, value: one.column.float(k), annotations });
+        }
+    }
+
+    /// Whether a series is alert `id` at an evaluation.
+    fn says(
+        &self,
+        one: &ColumnSeries,
+        k: usize,
+        id: usize,
+        piece: &Piece<'_>,
+        symbols: &mut SymbolTable,
+        asked: &Asked<'_>,
+    ) -> bool {
+        let holds = match (one.column.float(k), piece.threshold) {
+            (Some(v), Some(threshold)) => threshold.passes(v),
+            (Some(_), None) => true,
+            (None, threshold) => threshold.is_none() && one.column.histogram(k).is_some(),
+        };
+        let mut key = Vec::new();
+        if holds {
+            self.identity(one, k, piece.first, symbols, asked, &mut key);
+        }
+        holds && self.identities.get(key.as_slice()).is_some_and(|i| *i as usize == id)
     }
 
     /// The evaluation at `ts_ms` was made elsewhere and left these alerts.
@@ -224,6 +354,15 @@ impl AlertCourse {
                 AlertState::Firing => Phase::Firing { active_at_ms, fired_at_ms, kept_since_ms },
             };
             member.held_steps += u64::from(k >= self.warm && kept_since_ms.is_none() && error.is_none());
+            if self.keep_firings && alert.fired_at_ms == Some(ts_ms) {
+                let mut one = |(n, v): (&String, &String)| (symbols.intern(n), symbols.intern(v));
+                let annotations = alert.annotations.iter().map(&mut one).collect();
+                let value = match &alert.value {
+                    Sample::Float(v) => Some(*v),
+                    Sample::Histogram(_) => None,
+                };
+                member.firings.push(Firing { at_ms: ts_ms, value, annotations });
+            }
             member.life.set(k, ts_ms, phase, SpanEnd::Gone);
         }
         // An evaluation that fails takes alerts away only where there are too many.
@@ -390,6 +529,7 @@ impl AlertCourse {
         let end_ms = self.grid.at(self.done.saturating_sub(1));
         let mut report = self.report;
         report.evaluations = u64::from(self.evaluations.saturating_sub(self.warm));
+        report.start_unknown = course.first < self.warm;
         report.holds = self.holds;
         report.interval_ms = self.grid.step_ms;
         let mut keys: Vec<_> = self.identities.into_iter().collect();
@@ -402,12 +542,18 @@ impl AlertCourse {
                 continue;
             }
             spans.shrink_to_fit();
+            let mut firings = std::mem::take(&mut member.firings);
+            firings.retain(|f| {
+                let at = spans.binary_search_by_key(&f.at_ms, |s| s.start_ms);
+                at.is_ok_and(|at| spans[at].state == SpanState::Firing)
+            });
             let mut labels = key.into_vec();
             labels.sort_by(|a, b| symbols.resolve(a.0).cmp(symbols.resolve(b.0)));
             report.held_steps += member.held_steps;
             report.series.push(SeriesReport {
                 labels,
                 spans,
+                firings,
                 held_steps: member.held_steps,
                 start_unknown: member.life.start_unknown,
             });

@@ -217,17 +217,17 @@ impl Life {
             self.advance(from, middle, present, course);
         }
         if middle < to || to == course.first {
-            self.settle(course);
+            self.settle();
         }
         if middle < to {
             self.advance(middle, to, present, course);
         }
     }
 
-    fn settle(&mut self, course: &Course<'_>) {
-        // Where nothing was evaluated before the range, nothing tells whether it was active.
+    fn settle(&mut self) {
+        // Where no evaluation before the range worked, nothing tells whether it was active.
         if let Some(assumed) = self.assumed.take() {
-            self.start_unknown = course.first > 0 && !assumed.looks_like(self.phase);
+            self.start_unknown = !assumed.looks_like(self.phase);
         }
     }
 
@@ -393,12 +393,12 @@ mod tests {
             let times = Times { start_ms: 1_000_000, step_ms: 60_000, failed: &failed };
             let mut low = Phase::Absent;
             let mut high = FIRING_ALREADY;
-            let mut unknown = false;
             let mut stepped = Vec::new();
             let first = times.step_of(first.min(pattern.len() as u32));
             let course = Course { times, holds, first };
             let good: Vec<(usize, bool)> =
                 pattern.iter().enumerate().filter(|(_, p)| **p != 2).map(|(i, p)| (i, *p == 1)).collect();
+            let mut unknown = first == 0 && !good.is_empty();
             for (k, (i, present)) in good.iter().enumerate() {
                 let t = 1_000_000 + *i as i64 * 60_000;
                 prop_assert_eq!(times.at(k as u32), t);

@@ -23,7 +23,10 @@ use crate::recording::RecordRule;
 pub mod alerts;
 pub mod column;
 pub mod machine;
+pub mod notes;
 pub mod plan;
+#[cfg(test)]
+mod random;
 pub mod report;
 #[cfg(test)]
 mod tests;
@@ -54,6 +57,8 @@ pub struct Options {
     pub query: QueryOptions,
     /// What templates know of the server.
     pub surroundings: Surroundings,
+    /// Whether values and annotations of alerts that begin to fire are kept.
+    pub firings: bool,
 }
 
 /// Why there is no backtest.
@@ -136,7 +141,12 @@ struct Backtest<'a> {
     courses: Vec<AlertCourse>,
     sources: Vec<Source>,
     sequence: Sequence,
-    notes: Vec<String>,
+    /// Expressions of the courses.
+    exprs: Vec<Arc<Expr>>,
+    /// Metrics that the set records.
+    recorded: Vec<String>,
+    /// All is evaluated one by one.
+    plain: bool,
 }
 
 /// Rules that read what the set writes, and those that they read: evaluated slot after slot, one after the other.
@@ -170,7 +180,8 @@ impl<'a> Backtest<'a> {
                 let place = file.source.place(rule.span);
                 let alert = AlertRule::from_spec(group, rule)
                     .map_err(|error| BacktestError::Template { place: place.clone(), error })?;
-                let mut course = AlertCourse::new(&alert, group.limit, &options.surroundings, &mut symbols);
+                let (limit, surroundings) = (group.limit, &options.surroundings);
+                let mut course = AlertCourse::new(&alert, limit, options.firings, surroundings, &mut symbols);
                 course.report.name = alert.name.clone();
                 course.report.group = group.name.value.clone();
                 course.report.place = place;
@@ -200,10 +211,35 @@ impl<'a> Backtest<'a> {
             per_step_stats: false,
             ..options.query
         };
+        let recorded: Vec<String> = planned
+            .iter()
+            .filter_map(|p| match &p.rule {
+                Rule::Record(rule) => Some(rule.name.clone()),
+                Rule::Alert(_) => None,
+            })
+            .collect();
+        let reads = reads(&planned);
         let stepped = match step_all {
             true => vec![true; planned.len()],
-            false => in_sequence(&planned),
+            false => in_sequence(&planned, &reads),
         };
+        // What is recorded has to be there as far back as its readers look, and theirs.
+        let interval_of: Vec<i64> = frames.iter().map(|f| f.rhythm.0).collect();
+        let own: Vec<i64> = planned
+            .iter()
+            .map(|p| {
+                let looks = plan::reach(&p.rule.expr().expr).saturating_add(options.query.lookback_delta);
+                let holds = p.course.map_or(0, |c| {
+                    let Holds { for_ms, keep_firing_for_ms } = courses[c].holds();
+                    for_ms.max(0).saturating_add(keep_firing_for_ms.max(0))
+                });
+                looks.saturating_add(holds).saturating_add(2 * interval_of[p.group])
+            })
+            .collect();
+        let mut leads_ms = vec![0i64; frames.len()];
+        for (rule, lead_ms) in planned.iter().zip(leads(&own, &reads)) {
+            leads_ms[rule.group] = leads_ms[rule.group].max(lead_ms);
+        }
         let alone: Vec<usize> =
             planned.iter().zip(&stepped).filter(|(_, s)| !**s).filter_map(|(p, _)| p.course).collect();
         let sources = sources(&alone, &courses, &rhythms);
@@ -211,14 +247,11 @@ impl<'a> Backtest<'a> {
         for (rule, _) in planned.into_iter().zip(&stepped).filter(|(_, s)| **s) {
             by_group[rule.group].push((rule.rule, rule.course));
         }
-        let reach = by_group.iter().flatten().map(|(r, _)| plan::reach(&r.expr().expr)).max().unwrap_or(0);
         let mut sequence = Sequence::default();
-        for (frame, rules) in frames.into_iter().zip(by_group).filter(|(_, rules)| !rules.is_empty()) {
+        let frames = frames.into_iter().zip(leads_ms).zip(by_group).filter(|(_, rules)| !rules.is_empty());
+        for ((frame, lead_ms), rules) in frames {
             let (interval, query_offset_ms) = frame.rhythm;
-            let before = warm.values().max().copied().unwrap_or(0);
-            let before = i64::from(warm.get(&frame.rhythm).copied().unwrap_or(before)) * interval;
-            // What is recorded has to be there as far back as its readers look.
-            let lead = (before + reach + options.query.lookback_delta) / interval + 1;
+            let lead = lead_ms / interval + 1;
             let (rules, courses): (Vec<Rule>, Vec<Option<usize>>) = rules.into_iter().unzip();
             sequence.courses.push(courses);
             sequence.groups.push(EvalGroup {
@@ -227,14 +260,15 @@ impl<'a> Backtest<'a> {
                 limit: frame.limit,
                 rules,
                 slots: Slots::Every {
-                    first: options.start_ms - lead * interval,
+                    first: options.start_ms.saturating_sub(lead.saturating_mul(interval)),
                     step: interval,
                     last: options.end_ms,
                     shown_from: options.start_ms,
                 },
             });
         }
-        Ok(Self { options, query, symbols, courses, sources, sequence, notes: Vec::new() })
+        let exprs = rhythms.into_iter().map(|(_, expr)| expr).collect();
+        Ok(Self { options, query, symbols, courses, sources, sequence, exprs, recorded, plain: step_all })
     }
 
     fn run(mut self, storage: &dyn Queryable, control: &Control) -> Result<Report, BacktestError> {
@@ -279,8 +313,14 @@ impl<'a> Backtest<'a> {
         self.step_through(storage, control)?;
         let (start_ms, end_ms) = (self.options.start_ms, self.options.end_ms);
         let symbols = self.symbols;
-        let alerts = self.courses.into_iter().map(|c| c.finish(start_ms, &symbols)).collect();
-        Ok(Report { start_ms, end_ms, symbols, alerts, notes: self.notes })
+        let mut alerts: Vec<_> = self.courses.into_iter().map(|c| c.finish(start_ms, &symbols)).collect();
+        let mut notes = Vec::new();
+        if !self.plain {
+            let looked = notes::Looked { storage, control, options: &self.query, start_ms, end_ms };
+            looked.at_selectors(&mut alerts, &self.exprs, &self.recorded)?;
+            notes.extend(looked.at_scrapes()?);
+        }
+        Ok(Report { start_ms, end_ms, symbols, alerts, notes })
     }
 }
 
@@ -293,6 +333,7 @@ impl Backtest<'_> {
         let settings = EvalSettings {
             query: self.query,
             surroundings: self.options.surroundings.clone(),
+            ahead: !self.plain,
             ..EvalSettings::default()
         };
         let evaluation = Evaluation { storage, settings: &settings, control, groups };
@@ -311,19 +352,42 @@ impl Backtest<'_> {
     }
 }
 
-/// Which rules have to be evaluated one after the other: alerts that read what the set writes, and all that they read.
-fn in_sequence(planned: &[Planned]) -> Vec<bool> {
+/// Who reads whom: writer and reader by their places.
+fn reads(planned: &[Planned]) -> Vec<(usize, usize)> {
     let nodes: Vec<RuleNode<'_>> =
         planned.iter().map(|p| RuleNode { group: p.group, index: p.index, rule: &p.rule }).collect();
-    let reads: Vec<_> =
-        edges(&nodes).into_iter().filter(|e| !matches!(e.reason, Reason::SameName(_))).collect();
+    let edges = edges(&nodes).into_iter().filter(|e| !matches!(e.reason, Reason::SameName(_)));
+    edges.map(|e| (e.writer, e.reader)).collect()
+}
+
+/// Which rules have to be evaluated one after the other: alerts that read what the set writes, and all that they read.
+fn in_sequence(planned: &[Planned], reads: &[(usize, usize)]) -> Vec<bool> {
     let mut out = vec![false; planned.len()];
     let mut left: Vec<usize> =
-        reads.iter().map(|e| e.reader).filter(|r| planned[*r].course.is_some()).collect();
+        reads.iter().map(|(_, reader)| *reader).filter(|r| planned[*r].course.is_some()).collect();
     while let Some(rule) = left.pop() {
         if !std::mem::replace(&mut out[rule], true) {
-            left.extend(reads.iter().filter(|e| e.reader == rule).map(|e| e.writer));
+            left.extend(reads.iter().filter(|(_, reader)| *reader == rule).map(|(writer, _)| *writer));
         }
+    }
+    out
+}
+
+/// Longest chain of rules that [`leads`] follows; what reads itself has no end.
+const CHAIN_MAX: usize = 8;
+
+/// How long before the range each rule has to be evaluated, ms: what it needs itself and what its readers need.
+fn leads(own: &[i64], reads: &[(usize, usize)]) -> Vec<i64> {
+    let mut out = own.to_vec();
+    for _ in 0..CHAIN_MAX {
+        let mut longer = out.clone();
+        for (writer, reader) in reads.iter().filter(|(w, r)| w != r) {
+            longer[*writer] = longer[*writer].max(own[*writer].saturating_add(out[*reader]));
+        }
+        if longer == out {
+            break;
+        }
+        out = longer;
     }
     out
 }

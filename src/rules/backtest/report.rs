@@ -50,6 +50,10 @@ pub struct AlertReport {
     pub errors: Vec<(i64, String)>,
     /// Series times evaluations in the range at which the expression held.
     pub held_steps: u64,
+    /// Evaluations before the range failed: what was active at its start is not known for sure.
+    pub start_unknown: bool,
+    /// Selectors of its expression that no series of the range matches, and why; only told of alerts that never were.
+    pub unmatched: Vec<String>,
     /// The alerts by labels that were there in the range.
     pub series: Vec<SeriesReport>,
 }
@@ -61,10 +65,23 @@ pub struct SeriesReport {
     pub labels: Vec<(Sym, Sym)>,
     /// Pending and firing, by time; the first may have begun before the range.
     pub spans: Vec<Span>,
+    /// What it said when it began to fire, by time; empty unless that was asked for.
+    pub firings: Vec<Firing>,
     /// Evaluations in the range at which the expression held.
     pub held_steps: u64,
     /// Whether what came before the evaluations could have made its state at the start another one.
     pub start_unknown: bool,
+}
+
+/// What an alert said when it began to fire.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Firing {
+    /// When, Unix ms.
+    pub at_ms: i64,
+    /// Its value; `None` of a histogram.
+    pub value: Option<f64>,
+    /// Its annotations, by name, in the report's symbols.
+    pub annotations: Vec<(Sym, Sym)>,
 }
 
 /// Figures of one alert over the range.
@@ -158,6 +175,8 @@ pub enum Change {
     Noisier,
     /// It notifies less often.
     Quieter,
+    /// Another name, and nothing else.
+    Renamed,
     /// As often, at other times or of other series.
     Different,
     /// Nothing changed.
@@ -172,6 +191,7 @@ impl Change {
             Self::Removed => "removed",
             Self::Noisier => "noisier",
             Self::Quieter => "quieter",
+            Self::Renamed => "renamed",
             Self::Different => "different",
             Self::Same => "same",
         }
@@ -190,19 +210,22 @@ pub struct Pair {
 }
 
 /// Two versions side by side: alerts of one name belong together, the n-th with the n-th; those of the same raw labels
-/// first.
+/// first. Of those that are left, alerts that differ in nothing but the name belong together as well.
 pub fn compare(old: &Report, new: &Report) -> Vec<Pair> {
     let mut partner: Vec<Option<usize>> = vec![None; new.alerts.len()];
     let mut taken = vec![false; old.alerts.len()];
-    for exactly in [true, false] {
+    let same_rule = |a: &AlertReport, b: &AlertReport| {
+        (&a.expr, &a.labels, a.holds, a.interval_ms) == (&b.expr, &b.labels, b.holds, b.interval_ms)
+    };
+    let fits: [&dyn Fn(&AlertReport, &AlertReport) -> bool; 3] =
+        [&|a, b| a.name == b.name && a.labels == b.labels, &|a, b| a.name == b.name, &same_rule];
+    for fits in fits {
         for (n, alert) in new.alerts.iter().enumerate() {
             if partner[n].is_some() {
                 continue;
             }
-            let fits = |(o, other): &(usize, &AlertReport)| {
-                !taken[*o] && other.name == alert.name && (!exactly || other.labels == alert.labels)
-            };
-            if let Some((o, _)) = old.alerts.iter().enumerate().find(fits) {
+            let mut left = old.alerts.iter().enumerate().filter(|(o, _)| !taken[*o]);
+            if let Some((o, _)) = left.find(|(_, other)| fits(alert, other)) {
                 taken[o] = true;
                 partner[n] = Some(o);
             }
@@ -230,13 +253,25 @@ fn change(old: (&Report, &AlertReport), new: (&Report, &AlertReport)) -> Change 
         std::cmp::Ordering::Greater => Change::Noisier,
         std::cmp::Ordering::Less => Change::Quieter,
         std::cmp::Ordering::Equal => {
+            let is_renamed = old.1.name != new.1.name;
             let all = |(report, alert): (&Report, &AlertReport)| -> Vec<(Labels, Vec<Span>)> {
-                let mut all: Vec<_> =
-                    alert.series.iter().map(|s| (report.labels(s), s.spans.clone())).collect();
+                let mut all: Vec<_> = alert
+                    .series
+                    .iter()
+                    .map(|s| {
+                        let mut labels = report.labels(s);
+                        labels.remove("alertname");
+                        (labels, s.spans.clone())
+                    })
+                    .collect();
                 all.sort_by(|a, b| a.0.cmp(&b.0));
                 all
             };
-            if all(old) == all(new) { Change::Same } else { Change::Different }
+            match all(old) == all(new) {
+                true if is_renamed => Change::Renamed,
+                true => Change::Same,
+                false => Change::Different,
+            }
         }
     }
 }
@@ -333,6 +368,24 @@ mod tests {
             ]
         );
         assert_eq!(noise_growth_percent(&old, &new), Some(20.0));
+        // Rules that are equal but for the name.
+        let rule = |name: &str, expr: &str| AlertReport { expr: expr.to_string(), ..alert(name, fires(1)) };
+        let old = report(vec![rule("Old", "a > 1"), rule("Other", "b > 1"), rule("Kept", "c > 1")]);
+        let new = report(vec![rule("Kept", "c > 1"), rule("New", "a > 1"), rule("Another", "d > 1")]);
+        let got: Vec<_> = compare(&old, &new).iter().map(|p| (p.old, p.new, p.change)).collect();
+        assert_eq!(
+            got,
+            [
+                (Some(2), Some(0), Change::Same),
+                (Some(0), Some(1), Change::Renamed),
+                (None, Some(2), Change::Added),
+                (Some(1), None, Change::Removed),
+            ]
+        );
+        let (old, new) = (report(vec![alert("A", fires(5))]), new);
+        assert_eq!(noise_growth_percent(&old, &new).map(f64::round), Some(-40.0));
         assert_eq!(noise_growth_percent(&report(Vec::new()), &new), None);
+        assert_eq!(noise_growth_percent(&report(Vec::new()), &report(Vec::new())), Some(0.0));
+        assert_eq!(noise_growth_percent(&new, &report(Vec::new())), Some(-100.0));
     }
 }

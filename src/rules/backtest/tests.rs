@@ -11,10 +11,11 @@ use super::*;
 use crate::file::{ReadOptions, read};
 
 /// Numbers that look random (splitmix64).
-struct Numbers(u64);
+pub struct Numbers(pub u64);
 
 impl Numbers {
-    fn below(&mut self, n: u64) -> u64 {
+    /// Below `n`.
+    pub fn below(&mut self, n: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -25,7 +26,7 @@ impl Numbers {
 
 /// `g{i="0".."5"}`: small integers that stay for a while, with gaps and stale markers; `h{i}` has the same labels now
 /// and then; every 30 s.
-fn store(seed: u64, steps: i64) -> MemoryStore {
+pub fn store(seed: u64, steps: i64) -> MemoryStore {
     let mut store = MemoryStore::new(AppenderOptions::default());
     let mut numbers = Numbers(seed);
     for (name, count) in [("g", 6), ("h", 3)] {
@@ -107,12 +108,12 @@ groups:
   - {alert: Meta, expr: "count(ALERTS{alertname=\"Chained\", alertstate=\"firing\"}) > 0"}
 "#;
 
-fn files(text: &str) -> Vec<RuleFile> {
+pub fn files(text: &str) -> Vec<RuleFile> {
     let source = Arc::new(Text::new("rules.yml", text));
     vec![read(source, &ReadOptions::default()).unwrap_or_else(|e| panic!("{e:?}"))]
 }
 
-fn options(steps: i64) -> Options {
+pub fn options(steps: i64) -> Options {
     Options {
         start_ms: 40 * 60_000,
         end_ms: steps * 30_000,
@@ -121,10 +122,11 @@ fn options(steps: i64) -> Options {
         default_query_offset_ms: 0,
         query: QueryOptions::default(),
         surroundings: Surroundings::default(),
+        firings: true,
     }
 }
 
-fn both(store: &MemoryStore, text: &str, steps: i64) -> (Report, Report) {
+pub fn both(store: &MemoryStore, text: &str, steps: i64) -> (Report, Report) {
     let (files, options, control) = (files(text), options(steps), Control::default());
     let fast = run(store, &files, &options, &control).unwrap();
     let plain =
@@ -132,11 +134,21 @@ fn both(store: &MemoryStore, text: &str, steps: i64) -> (Report, Report) {
     (fast, plain)
 }
 
-fn text(report: &Report, series: &SeriesReport) -> String {
+pub fn text(report: &Report, series: &SeriesReport) -> String {
     // How long before the range it began depends on how far back was looked.
     let clipped = |s: &Span| Span { start_ms: s.start_ms.max(report.start_ms - 1), ..*s };
     let spans: Vec<Span> = series.spans.iter().map(clipped).collect();
-    format!("{} {} {spans:?}", report.labels(series), series.held_steps)
+    let said = |f: &report::Firing| {
+        let texts: Vec<_> = f
+            .annotations
+            .iter()
+            .map(|(n, v)| format!("{}={}", report.symbols.resolve(*n), report.symbols.resolve(*v)))
+            .collect();
+        (f.at_ms, f.value.map(f64::to_bits), texts)
+    };
+    // Of firings from before the range one side may not have seen the beginning.
+    let firings: Vec<_> = series.firings.iter().filter(|f| f.at_ms >= report.start_ms).map(said).collect();
+    format!("{} {} {spans:?} {firings:?}", report.labels(series), series.held_steps)
 }
 
 #[test]
