@@ -203,7 +203,7 @@ const ASKED: [&str; 18] = [
     "sort_desc(m)",
 ];
 
-const TEXTS: [&str; 16] = [
+const TEXTS: [&str; 26] = [
     "a={{ $labels.a }} v={{ $value | humanize }} {{ printf \"%.2f\" $value }}",
     "",
     "{{ query \"count(m)\" | first | value }}",
@@ -220,6 +220,16 @@ const TEXTS: [&str; 16] = [
     "{{ with query \"r0\" }}{{ . | first | value | printf \"%g\" }}{{ end }}",
     "{{ now }} {{ toTime now }} {{ $value | humanizeTimestamp }}",
     "{{ template \"none\" }} {{ graphLink \"m > 1\" }}",
+    "{{ define \"x\" }}<{{ . }}>{{ end }}{{ template \"x\" $value }}",
+    "{{ with $labels }}{{ .a }}{{ end }}{{ range $k, $v := $labels }}{{ $k }}={{ $v }} {{ end }}",
+    "{{ query \"ALERTS\" | len }} {{ range query \"sum(ALERTS) by (alertname)\" | sortByLabel \"alertname\" }}{{ . | label \"alertname\" }}{{ end }}",
+    "{{ printf \"%v %d %q %x\" $value 5 $labels.a 255 }}",
+    "{{ $value | printf \"%.3e\" }}{{- \" \" -}}  {{ .Value | humanizePercentage }}",
+    "{{ query \"c\" | first | label \"a\" }} {{ \"c\" | query | first | value }}",
+    "{{ query \"h\" | sortByLabel \"a\" | first | value }}",
+    "{{ $value.Count }}",
+    "{{ parseDuration \"1h\" }} {{ toDuration 90.5 }} {{ stripPort \"a:1\" }} {{ args 1 2 }}",
+    "{{ query \"m[1m]\" }}{{ query \"rate(m)\" }}",
 ];
 
 /// A suite for `peer`.
@@ -248,7 +258,7 @@ pub fn suite(seed: u64, peer: Peer) -> Suite {
         ]);
     }
     let text = tests(&mut n, peer, patterns, groups);
-    out.files.push(("test.yml".to_string(), text));
+    out.files.push(("test.yml".to_string(), if new { dressed(&mut n, text) } else { text }));
     if new {
         if n.once_in(12) {
             let text = tests(&mut n, peer, "rules.yml", groups);
@@ -284,13 +294,20 @@ fn rules(n: &mut Numbers, peer: Peer, count: u64, groups: &mut usize) -> String 
             let _ = writeln!(rules, "    interval: {}", n.pick(&["5m", "30s", "7s"]));
         }
         if n.once_in(6) {
-            let _ = writeln!(rules, "    limit: {}", n.below(4));
+            let limit = n.below(4) as i64 - i64::from(new);
+            let _ = writeln!(rules, "    limit: {limit}");
         }
         if new && n.once_in(6) {
-            let _ = writeln!(rules, "    query_offset: {}", n.pick(&["1m", "30s", "0s", "3m"]));
+            let _ = writeln!(
+                rules,
+                "    query_offset: {}",
+                n.pick(&["1m", "30s", "0s", "3m", "2d", "7s", "1ms"])
+            );
         }
         if new && n.once_in(5) {
-            rules.push_str("    labels: {team: core, a: grouped}\n");
+            let labels =
+                n.pick(&["team: core, a: grouped", "team: '{{ $labels.a }}'", "severity: ''", "was: x"]);
+            let _ = writeln!(rules, "    labels: {{{labels}}}");
         }
         rules.push_str("    rules:\n");
         for r in 0..1 + n.below(4) {
@@ -313,7 +330,10 @@ fn rule(n: &mut Numbers, peer: Peer, g: usize, r: u64, out: &mut String) {
     let expr = expr(n, peer);
     if n.once_in(2) {
         let _ = write!(out, "      - record: r{r}\n        expr: '{expr}'\n");
-        if n.once_in(3) {
+        if new && n.once_in(12) {
+            let labels = n.pick(&["__name__: other", "x.y: z", "a: '{{ $value }}'", "b: é"]);
+            let _ = writeln!(out, "        labels: {{{labels}}}");
+        } else if n.once_in(3) {
             let _ = writeln!(out, "        labels: {{a: '', g: 'g{g}'}}");
         }
         return;
@@ -330,6 +350,9 @@ fn rule(n: &mut Numbers, peer: Peer, g: usize, r: u64, out: &mut String) {
             "v: '{{ $value }}'",
             "alertname: other",
             "a: ''",
+            "x.y: '{{ printf \"%s\" $value }}'",
+            "__name__: named",
+            "alertstate: mine",
             "gone: '{{ $labels.none }}'",
             "bad: '{{ humanize $labels.a }}'",
             "q: '{{ with query \"m\" }}{{ len . }}{{ end }}'",
@@ -367,7 +390,11 @@ fn tests(n: &mut Numbers, peer: Peer, patterns: &str, groups: usize) -> String {
         let _ = writeln!(out, "group_eval_order: [{order}]");
     }
     if new && n.once_in(5) {
-        let _ = writeln!(out, "fuzzy_compare: {}", n.pick(&["true", "false", "yes"]));
+        let _ = writeln!(
+            out,
+            "fuzzy_compare: {}",
+            n.pick(&["true", "false", "yes", "on", "True", "y", "~", "1"])
+        );
     }
     out.push_str("tests:\n");
     for t in 0..1 + n.below(3) {
@@ -398,11 +425,28 @@ fn test(n: &mut Numbers, peer: Peer, number: u64, out: &mut String) {
             "2020-02-29T12:00:00Z",
             "'2020-02-29T12:00:00.25+01:00'",
             "0",
+            "1e3",
         ]);
+        let odd = [
+            "soon",
+            "2020-01-01",
+            "+5",
+            "-0",
+            "1700000000",
+            "0x10",
+            "~",
+            "'1_000'",
+            "1_000",
+            "2020-02-30T00:00:00Z",
+            "nan",
+        ];
+        let at = if n.once_in(12) { n.pick(&odd) } else { at };
         let _ = writeln!(out, "    start_timestamp: {at}");
     }
     if new && n.once_in(4) {
-        out.push_str("    external_labels: {cluster: eu, a: external}\n");
+        let odd = ["{a: 1, b: true, c: ~}", "{x.y: z, \"\": e}", "{__name__: n}", "5", "[a]"];
+        let labels = if n.once_in(12) { n.pick(&odd) } else { "{cluster: eu, a: external}" };
+        let _ = writeln!(out, "    external_labels: {labels}");
     }
     if new && n.once_in(4) {
         let _ = writeln!(out, "    external_url: {}", n.pick(&["http://p.example/x/", "http://p.example"]));
@@ -412,12 +456,21 @@ fn test(n: &mut Numbers, peer: Peer, number: u64, out: &mut String) {
     for (name, count) in [("m", n.below(4)), ("c", 1 + n.below(2)), ("h", histograms)] {
         for i in 0..count {
             let values = if name == "h" { n.pick(&HISTOGRAMS) } else { n.pick(&VALUES) };
-            let series = match n.below(if new { 30 } else { 1 }) {
-                1 => format!("{{__name__=\"{name}\", a=\"{i}\"}}"),
-                2 => format!("{{\"{name}\", a=\"{i}\", \"x.y\"=\"z\"}}"),
-                3 => name.to_string(),
-                4 => format!("{name}{{a=\"{i}\", __name__=\"r0\"}}"),
-                5 => format!("{name}{{ a = \"{i}\" , }}"),
+            let series = match n.below(if new { 60 } else { 1 }) {
+                1 | 2 => format!("{{__name__=\"{name}\", a=\"{i}\"}}"),
+                3 | 4 => format!("{{\"{name}\", a=\"{i}\", \"x.y\"=\"z\"}}"),
+                5 | 6 => name.to_string(),
+                7 | 8 => format!("{name}{{a=\"{i}\", __name__=\"r0\"}}"),
+                9 | 10 => format!("{name}{{ a = \"{i}\" , }}"),
+                11 => format!("{name}{{a=\"\", b=\"\u{e9}\\n\\\\\"}}"),
+                12 => format!("{name}{{a=''{i}'', b=`x`}}"),
+                13 => format!("ALERTS{{alertname=\"A{i}\", alertstate=\"firing\"}}"),
+                14 => format!("{name} {{a=\"{i}\"}}"),
+                15 if n.once_in(4) => format!("# {name}"),
+                16 if n.once_in(16) => format!("{name}{{a=\"{i}\", a=\"2\"}}"),
+                17 if n.once_in(4) => String::new(),
+                18 if n.once_in(4) => format!("{name}{{a={i}}}"),
+                19 if n.once_in(4) => format!("{name}{{a=~\"{i}\"}}"),
                 _ => format!("{name}{{a=\"{i}\"}}"),
             };
             let values = match n.below(if new { 400 } else { 1 }) {
@@ -430,6 +483,23 @@ fn test(n: &mut Numbers, peer: Peer, number: u64, out: &mut String) {
                 7 => "1+{{count:1}}x2",
                 8 => "1x-1",
                 9 => "# 1",
+                10 => "1 2\n\n          n{a=\"0\"} 3+1x4",
+                11 => "1 2\n\n          n{a=\"0\"",
+                12 => "1\t2  3x2 ",
+                13 => "1 2 #3",
+                14 => "Nan nAn -inf +Inf INF",
+                15 => "0x5 1x 2",
+                16 => "1--1x3 1+-1x3",
+                17 => "_x 1",
+                18 => "1e 2",
+                19 => "{{schema:9 buckets:[1]}}",
+                20 => "{{schema:0 schema:1}}",
+                21 => "{{buckets:[1 -2]}} 1",
+                22 => "{{schema:1 count:1 buckets:[1]}}+{{schema:0 count:1 buckets:[1]}}x2",
+                23 => "{{schema:0 count:1 buckets:[1]}}+{{schema:1 count:1 buckets:[1]}}x2",
+                24 => "{{schema:-53 custom_values:[2 1] buckets:[1 1]}}",
+                25 => "{{schema:-53 custom_values:[1 2] buckets:[1] n_buckets:[1]}}",
+                26 => "{{counter_reset_hint:reset}} {{counter_reset_hint:wrong}}",
                 _ => values,
             };
             // None at 0: it lies on the edge of the lookback at 5 min.
@@ -438,7 +508,23 @@ fn test(n: &mut Numbers, peer: Peer, number: u64, out: &mut String) {
         }
     }
     let times: &[&str] = if new {
-        &["0m", "1m", "2m", "90s", "5m", "8m", "0", "12m", "30s", "1m30s500ms", "2m15s", "1h", "59999ms"]
+        &[
+            "0m",
+            "1m",
+            "2m",
+            "90s",
+            "5m",
+            "8m",
+            "0",
+            "12m",
+            "30s",
+            "1m30s500ms",
+            "2m15s",
+            "1h",
+            "59999ms",
+            "1d",
+            "~",
+        ]
     } else {
         &["0m", "1m", "2m", "90s", "5m", "8m", "12m"]
     };
@@ -461,7 +547,8 @@ fn test(n: &mut Numbers, peer: Peer, number: u64, out: &mut String) {
         out.push_str("    promql_expr_test:\n");
         for _ in 0..1 + n.below(4) {
             let expr = if new && n.once_in(3) { expr(n, peer) } else { n.pick(&ASKED) };
-            let _ = write!(out, "      - expr: '{expr}'\n        eval_time: {}\n", n.pick(&times[..5]));
+            let times = if new && n.once_in(6) { times } else { &times[..5] };
+            let _ = write!(out, "      - expr: '{expr}'\n        eval_time: {}\n", n.pick(times));
             if n.once_in(2) {
                 out.push_str("        exp_samples:\n");
                 for _ in 0..1 + n.below(2) {
@@ -505,6 +592,26 @@ fn expected_sample(n: &mut Numbers, new: bool, out: &mut String) {
         _ => format!("- labels: 'm{{a=\"0\"}}'\n            value: {v}"),
     };
     let _ = writeln!(out, "          {text}");
+}
+
+/// The same in other clothes of YAML, now and then.
+fn dressed(n: &mut Numbers, text: String) -> String {
+    match n.below(40) {
+        1 => text.replace('\n', "\r\n"),
+        2 => format!("\u{feff}{text}"),
+        3 => format!("---\n{text}...\n"),
+        4 => format!("{text}---\n[broken\n"),
+        5 => text.replace("tests:\n", "tests: # all\n\n# comment\n"),
+        6 => text
+            .replacen("    input_series:\n", "    input_series: &i\n", 1)
+            .replace("input_series:\n      -", "input_series:\n      # more\n      -"),
+        7 => text
+            .replace("        eval_time:", "        'eval_time':")
+            .replace("alertname: A", "\"alertname\": A"),
+        8 => text.replace("value: 1\n", "value: !!float 1\n").replace("eval_time: 1m", "eval_time: !!str 1m"),
+        9 => text.replace("evaluation_interval:", "evaluation_interval: 1m\nevaluation_interval:"),
+        _ => text,
+    }
 }
 
 /// Puts a mistake into one of the files.

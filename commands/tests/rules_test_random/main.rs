@@ -180,13 +180,13 @@ fn beside(peer: Peer, variable: &str) {
         let twice: Vec<String> = suite.tests.iter().map(|t| text(t)).collect();
         assert_eq!(once, twice, "suite {seed} updated twice\n{}", suite.text());
     }
-    println!(
+    let counts = format!(
         "{failed} failed, {passed} passed, {rewritten} rewritten, {unsettled} not at once, {} differ",
         wrong.len()
     );
     let shown: Vec<String> = wrong.iter().take(30).cloned().collect();
-    assert!(wrong.is_empty(), "{} of {count} differ:\n{}", wrong.len(), shown.join("\n=====\n"));
-    assert!(failed > count / 4 && passed + rewritten > count / 10 && unsettled < count / 6);
+    assert!(wrong.is_empty(), "{counts}\n{} of {count} differ:\n{}", wrong.len(), shown.join("\n=====\n"));
+    assert!(failed > count / 4 && passed + rewritten > count / 10 && unsettled < count / 6, "{counts}");
 }
 
 #[test]

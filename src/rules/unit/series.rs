@@ -17,6 +17,8 @@ const MAX_VALUES: u64 = 1 << 52;
 pub struct LazySeries {
     /// Its labels.
     pub labels: Labels,
+    /// A label that was written twice, for which each of its samples is refused.
+    pub repeated: Option<String>,
     items: Arc<[SequenceItem]>,
     /// The item that comes next, and how many of its values are used up.
     item: usize,
@@ -33,7 +35,17 @@ impl LazySeries {
     /// A series whose first value stands at `start_ms`.
     pub fn new(labels: Labels, items: Vec<SequenceItem>, start_ms: i64, interval_ms: i64) -> Self {
         let items = items.into();
-        Self { labels, items, item: 0, used: 0, float: 0.0, histogram: None, next_ms: start_ms, interval_ms }
+        Self {
+            labels,
+            repeated: None,
+            items,
+            item: 0,
+            used: 0,
+            float: 0.0,
+            histogram: None,
+            next_ms: start_ms,
+            interval_ms,
+        }
     }
 
     /// Makes the samples up to `end_ms`, inclusive.
@@ -107,6 +119,35 @@ pub struct Input {
     pub warnings: Vec<FileProblem>,
 }
 
+/// The first label name that stands twice within the braces of a line that is a series.
+fn repeated_label(line: &str) -> Option<String> {
+    let inside = line.split_once('{')?.1;
+    let mut names: Vec<String> = Vec::new();
+    let (mut name, mut quote, mut escaped) = (String::new(), None, false);
+    for c in inside.chars() {
+        match (quote, c) {
+            (Some(q), c) if c == q && !escaped => quote = None,
+            (Some(q), c) => {
+                escaped = c == '\\' && !escaped && q != '`';
+                name.push(c);
+            }
+            (None, '"' | '\'' | '`') => (quote, escaped) = (Some(c), false),
+            (None, '=') => {
+                let found = std::mem::take(&mut name);
+                if names.contains(&found) {
+                    return Some(found);
+                }
+                names.push(found);
+            }
+            (None, ',') => name.clear(),
+            (None, '}') => return None,
+            (None, c) if c.is_whitespace() => {}
+            (None, c) => name.push(c),
+        }
+    }
+    None
+}
+
 /// Reads the input series as upstream does, which makes a loading script of them: one line each, a newline within
 /// starts another series, and a line that is empty or a comment ends the script.
 ///
@@ -158,8 +199,10 @@ pub fn read_input(
                     hint: e.hint.clone().or_else(|| hint_of(&e, line)),
                 }
             })?;
-            let series = LazySeries::new(labels, items, start_ms, interval_ms);
-            match out.series.iter_mut().find(|s| s.labels == series.labels) {
+            let mut series = LazySeries::new(labels, items, start_ms, interval_ms);
+            series.repeated = repeated_label(line);
+            let same = |s: &&mut LazySeries| s.labels == series.labels && s.repeated == series.repeated;
+            match out.series.iter_mut().find(same) {
                 Some(slot) => {
                     out.warnings.push(FileProblem {
                         message: format!(
@@ -253,6 +296,20 @@ mod tests {
             })
             .unwrap();
         out
+    }
+
+    #[test]
+    fn labels_that_stand_twice_are_found() {
+        for (line, repeated) in [
+            ("m{a=\"1\", b=\"2\"} 1", None),
+            ("m{a=\"1\", a=\"1\"} 1", Some("a")),
+            ("m{a=\"b=\", b=\"a=\\\", a=\"} {{schema:1}}", None),
+            ("{\"m\", 'x.y'=\"1\", \"x.y\"=`\\`, c=\"\"} 1", Some("x.y")),
+            ("m 1 {{count:1}}", None),
+            ("m{} 1", None),
+        ] {
+            assert_eq!(repeated_label(line).as_deref(), repeated, "{line}");
+        }
     }
 
     #[test]

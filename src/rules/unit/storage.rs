@@ -38,7 +38,7 @@ impl RuleStorage for UnitStorage<'_> {
     }
 
     fn appender(&self) -> Box<dyn RuleAppender + '_> {
-        Box::new(Writing { store: &self.store, words: None })
+        Box::new(Writing { store: &self.store, oldest_ms: self.store.oldest_taken_ms(), words: None })
     }
 
     fn last_floats(&self, _: &[Matcher], _: i64, _: i64) -> Result<Vec<LastFloat>, String> {
@@ -62,11 +62,17 @@ impl RuleQuery for Asking<'_, '_> {
 
 struct Writing<'a> {
     store: &'a UnitStore,
+    /// What is older is out of bounds.
+    oldest_ms: i64,
     words: Option<String>,
 }
 
 impl RuleAppender for Writing<'_> {
     fn append(&mut self, labels: &Labels, t_ms: i64, sample: &Sample) -> Result<(), Refusal> {
+        if t_ms < self.oldest_ms {
+            self.words = None;
+            return Err(Refusal::OutOfBounds);
+        }
         self.store.append(labels, t_ms, sample).map_err(|e| {
             self.words = Some(e.to_string());
             match e {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tsdbctl_chunk::{AppenderOptions, SampleColumns, SeriesAppender, decode};
-use tsdbctl_model::float_text::format_g;
+use tsdbctl_model::float_text::{format_g, go_quote};
 use tsdbctl_model::labels::METRIC_NAME;
 use tsdbctl_model::matcher::MatchType;
 use tsdbctl_model::symbols::{SymLabels, SymbolTable};
@@ -19,6 +19,9 @@ use tsdbctl_storage::querier::{
 };
 
 use super::series::LazySeries;
+
+/// Half of what a head holds in upstream's tests.
+const HALF_HEAD_MS: i64 = 12 * 60 * 60 * 1000;
 
 /// Why a sample is not taken; the texts are upstream's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +45,8 @@ pub struct UnitStore {
 
 #[derive(Debug, Default)]
 struct Inner {
+    /// Time of the newest sample of all.
+    newest: Option<i64>,
     series: Vec<Series>,
     by_labels: HashMap<Labels, usize>,
     by_name: HashMap<String, Vec<usize>>,
@@ -93,9 +98,21 @@ impl UnitStore {
     pub fn load_until(&self, input: &mut [LazySeries], t_ms: i64) -> Result<(), AppendError> {
         let mut inner = self.write();
         for series in input.iter_mut().filter(|s| !s.is_spent()) {
-            series.take_until(t_ms, |labels, t, sample| inner.append(labels, t, &sample))?;
+            let repeated = series.repeated.clone();
+            series.take_until(t_ms, |labels, t, sample| match &repeated {
+                Some(name) => {
+                    let name = go_quote(name);
+                    Err(AppendError::Invalid(format!("label name {name} is not unique: invalid sample")))
+                }
+                None => inner.append(labels, t, &sample),
+            })?;
         }
         Ok(())
+    }
+
+    /// The oldest time that a head of upstream's tests takes: half of its day before the newest sample.
+    pub fn oldest_taken_ms(&self) -> i64 {
+        self.read().newest.map_or(i64::MIN, |t| t.saturating_sub(HALF_HEAD_MS))
     }
 
     /// Drops all samples behind `t_ms`.
@@ -140,7 +157,9 @@ impl Inner {
                 i
             }
         };
-        self.series[i].append(t_ms, sample)
+        self.series[i].append(t_ms, sample)?;
+        self.newest = self.newest.max(Some(t_ms));
+        Ok(())
     }
 
     /// Calls `f` with each series that satisfies the matchers until it says that this is enough.
