@@ -24,6 +24,7 @@ use crate::findings;
 use crate::times::{Reference, parse_step};
 use crate::ui::Ui;
 
+mod missing;
 mod show;
 mod write;
 
@@ -38,6 +39,11 @@ use write::Writer;
 ///
 /// --write stores what was recorded as blocks. Samples that are there already are not stored twice; a stored sample with
 /// another value ends it, and nothing is written.
+///
+/// Where `promtool tsdb create-blocks-from rules` does otherwise: rules that read recorded series give samples at once,
+/// where promtool needs a run per level; stale markers are stored where a series ends; a query offset moves samples, as
+/// a server does it; native histograms are kept; no slot is lost at the edges of blocks; alerts are stored with --alerts
+/// alone, as ALERTS.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Rule files, or FILE:path.to.key for a part of a file; standard input if there are none.
@@ -275,6 +281,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
     shown.finish(&plan, ui)?;
     ui.flush()?;
     trouble.say(&plan, ui);
+    missing::say(&plan, &trouble.gave, &settings.query, &database, &control, ui)?;
     let failed = match (trouble.failed, trouble.worked) {
         (0, _) => ExitStatus::Success,
         (_, 0) => ExitStatus::Failure,
@@ -492,6 +499,8 @@ fn stored_slots(
 struct Trouble {
     worked: u64,
     failed: u64,
+    /// Rules that gave something, or failed, once.
+    gave: std::collections::BTreeSet<RulePlace>,
     /// By rule and text, how often and when first.
     errors: std::collections::BTreeMap<(RulePlace, String), (u64, i64)>,
     warnings: std::collections::BTreeMap<(RulePlace, String), (u64, i64)>,
@@ -500,6 +509,9 @@ struct Trouble {
 
 impl Trouble {
     fn note(&mut self, e: &Evaluated<'_>) {
+        if e.outcome.is_err() || e.outcome.is_ok_and(|samples| !samples.is_empty()) {
+            self.gave.insert(e.place);
+        }
         let mut warn = |text: String| {
             let met = self.warnings.entry((e.place, text)).or_insert((0, e.slot.ts_ms));
             met.0 += 1;

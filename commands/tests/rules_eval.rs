@@ -293,3 +293,21 @@ fn a_run_that_is_killed_leaves_all_or_nothing() {
         assert_eq!(strip(got, &format!("__name__=\"r:{k}\", ")), want, "killed {killed} times");
     }
 }
+
+#[test]
+fn what_is_not_in_the_data_is_said() {
+    let bench = Bench::new();
+    let rules = "groups:\n- name: g\n  rules:\n  - {record: r, expr: sum(typo)}\n  - {alert: A, expr: \"m{job='zzz'} > 1\"}\n  - {alert: Quiet, expr: m > 1e9}\n  - {alert: Gone, expr: absent(typo)}\n  - {record: s, expr: r + 1}\n";
+    bench.file("rules.yml", rules);
+    let at = (T + 600).to_string();
+    let ran = bench.eval(&["--time", &at]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    for want in [
+        "rules.yml:4:14: group \"g\", rule \"r\" gives nothing: {__name__=\"typo\"} is not in the data; there are no such series",
+        "rules.yml:5:13: group \"g\", alert \"A\" gives nothing: {",
+        "none of its series has these labels",
+    ] {
+        assert!(ran.err.contains(want), "{want} is missing in\n{}", ran.err);
+    }
+    assert_eq!(ran.err.matches("gives nothing").count(), 2, "{}", ran.err);
+}

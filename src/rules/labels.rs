@@ -6,148 +6,25 @@
 //! `histogram_quantile` and its like, which is taken to be gone although a native histogram with a label of that name
 //! would keep it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use tsdbctl_model::labels::{BUCKET_LABEL, METRIC_NAME, METRIC_TYPE, METRIC_UNIT};
-use tsdbctl_model::regexp::Regexp;
-use tsdbctl_model::{Labels, MatchType, Matcher, Span};
+use tsdbctl_model::{MatchType, Matcher, Span};
 use tsdbctl_promql::parser::ast::{
     AggregateExpr, AggregateOp, BinaryExpr, BinaryOp, Call, Cardinality, Expr, ValueType, VectorMatching,
     VectorSelector,
 };
 use tsdbctl_promql::parser::functions::FunctionId;
 
+mod set;
+mod text;
+
+use set::{Known, meet};
+pub use set::{LabelSet, Presence};
+use text::{joined_text, replaced};
+
 /// More arms than this are described by one set that covers them all.
 const MOST_ARMS: usize = 64;
-
-/// What is known of one label.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Presence {
-    /// Every series has it; with this value, where that is known.
-    Certain(Option<String>),
-    /// A series may have it.
-    Possible,
-    /// No series has it.
-    Impossible,
-}
-
-/// A presence and the part of the expression that decided it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Known {
-    presence: Presence,
-    at: Span,
-}
-
-/// The labels of the series that one arm gives.
-#[derive(Clone, Debug)]
-pub struct LabelSet {
-    /// The arm's place in the expression.
-    pub span: Span,
-    named: BTreeMap<String, Known>,
-    /// Of all names that are not in `named`: [`Presence::Possible`] or [`Presence::Impossible`].
-    rest: Known,
-}
-
-impl LabelSet {
-    fn open(span: Span) -> Self {
-        Self { span, named: BTreeMap::new(), rest: Known { presence: Presence::Possible, at: span } }
-    }
-
-    fn closed(span: Span) -> Self {
-        Self { span, named: BTreeMap::new(), rest: Known { presence: Presence::Impossible, at: span } }
-    }
-
-    fn known(&self, name: &str) -> &Known {
-        self.named.get(name).unwrap_or(&self.rest)
-    }
-
-    /// What is known of a label.
-    pub fn presence(&self, name: &str) -> &Presence {
-        &self.known(name).presence
-    }
-
-    /// The part of the expression that decided about a label: the aggregation that drops it, the matcher's selector.
-    pub fn decided_at(&self, name: &str) -> Span {
-        self.known(name).at
-    }
-
-    /// Whether series may carry labels that the expression does not name.
-    pub fn is_open(&self) -> bool {
-        self.rest.presence == Presence::Possible
-    }
-
-    /// Names that the expression speaks of, with what is known of each.
-    pub fn named(&self) -> impl Iterator<Item = (&str, &Presence)> {
-        self.named.iter().map(|(name, known)| (name.as_str(), &known.presence))
-    }
-
-    /// Whether a series may have these labels.
-    pub fn admits(&self, labels: &Labels) -> bool {
-        labels.iter().all(|l| match self.presence(&l.name) {
-            Presence::Certain(Some(value)) => *value == l.value,
-            Presence::Certain(None) | Presence::Possible => true,
-            Presence::Impossible => false,
-        }) && self.named().all(|(name, p)| !matches!(p, Presence::Certain(_)) || labels.has(name))
-    }
-
-    fn put(&mut self, name: &str, presence: Presence, at: Span) {
-        if presence == self.rest.presence && presence == Presence::Possible {
-            self.named.remove(name);
-        } else {
-            self.named.insert(name.to_string(), Known { presence, at });
-        }
-    }
-
-    /// What other names may still be asked of: those named here or there, and none in particular.
-    fn names_with(&self, other: &Self) -> Vec<String> {
-        let all: BTreeSet<&String> = self.named.keys().chain(other.named.keys()).collect();
-        all.into_iter().cloned().collect()
-    }
-
-    /// The set that covers both.
-    fn join(&self, other: &Self) -> Self {
-        let join = |a: &Known, b: &Known| -> Known {
-            let presence = match (&a.presence, &b.presence) {
-                (x, y) if x == y => x.clone(),
-                (Presence::Certain(_), Presence::Certain(_)) => Presence::Certain(None),
-                _ => Presence::Possible,
-            };
-            Known { presence, at: a.at }
-        };
-        let mut out = Self {
-            span: Span {
-                start: self.span.start.min(other.span.start),
-                end: self.span.end.max(other.span.end),
-            },
-            named: BTreeMap::new(),
-            rest: join(&self.rest, &other.rest),
-        };
-        for name in self.names_with(other) {
-            let known = join(self.known(&name), other.known(&name));
-            out.named.insert(name, known);
-        }
-        out
-    }
-
-    fn same_labels(&self, other: &Self) -> bool {
-        self.rest.presence == other.rest.presence
-            && self.names_with(other).iter().all(|n| self.presence(n) == other.presence(n))
-    }
-}
-
-/// What a series matched with another of the same label value can have; `None` if they can never be equal.
-fn meet(a: &Known, b: &Known) -> Option<Known> {
-    use Presence::{Certain, Impossible, Possible};
-    match (&a.presence, &b.presence) {
-        (Impossible, Certain(_)) | (Certain(_), Impossible) => None,
-        (Certain(Some(x)), Certain(Some(y))) if x != y => None,
-        (Impossible, _) | (Certain(Some(_)), _) => Some(a.clone()),
-        (_, Impossible | Certain(Some(_))) => Some(b.clone()),
-        (Certain(None), _) => Some(a.clone()),
-        (_, Certain(None)) => Some(b.clone()),
-        (Possible, Possible) => Some(a.clone()),
-    }
-}
 
 /// The label sets of an expression's results. Without any, the expression can give nothing, whatever the data.
 /// A scalar has no labels.
@@ -530,69 +407,6 @@ fn absent(argument: &Expr, at: Span) -> LabelSet {
     set
 }
 
-/// What becomes of `dst` in `label_replace`.
-fn replaced(set: &LabelSet, dst: &str, replacement: &str, src: &str, regex: &str) -> Presence {
-    use Presence::{Certain, Impossible, Possible};
-    let before = set.presence(dst).clone();
-    // The value where the expression matches: known without references, never empty with text beside them.
-    let has_references = replacement.contains('$');
-    let literal_text = {
-        let mut rest = replacement;
-        let mut text = String::new();
-        while let Some(i) = rest.find('$') {
-            text.push_str(&rest[..i]);
-            // `$name`, `${name}`: at most this much is a reference.
-            rest = rest[i + 1..]
-                .trim_start_matches(|c: char| c == '{' || c == '}' || c == '_' || c.is_alphanumeric());
-        }
-        text.push_str(rest);
-        text
-    };
-    let after = match (has_references, literal_text.is_empty()) {
-        (false, true) => Impossible,
-        (false, false) => Certain(Some(replacement.to_string())),
-        (true, false) if !replacement.contains("$$") => Certain(None),
-        (true, _) => Possible,
-    };
-    let known_source = match set.presence(src) {
-        // No label has the empty name.
-        _ if src.is_empty() => Some(""),
-        Impossible => Some(""),
-        Certain(Some(value)) => Some(value.as_str()),
-        _ => None,
-    };
-    let Ok(compiled) = Regexp::with_groups(regex) else { return Possible };
-    let matches = match known_source {
-        Some(value) => Some(compiled.is_match(value)),
-        None if matches!(regex, ".*" | "(.*)") => Some(true),
-        None => None,
-    };
-    match (matches, before, after) {
-        (Some(true), _, after) => after,
-        (Some(false), before, _) => before,
-        (None, before, after) if before == after => before,
-        (None, Certain(_), Certain(_)) => Certain(None),
-        (None, ..) => Possible,
-    }
-}
-
-/// What `label_join` writes.
-fn joined_text(set: &LabelSet, separator: &str, sources: &[Option<&str>]) -> Presence {
-    if sources.len() > 1 && !separator.is_empty() {
-        return Presence::Certain(None);
-    }
-    let presences: Vec<&Presence> =
-        sources.iter().map(|s| s.map_or(&Presence::Possible, |s| set.presence(s))).collect();
-    if presences.iter().all(|p| **p == Presence::Impossible) {
-        return Presence::Impossible;
-    }
-    match presences.as_slice() {
-        [Presence::Certain(value)] => Presence::Certain(value.clone()),
-        all if all.iter().any(|p| matches!(p, Presence::Certain(_))) => Presence::Certain(None),
-        _ => Presence::Possible,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use tsdbctl_chunk::AppenderOptions;
@@ -600,6 +414,7 @@ mod tests {
     use tsdbctl_promql::parser::parse;
     use tsdbctl_storage::{Control, MemorySample, MemoryStore};
 
+    use tsdbctl_model::Labels;
     use tsdbctl_model::labels::is_metadata_label;
 
     use super::*;
