@@ -141,11 +141,13 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
         },
     };
     if options.end_ms < options.start_ms {
-        bail!(
-            "--end {} is before --start {}",
-            format_rfc3339_ms(options.end_ms),
-            format_rfc3339_ms(options.start_ms)
-        );
+        let (start, end) = (format_rfc3339_ms(options.start_ms), format_rfc3339_ms(options.end_ms));
+        if args.end.is_none() {
+            bail!(
+                "the newest sample, {end}, is before --start {start}; newest-1h counts from it, -1h from this moment"
+            );
+        }
+        bail!("--end {end} is before --start {start}");
     }
     let mut notes = coverage(&database, &options, &control)?;
     if new
@@ -239,7 +241,7 @@ fn coverage(database: &Database, options: &Options, control: &Control) -> anyhow
         ));
     } else if end > last.saturating_add(lookback) {
         notes.push(format!("{covers}: the range goes on to {}, with nothing to see", format_rfc3339_ms(end)));
-    } else if from.is_some_and(|from| start < from) {
+    } else if from.is_some_and(|from| start.saturating_add(lookback) < from) {
         notes.push(format!(
             "{covers}: the range begins earlier, at {}, with nothing to see",
             format_rfc3339_ms(start)
