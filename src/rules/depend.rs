@@ -1,7 +1,8 @@
 //! Which rule reads what which rule writes, and so which may be evaluated at the same time.
 
-use tsdbctl_model::Matcher;
+use hashbrown::HashMap;
 use tsdbctl_model::labels::METRIC_NAME;
+use tsdbctl_model::{MatchType, Matcher};
 use tsdbctl_promql::engine::{Features, QueryOptions, parse_query};
 use tsdbctl_promql::parser::ast::{Expr, VectorSelector};
 use tsdbctl_template::RuleTemplate;
@@ -56,12 +57,82 @@ struct Reads {
     computed: Option<String>,
 }
 
+/// Rules by what they write, so that not every rule is held against every other.
+struct Writers<'a> {
+    records: HashMap<&'a str, Vec<usize>>,
+    alerts: HashMap<&'a str, Vec<usize>>,
+    all_alerts: Vec<usize>,
+    all: Vec<usize>,
+}
+
+impl<'a> Writers<'a> {
+    fn new(rules: impl Iterator<Item = &'a Rule>) -> Self {
+        let (records, alerts) = (HashMap::new(), HashMap::new());
+        let mut writers = Self { records, alerts, all_alerts: Vec::new(), all: Vec::new() };
+        for (i, rule) in rules.enumerate() {
+            match rule {
+                Rule::Record(rule) => writers.records.entry(rule.name.as_str()).or_default().push(i),
+                Rule::Alert(rule) => {
+                    writers.alerts.entry(rule.name.as_str()).or_default().push(i);
+                    writers.all_alerts.push(i);
+                }
+            }
+            writers.all.push(i);
+        }
+        writers
+    }
+
+    fn recording(&self, name: &str) -> impl Iterator<Item = usize> {
+        self.records.get(name).into_iter().flatten().copied()
+    }
+
+    /// The rules that `rule` may be tied to as their reader or by a shared name, in order; more than are tied, but
+    /// none is missing.
+    fn near(&self, rule: &Rule, reads: &Reads) -> Vec<usize> {
+        let mut near: Vec<usize> = Vec::new();
+        if reads.computed.is_some() {
+            return self.all.clone();
+        }
+        for (matchers, ..) in &reads.selectors {
+            let equal = |name: &str| {
+                matchers.iter().find(|m| m.name == name && m.kind == MatchType::Equal).map(|m| &m.value)
+            };
+            // Any other matcher of the name may fit any name.
+            let Some(metric) = equal(METRIC_NAME) else { return self.all.clone() };
+            near.extend(self.recording(metric));
+            if metric == ALERTS || metric == ALERTS_FOR_STATE {
+                match equal(ALERT_NAME) {
+                    Some(name) => near.extend(self.alerts.get(name.as_str()).into_iter().flatten()),
+                    None => near.extend(&self.all_alerts),
+                }
+            }
+        }
+        match rule {
+            Rule::Record(rule) => {
+                near.extend(self.recording(&rule.name));
+                if rule.name == ALERTS || rule.name == ALERTS_FOR_STATE {
+                    near.extend(&self.all_alerts);
+                }
+            }
+            Rule::Alert(rule) => {
+                near.extend(self.alerts.get(rule.name.as_str()).into_iter().flatten());
+                near.extend(self.recording(ALERTS).chain(self.recording(ALERTS_FOR_STATE)));
+            }
+        }
+        near.sort_unstable();
+        near.dedup();
+        near
+    }
+}
+
 /// Every dependency between the rules, by reader and then by writer. A rule that reads itself is an edge to itself.
 pub fn edges(rules: &[RuleNode<'_>]) -> Vec<Edge> {
+    let writers = Writers::new(rules.iter().map(|n| n.rule));
     let mut edges = Vec::new();
     for (reader, node) in rules.iter().enumerate() {
         let reads = reads(node.rule);
-        for (writer, other) in rules.iter().enumerate() {
+        for writer in writers.near(node.rule, &reads) {
+            let other = rules[writer];
             if let Some(reason) = reason(&reads, other.rule) {
                 edges.push(Edge { writer, reader, reason });
             } else if writer < reader
@@ -83,15 +154,15 @@ pub fn batches(rules: &[Rule]) -> Vec<Vec<usize>> {
     if reads.iter().any(|r| r.computed.is_some() || r.selectors.iter().any(|(m, ..)| names(m).is_none())) {
         return in_order();
     }
+    let writers = Writers::new(rules.iter());
     let (mut needs, mut needed) = (vec![false; rules.len()], vec![false; rules.len()]);
-    for later in 0..rules.len() {
-        for earlier in 0..later {
+    for (i, rule) in rules.iter().enumerate() {
+        for other in writers.near(rule, &reads[i]) {
             // An earlier rule that reads a later one must see the old value: it has to go first as well.
-            let tied = reason(&reads[later], &rules[earlier]).is_some()
-                || reason(&reads[earlier], &rules[later]).is_some()
-                || shared_name(&rules[earlier], &rules[later]).is_some();
+            let tied = other != i
+                && (reason(&reads[i], &rules[other]).is_some() || shared_name(rule, &rules[other]).is_some());
             if tied {
-                (needs[later], needed[earlier]) = (true, true);
+                (needs[i.max(other)], needed[i.min(other)]) = (true, true);
             }
         }
     }

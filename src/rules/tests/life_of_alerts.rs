@@ -1,22 +1,33 @@
 //! Groups over random scripts against a slow and plain model of upstream's state machine: states, samples, stale
 //! markers and sends. TSDBCTL_RULE_SCRIPTS sets the number of scripts.
+//!
+//! The same scripts, with histograms, NaN and failing templates as well, beside upstream's own rules: a program that
+//! plays them with upstream's packages is named by `TSDBCTL_PEER_RULES`. It reads lines of JSON (`Op`: `new`, `load`,
+//! `restart`, `run`, `dump`, `slot`, `batches`), answers each with one, and knows [`Nature`].
+
+#![allow(clippy::print_stderr, clippy::disallowed_methods, reason = "a skipped test has to say so")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use serde_json::{Value, json};
+use tsdbctl_model::histogram::{BucketSpan, FloatHistogram};
 use tsdbctl_model::{Labels, Matcher};
 use tsdbctl_platform::clock::Clock;
-use tsdbctl_promql::engine::Sample;
+use tsdbctl_promql::engine::{QueryOptions, Sample, parse_query};
+use tsdbctl_rules::alerting::Surroundings;
 use tsdbctl_rules::error::RuleError;
 use tsdbctl_rules::file::{ReadOptions, RuleFile, read};
 use tsdbctl_rules::group::{Group, Rule, RuleAppender, RuleStorage, Settings, World};
 use tsdbctl_rules::manager::Manager;
 use tsdbctl_rules::query::{Element, RuleExpr, RuleQuery};
 use tsdbctl_rules::restore::LastFloat;
-use tsdbctl_rules::schedule::offset_ns;
+use tsdbctl_rules::schedule::{Schedule, offset_ns};
 use tsdbctl_rules::sending::{AlertSink, OutgoingAlert};
 use tsdbctl_storage::Refusal;
 use tsdbctl_yaml::Source;
@@ -50,6 +61,8 @@ fn set(labels: &Labels) -> Set {
 #[derive(Clone, Copy, Debug)]
 struct Nature {
     seed: u64,
+    /// Histograms, NaN and infinity too.
+    wild: bool,
 }
 
 impl Nature {
@@ -73,12 +86,48 @@ impl Nature {
         let period = [60_000, 170_000, 420_000, 1_500_000][(self.roll(2, e, 0) % 4) as usize];
         Ok((0..3).filter(|s| !self.roll(3 + s, e, (t + s * 17_000) / period).is_multiple_of(3)).collect())
     }
+
+    /// The value of series `s` of expression `e` at `t`.
+    fn value(&self, e: u64, s: u64, t: i64) -> Sample {
+        let t = t as u64;
+        match self.roll(20 + s, e, t) % 12 {
+            0 if self.wild => Sample::Float(f64::from_bits(0x7ff8_0000_0000_0001)),
+            1 if self.wild => Sample::Float(f64::INFINITY),
+            2 if self.wild => Sample::Histogram(Arc::new(histogram(self.roll(30, e, t) % 4))),
+            _ => Sample::Float(s as f64),
+        }
+    }
+}
+
+/// One of four histograms, told from each other by their count.
+fn histogram(i: u64) -> FloatHistogram {
+    let i = i as f64;
+    let spans = || vec![BucketSpan { offset: 0, length: 2 }, BucketSpan { offset: 1, length: 2 }];
+    let buckets = || vec![i + 1.0, i + 2.0, i + 1.0, i + 1.0];
+    FloatHistogram {
+        schema: 1,
+        count: 12.0 + i * 9.0,
+        zero_count: 2.0 + i,
+        zero_threshold: 0.001,
+        sum: 18.4 * (i + 1.0),
+        positive_spans: spans(),
+        negative_spans: spans(),
+        positive_buckets: buckets(),
+        negative_buckets: buckets(),
+        ..FloatHistogram::default()
+    }
+}
+
+/// Bits that stand for a histogram of this count.
+fn histogram_bits(count: f64) -> u64 {
+    0xfff8_0000_0001_0000 + count as u64
 }
 
 struct Store {
     nature: Nature,
     disk: Mutex<Disk>,
     sent: Mutex<Vec<(Set, i64, i64)>>,
+    letters: Mutex<Vec<Value>>,
     now: AtomicI64,
 }
 
@@ -89,20 +138,25 @@ impl RuleQuery for Ask {
         let found = self.0.result(e, t_ms).map_err(|()| RuleError::Query("no".into()))?;
         let element = |s: u64| Element {
             labels: Labels::from_pairs([("__name__", "x".to_string()), ("s", s.to_string())]),
-            sample: Sample::Float(s as f64),
+            sample: self.0.value(e, s, t_ms),
         };
         Ok(found.into_iter().map(element).collect())
     }
-    fn instant_text(&mut self, _: &str, _: i64) -> Result<Vec<Element>, RuleError> {
-        Err(RuleError::NotAVector)
+    fn instant_text(&mut self, text: &str, t_ms: i64) -> Result<Vec<Element>, RuleError> {
+        let options = QueryOptions::default();
+        let expr = Arc::new(parse_query(text, &options).map_err(|e| RuleError::Query(e.message))?);
+        self.instant(&RuleExpr { text: text.into(), printed: text.into(), expr }, t_ms)
     }
 }
 
 struct Put<'a>(&'a Mutex<Disk>);
 impl RuleAppender for Put<'_> {
     fn append(&mut self, labels: &Labels, t_ms: i64, sample: &Sample) -> Result<(), Refusal> {
-        let Sample::Float(v) = sample else { return Err(Refusal::InvalidHistogram) };
-        self.0.lock().expect("whole").put(&set(labels), t_ms, v.to_bits())
+        let bits = match sample {
+            Sample::Float(v) => v.to_bits(),
+            Sample::Histogram(h) => histogram_bits(h.count),
+        };
+        self.0.lock().expect("whole").put(&set(labels), t_ms, bits)
     }
     fn commit(&mut self) -> Result<(), String> {
         Ok(())
@@ -130,6 +184,11 @@ impl RuleStorage for Store {
 
 impl AlertSink for Store {
     fn send(&self, alerts: Vec<OutgoingAlert>) {
+        self.letters.lock().expect("whole").extend(alerts.iter().map(|a| {
+            let mut labels = set(&a.labels);
+            labels.remove("ext");
+            json!({"L": labels, "A": a.annotations, "S": a.starts_at_ms, "E": a.ends_at_ms, "U": a.generator_url})
+        }));
         let mut sent = self.sent.lock().expect("whole");
         sent.extend(alerts.into_iter().map(|a| (set(&a.labels), a.starts_at_ms, a.ends_at_ms)));
     }
@@ -152,6 +211,7 @@ struct Def {
     hold: Option<i64>,
     keep: i64,
     labels: BTreeMap<String, String>,
+    annotation: Option<&'static str>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -180,6 +240,9 @@ fn yaml(groups: &[GroupDef]) -> String {
                     );
                 }
                 None => out += &format!("  - record: {}\n    expr: x{}\n", r.name, r.expr),
+            }
+            if let Some(text) = r.annotation {
+                out += &format!("    annotations:\n      a: '{text}'\n");
             }
             out += "    labels:\n      l: w\n";
             for (name, value) in &r.labels {
@@ -511,7 +574,7 @@ impl Dice {
     }
 }
 
-fn rule(dice: &mut Dice) -> Def {
+fn rule(dice: &mut Dice, wild: bool) -> Def {
     let alert = dice.below(4) != 0;
     let mut labels = BTreeMap::new();
     for (name, value) in [("c", "{{ $labels.s }}y"), ("g", "{{ $labels.nope }}"), ("k", "v"), ("s", "same")] {
@@ -519,7 +582,26 @@ fn rule(dice: &mut Dice) -> Def {
             labels.insert(name.to_string(), value.to_string());
         }
     }
+    let mut annotation = None;
+    if wild && alert {
+        annotation = dice.of(&[
+            None,
+            Some("{{ $value }} of {{ $labels.s }} at {{ $externalLabels.ext }}"),
+            Some("{{ query \"x1\" | first | value }}"),
+            Some("{{ \"abc\" | humanize }}"),
+            Some("{{ range query \"x2\" }}{{ .Labels.s }}={{ .Value }} {{ end }}"),
+        ]);
+        if dice.below(6) == 0 {
+            let text =
+                dice.of(&["{{ \"abc\" | humanize }}", "{{ $value }}", "{{ query \"x3\" | first | value }}"]);
+            labels.insert("w".to_string(), text.to_string());
+        }
+        if dice.below(8) == 0 {
+            labels.insert("s".to_string(), String::new());
+        }
+    }
     Def {
+        annotation,
         name: if alert { dice.of(&["A", "B"]) } else { dice.of(&["r", "q"]) }.to_string(),
         expr: dice.below(4),
         hold: alert.then(|| dice.of(&[0, 30_000, 60_000, 90_000, 120_000, 300_000, 720_000, 1_200_000])),
@@ -528,26 +610,28 @@ fn rule(dice: &mut Dice) -> Def {
     }
 }
 
-fn group(dice: &mut Dice, name: &str) -> GroupDef {
+fn group(dice: &mut Dice, name: &str, wild: bool) -> GroupDef {
     GroupDef {
         name: name.to_string(),
         interval: dice.of(&[60_000, 60_000, 30_000, 97_000]),
         limit: dice.of(&[0, 0, 0, 2, 1, -1]),
         offset: dice.of(&[None, None, Some(0), Some(45_000)]),
-        rules: (0..1 + dice.below(3)).map(|_| rule(dice)).collect(),
+        rules: (0..1 + dice.below(3)).map(|_| rule(dice, wild)).collect(),
     }
 }
 
-fn change(dice: &mut Dice, groups: &mut Vec<GroupDef>) {
-    match dice.below(6) {
+fn change(dice: &mut Dice, groups: &mut Vec<GroupDef>, wild: bool) {
+    match dice.below(if wild { 8 } else { 6 }) {
+        6 => groups[0].interval = dice.of(&[60_000, 45_000]),
+        7 => groups[0].name = dice.of(&["g", "renamed"]).to_string(),
         0 if groups.len() > 1 => drop(groups.pop()),
         0 | 1 if groups.len() < 3 => {
             let name = ["g", "h", "i"][groups.len()];
-            groups.push(group(dice, name));
+            groups.push(group(dice, name, wild));
         }
         2 => groups[0].limit = dice.of(&[0, 1, 2]),
         3 => groups[0].rules.reverse(),
-        4 => groups[0].rules[0] = rule(dice),
+        4 => groups[0].rules[0] = rule(dice, wild),
         _ => {
             let at = dice.below(groups[0].rules.len() as u64) as usize;
             let hold = dice.of(&[0, 120_000, 720_000]);
@@ -601,11 +685,17 @@ fn model_shown(group: &ModelGroup) -> Vec<Shown> {
 
 fn play(seed: u64, settings: &Settings) -> (u64, u64) {
     let dice = &mut Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    let nature = Nature { seed };
+    let nature = Nature { seed, wild: false };
     let start = 1_700_000_000_000 + dice.below(3_600_000) as i64;
-    let store = Store { nature, disk: Mutex::default(), sent: Mutex::default(), now: AtomicI64::new(start) };
+    let store = Store {
+        nature,
+        disk: Mutex::default(),
+        sent: Mutex::default(),
+        letters: Mutex::default(),
+        now: AtomicI64::new(start),
+    };
     let mut model = Model::default();
-    let mut groups = vec![group(dice, "g")];
+    let mut groups = vec![group(dice, "g", false)];
     let mut manager = Manager::new(settings.clone());
     let world = World { storage: &store, sink: &store, clock: &store };
     let mut now = start;
@@ -620,7 +710,7 @@ fn play(seed: u64, settings: &Settings) -> (u64, u64) {
         match dice.below(30) {
             0 | 1 => {
                 now += dice.below(40_000) as i64;
-                change(dice, &mut groups);
+                change(dice, &mut groups, false);
                 load(&mut manager, &groups, now);
                 model.load(&groups, now);
                 continue;
@@ -682,4 +772,201 @@ fn rules_at_the_same_time_write_what_they_write_in_order() {
     for seed in 5001..=5015 {
         play(seed, &settings);
     }
+}
+
+/// Upstream's rules in another process.
+struct Peer {
+    child: Child,
+    to: ChildStdin,
+    from: BufReader<ChildStdout>,
+}
+
+impl Peer {
+    fn start() -> Option<Self> {
+        let Ok(path) = std::env::var("TSDBCTL_PEER_RULES") else {
+            eprintln!("skipped: TSDBCTL_PEER_RULES is not set");
+            return None;
+        };
+        let mut child =
+            Command::new(path).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the peer starts");
+        let to = child.stdin.take().expect("its input");
+        let from = BufReader::new(child.stdout.take().expect("its output"));
+        Some(Self { child, to, from })
+    }
+
+    fn ask(&mut self, question: &Value) -> Value {
+        writeln!(self.to, "{question}").expect("the peer reads");
+        let mut line = String::new();
+        self.from.read_line(&mut line).expect("the peer answers");
+        let answer: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {question} {line}"));
+        assert!(answer["err"].is_null(), "{question}: {answer}");
+        answer
+    }
+
+    fn stop(mut self) {
+        drop(self.to);
+        self.child.wait().expect("the peer ends");
+    }
+}
+
+fn sorted_texts(values: &Value) -> Vec<String> {
+    let mut all: Vec<String> = values.as_array().into_iter().flatten().map(Value::to_string).collect();
+    all.sort();
+    all
+}
+
+/// Rules as the peer tells of them; alerts sorted.
+fn rules_told(group: &Group) -> Vec<(String, Option<String>, Vec<String>)> {
+    let told = |i: usize| {
+        let state = group.state(i);
+        let alerts = state.active.alerts.values().map(|a| {
+            let value = match &a.value {
+                Sample::Float(v) => v.to_bits(),
+                Sample::Histogram(_) => 0,
+            };
+            json!({
+                "active": a.active_at_ms, "annotations": a.annotations, "fired": a.fired_at_ms,
+                "keep": a.keep_firing_since_ms, "labels": set(&a.labels), "resolved": a.resolved_at_ms,
+                "sent": a.last_sent_at_ms, "state": a.state.as_str(), "valid": a.valid_until_ms,
+                "value": format!("{value:x}"),
+            })
+        });
+        let alerts = sorted_texts(&alerts.collect());
+        (state.health.as_str().to_string(), state.last_error, alerts)
+    };
+    (0..group.rules.len()).map(told).collect()
+}
+
+fn rules_answered(group: &Value) -> Vec<(String, Option<String>, Vec<String>)> {
+    let rules = group.as_array().into_iter().flatten();
+    let told = |r: &Value| {
+        let health = r["health"].as_str().expect("health").to_string();
+        // What the storage says beyond the class of a refusal is of the alert that came last, in any order.
+        let duplicate =
+            |e: &str| e.split_inclusive("duplicate sample for timestamp").next().map(str::to_string);
+        (health, r["err"].as_str().and_then(duplicate), sorted_texts(&r["alerts"]))
+    };
+    rules.map(told).collect()
+}
+
+fn samples_answered(answer: &Value) -> Disk {
+    let mut disk = Disk::default();
+    for sample in answer["samples"].as_array().into_iter().flatten() {
+        let labels = serde_json::from_value(sample[0].clone()).expect("labels");
+        let bits = sample[2].as_str().expect("bits");
+        let bits = match bits.strip_prefix('H') {
+            Some(count) => histogram_bits(count.parse().expect("a count")),
+            None => u64::from_str_radix(bits, 16).expect("bits"),
+        };
+        disk.0.entry(labels).or_default().insert(sample[1].as_i64().expect("a time"), bits);
+    }
+    disk
+}
+
+fn since(disk: &Disk, mint: i64) -> Disk {
+    let late = |s: &BTreeMap<i64, u64>| s.range(mint..).map(|(t, v)| (*t, *v)).collect::<BTreeMap<_, _>>();
+    Disk(disk.0.iter().map(|(n, s)| (n.clone(), late(s))).filter(|(_, s)| !s.is_empty()).collect())
+}
+
+fn differences(ours: &Disk, theirs: &Disk) -> Vec<String> {
+    let names: BTreeSet<&Set> = ours.0.keys().chain(theirs.0.keys()).collect();
+    let (a, b) = (|n| ours.0.get(n), |n| theirs.0.get(n));
+    names
+        .into_iter()
+        .filter(|n| a(n) != b(n))
+        .map(|n| format!("{n:?}\n ours   {:x?}\n theirs {:x?}", a(n), b(n)))
+        .collect()
+}
+
+fn play_beside(peer: &mut Peer, seed: u64) -> usize {
+    let dice = &mut Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let nature = Nature { seed, wild: true };
+    let start = 1_700_000_000_000 + dice.below(3_600_000) as i64;
+    let (sent, letters, now) = (Mutex::default(), Mutex::default(), AtomicI64::new(start));
+    let store = Store { nature, disk: Mutex::default(), sent, letters, now };
+    let external_labels = Labels::from_pairs([("ext", "E")]);
+    let surroundings = Surroundings { external_labels, external_url: "http://h/p".into() };
+    let settings = Settings { surroundings: Arc::new(surroundings), ..Settings::default() };
+    let mut groups = vec![group(dice, "g", true)];
+    let mut manager = Manager::new(settings.clone());
+    let world = World { storage: &store, sink: &store, clock: &store };
+    let mut now = start;
+    let load = |manager: &mut Manager, peer: &mut Peer, groups: &[GroupDef], now: i64| {
+        let files = [("f.yml".to_string(), file(groups))];
+        manager.load(&files, settings.clone(), now).expect("loads");
+        peer.ask(&json!({"Op": "load", "Yaml": yaml(groups), "Now": now}));
+    };
+    peer.ask(&json!({"Op": "new", "Seed": seed}));
+    load(&mut manager, peer, &groups, now);
+    for step in 0..20 + dice.below(60) {
+        let due = manager.next_due_ms().expect("groups");
+        match dice.below(30) {
+            0 | 1 => {
+                now += dice.below(40_000) as i64;
+                change(dice, &mut groups, true);
+                load(&mut manager, peer, &groups, now);
+                continue;
+            }
+            2 => {
+                now += dice.of(&[1_000, 200_000, 1_500_000, 4_000_000]);
+                manager = Manager::new(settings.clone());
+                peer.ask(&json!({"Op": "restart"}));
+                load(&mut manager, peer, &groups, now);
+                continue;
+            }
+            3 => now = now.max(due) + dice.below(300_000) as i64,
+            _ => now = now.max(due),
+        }
+        store.now.store(now, Ordering::Relaxed);
+        manager.run_due(now, world);
+        let mint = now - 600_000;
+        let answer = peer.ask(&json!({"Op": "run", "Now": now, "Mint": mint}));
+        let context = || format!("seed {seed} step {step} now {now}\n{}", yaml(&groups));
+        for ours in manager.groups() {
+            let theirs = rules_answered(&answer["groups"][&ours.name]);
+            assert_eq!(rules_told(ours), theirs, "{}", context());
+        }
+        let letters = Value::from(std::mem::take(&mut *store.letters.lock().expect("whole")));
+        assert_eq!(sorted_texts(&letters), sorted_texts(&answer["sent"]), "sends: {}", context());
+        let ours = since(&store.disk.lock().expect("whole"), mint);
+        let different = differences(&ours, &samples_answered(&answer));
+        assert!(different.is_empty(), "{}\n{}", different.join("\n"), context());
+    }
+    let theirs = samples_answered(&peer.ask(&json!({"Op": "dump"})));
+    let ours = store.disk.lock().expect("whole");
+    let different = differences(&ours, &theirs);
+    assert!(different.is_empty(), "seed {seed}\n{}", different.join("\n"));
+    ours.0.values().map(BTreeMap::len).sum()
+}
+
+#[test]
+fn random_scripts_go_as_beside_upstream() {
+    let Some(mut peer) = Peer::start() else { return };
+    let scripts = std::env::var("TSDBCTL_RULE_SCRIPTS").ok().and_then(|n| n.parse().ok()).unwrap_or(200);
+    let samples: usize = (1..=scripts).map(|seed| play_beside(&mut peer, seed)).sum();
+    peer.stop();
+    eprintln!("{scripts} scripts, {samples} samples");
+    assert!(samples > 20 * scripts as usize);
+}
+
+#[test]
+fn slots_are_those_of_upstream() {
+    let Some(mut peer) = Peer::start() else { return };
+    let dice = &mut Dice(77);
+    for _ in 0..3000 {
+        let file = dice.of(&["rules.yml", "./rules.yml", "/etc/\u{e9}/a.yaml", "", "x"]).to_string();
+        let name = format!("g{}", dice.below(100_000));
+        let interval = 1 + dice.of(&[60_000, 15_000, 1, 86_400_000, 97_000]) * dice.below(3) as i64;
+        let now = 1_700_000_000_000 + dice.below(1 << 34) as i64;
+        let theirs = peer
+            .ask(&json!({"Op": "slot", "File": file, "Name": name, "Interval": interval, "Now": now}))["slot"]
+            .as_i64()
+            .expect("a time");
+        let (offset, step) = (offset_ns(&file, &name, interval), interval * 1_000_000);
+        let ours = offset + (now * 1_000_000 - offset) / step * step;
+        assert_eq!(ours, theirs, "{file} {name} {interval} {now}");
+        let due = Schedule::new(&file, &name, interval, now).due_ms();
+        assert_eq!(due, (theirs + step + 999_999) / 1_000_000, "{file} {name} {interval} {now}");
+    }
+    peer.stop();
 }
