@@ -1,5 +1,5 @@
 //! `tsdbctl rules backtest`: what is said of the data, what ends it, what it says when alerts fire, and how its alerts
-//! compare with those of a peer's unit tests (`TSDBCTL_PEER_PROMTOOL`, `TSDBCTL_PEER_PROMTOOL_3`).
+//! compare with those of a peer's unit tests (`TSDBCTL_PEER_PROMTOOL_3`).
 
 #![allow(clippy::disallowed_methods, reason = "tests make and read their own files")]
 
@@ -148,7 +148,7 @@ const PEER_RULES: &str = r#"
   - {alert: Sums, expr: 'sum by (job) (g) > 9', for: 2m}
   - {alert: Gone, expr: 'absent(g{i="1"})', for: 1m}
   - {alert: Differs, expr: 'changes(g[5m]) > 1'}
-  - {alert: Joined, expr: 'g > 2 and on (i) h > 1', for: 2m, labels: {i: ""}}
+  - {alert: Joined, expr: 'g > 2 and on (i) h > 1', for: 2m, labels: {i: "x{{ $labels.i }}"}}
   - {record: "g:sum", expr: sum(g)}
   - {alert: Recorded, expr: 'max_over_time(g:sum[5m]) > 20', for: 2m}
   - {alert: OfAlerts, expr: 'count by (alertname) (ALERTS{alertname="Waits", alertstate="firing"}) > 0', for: 1m}
@@ -156,11 +156,8 @@ const PEER_RULES: &str = r#"
 
 #[test]
 fn alerts_fire_where_a_peers_unit_tests_have_them() {
-    let peers: Vec<String> =
-        ["TSDBCTL_PEER_PROMTOOL", "TSDBCTL_PEER_PROMTOOL_3"].iter().filter_map(|v| peer(v)).collect();
-    if peers.is_empty() {
-        return;
-    }
+    // One of version 2 sees samples that are exactly as old as the lookback, so that it is none.
+    let Some(promtool) = peer("TSDBCTL_PEER_PROMTOOL_3") else { return };
     let mut state = 7u64;
     let mut below = |n: u64| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -237,10 +234,8 @@ fn alerts_fire_where_a_peers_unit_tests_have_them() {
         assert!(expected > 300, "round {round}: {expected}");
         let test_file = place.within("test.yml");
         std::fs::write(&test_file, &test).unwrap();
-        for promtool in &peers {
-            let ran = ran(Command::new(promtool).args(["test", "rules", text_of(&test_file)]));
-            let said: String = (ran.out + &ran.err).chars().take(3000).collect();
-            assert_eq!(ran.code, 0, "round {round}, {promtool}: {said}");
-        }
+        let ran = ran(Command::new(&promtool).args(["test", "rules", text_of(&test_file)]));
+        let said: String = (ran.out + &ran.err).chars().take(3000).collect();
+        assert_eq!(ran.code, 0, "round {round}: {said}");
     }
 }
