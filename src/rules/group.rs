@@ -195,6 +195,50 @@ pub struct RuleState {
     pub(crate) series: HashSet<Labels>,
 }
 
+/// Upper bounds of the classes of [`Durations`], in seconds; upstream's classic buckets.
+pub const DURATION_BOUNDS_SECONDS: [f64; 4] = [0.01, 0.1, 1.0, 10.0];
+
+/// Durations as a summary and a histogram count them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Durations {
+    /// How many.
+    pub count: u64,
+    /// All together.
+    pub sum: Duration,
+    /// How many were at most each of [`DURATION_BOUNDS_SECONDS`].
+    pub at_most: [u64; 4],
+}
+
+impl Durations {
+    /// Counts one.
+    pub fn observe(&mut self, duration: Duration) {
+        self.count += 1;
+        self.sum += duration;
+        for (count, bound) in self.at_most.iter_mut().zip(DURATION_BOUNDS_SECONDS) {
+            *count += u64::from(duration.as_secs_f64() <= bound);
+        }
+    }
+
+    /// What was added since `before`.
+    pub(crate) fn since(&self, before: &Self) -> Self {
+        let mut at_most = self.at_most;
+        for (count, old) in at_most.iter_mut().zip(before.at_most) {
+            *count = count.saturating_sub(old);
+        }
+        let count = self.count.saturating_sub(before.count);
+        Self { count, sum: self.sum.saturating_sub(before.sum), at_most }
+    }
+
+    /// Adds others.
+    pub fn add(&mut self, other: &Self) {
+        self.count += other.count;
+        self.sum += other.sum;
+        for (count, more) in self.at_most.iter_mut().zip(other.at_most) {
+            *count += more;
+        }
+    }
+}
+
 /// What a group counts, named as upstream names it by [`Group::metrics`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GroupCounters {
@@ -216,6 +260,10 @@ pub struct GroupCounters {
     pub last_duration: Duration,
     /// The rules' own durations in the last run.
     pub last_rule_duration_sum: Duration,
+    /// Evaluations of rules by duration, over all runs.
+    pub rule_durations: Durations,
+    /// Runs by duration.
+    pub run_durations: Durations,
     /// How long restoring took.
     pub last_restore_duration: Duration,
 }
@@ -252,6 +300,7 @@ struct Counted {
     samples: u64,
     failures: u64,
     duration: Duration,
+    durations: Durations,
 }
 
 impl Group {
@@ -396,6 +445,7 @@ impl Group {
                     counted.samples += one.samples;
                     counted.failures += one.failures;
                     counted.duration += one.duration;
+                    counted.durations.observe(one.duration);
                 }
             };
             let threads = settings.concurrency.min(batch.len());
@@ -417,6 +467,8 @@ impl Group {
         mark_stale(&mut self.stale, at.sample_ms(), world.storage);
         self.counters.last_slot_ms = Some(ts_ms);
         self.counters.last_duration = world.clock.monotonic().saturating_sub(began);
+        self.counters.rule_durations.add(&counted.durations);
+        self.counters.run_durations.observe(self.counters.last_duration);
     }
 
     /// Takes over from storage since when alerts are active; their samples are written from now on. Gives what could

@@ -5,7 +5,7 @@ use tsdbctl_promql::engine::on_big_stack;
 use tsdbctl_template::TemplateError;
 
 use crate::file::RuleFile;
-use crate::group::{Group, Settings, World, mark_stale};
+use crate::group::{DURATION_BOUNDS_SECONDS, Durations, Group, Settings, World, mark_stale};
 use crate::schedule::Schedule;
 
 /// Removed groups' series are marked this many intervals after, so that renamed rules can go on with them.
@@ -49,12 +49,22 @@ pub struct Manager {
     groups: Vec<Running>,
     removed: Vec<Removed>,
     loaded: bool,
+    /// Evaluations and runs of all groups since the start, those that are gone included.
+    rule_durations: Durations,
+    run_durations: Durations,
 }
 
 impl Manager {
     /// Without groups.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, groups: Vec::new(), removed: Vec::new(), loaded: false }
+        Self {
+            settings,
+            groups: Vec::new(),
+            removed: Vec::new(),
+            loaded: false,
+            rule_durations: Durations::default(),
+            run_durations: Durations::default(),
+        }
     }
 
     /// The settings.
@@ -125,6 +135,42 @@ impl Manager {
         Ok(())
     }
 
+    /// Upstream's metrics of all groups together: durations of evaluations and of runs since the start, each as name,
+    /// `le` if it has one, and value. No quantiles are kept; the buckets tell as much.
+    pub fn duration_metrics(&self) -> Vec<(&'static str, Option<f64>, f64)> {
+        let mut out = Vec::new();
+        let kinds = [
+            (
+                &self.rule_durations,
+                [
+                    "prometheus_rule_evaluation_duration_seconds_count",
+                    "prometheus_rule_evaluation_duration_seconds_sum",
+                    "prometheus_rule_evaluation_duration_histogram_seconds_bucket",
+                    "prometheus_rule_evaluation_duration_histogram_seconds_count",
+                    "prometheus_rule_evaluation_duration_histogram_seconds_sum",
+                ],
+            ),
+            (
+                &self.run_durations,
+                [
+                    "prometheus_rule_group_duration_seconds_count",
+                    "prometheus_rule_group_duration_seconds_sum",
+                    "prometheus_rule_group_duration_histogram_seconds_bucket",
+                    "prometheus_rule_group_duration_histogram_seconds_count",
+                    "prometheus_rule_group_duration_histogram_seconds_sum",
+                ],
+            ),
+        ];
+        for (durations, [summary_count, summary_sum, bucket, count, sum]) in kinds {
+            let (n, seconds) = (durations.count as f64, durations.sum.as_secs_f64());
+            out.extend([(summary_count, None, n), (summary_sum, None, seconds)]);
+            let bounds = DURATION_BOUNDS_SECONDS.into_iter().zip(durations.at_most);
+            out.extend(bounds.map(|(bound, at_most)| (bucket, Some(bound), at_most as f64)));
+            out.extend([(bucket, Some(f64::INFINITY), n), (count, None, n), (sum, None, seconds)]);
+        }
+        out
+    }
+
     /// When there is something to do next, Unix ms.
     pub fn next_due_ms(&self) -> Option<i64> {
         let runs = self.groups.iter().map(|r| r.schedule.due_ms());
@@ -155,7 +201,10 @@ impl Manager {
         for i in due {
             let Running { group, schedule, runs } = &mut self.groups[i];
             let Some(slot) = schedule.take(now_ms) else { continue };
+            let before = *group.counters();
             group.run(slot.ts_ms(), slot.missed, &self.settings, world);
+            self.rule_durations.add(&group.counters().rule_durations.since(&before.rule_durations));
+            self.run_durations.observe(group.counters().last_duration);
             *runs += 1;
             // The first run may lack what is not scraped or recorded yet.
             let restore_errors = if *runs == 2 && group.wants_restore() {

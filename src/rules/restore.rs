@@ -64,9 +64,13 @@ pub fn last_floats(
         let until = columns.histograms.t.first().copied().unwrap_or(i64::MAX);
         let mut floats = columns.floats.t.iter().zip(&columns.floats.v);
         let last = floats.rfind(|(t, _)| (mint..=maxt).contains(*t) && **t < until);
-        if let Some((t_ms, value)) = last {
-            out.push(LastFloat { labels: symbols.labels(set.labels(i)), t_ms: *t_ms, value: *value });
-        }
+        let (t_ms, value) = match last {
+            Some((t_ms, value)) => (*t_ms, *value),
+            // Upstream stops before the first histogram and then goes by its zero values.
+            None if (mint..=maxt).contains(&until) => (0, 0.0),
+            None => continue,
+        };
+        out.push(LastFloat { labels: symbols.labels(set.labels(i)), t_ms, value });
     }
     Ok(out)
 }

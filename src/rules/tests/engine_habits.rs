@@ -426,3 +426,136 @@ fn dependencies_are_found_in_selectors_alerts_and_templates() {
     let computed = group_of(&text.replace("query \"c\"", "query (print 1)"), &Settings::default());
     assert_eq!(batches(&computed.rules).len(), 6);
 }
+
+/// An appender that refuses or fails to commit as it is told; the clock moves 20 ms with every question.
+struct Refusing {
+    refusal: Option<Refusal>,
+    commit: Result<(), String>,
+    taken: Mutex<Vec<(String, bool)>>,
+    ticks: AtomicI64,
+}
+
+struct OneSeries(Sample);
+impl RuleQuery for OneSeries {
+    fn instant(&mut self, _: &RuleExpr, t_ms: i64) -> Result<Vec<Element>, RuleError> {
+        let names: &[&str] = if t_ms == 0 { &["a", "b"] } else { &["b"] };
+        let element = |n: &&str| Element { labels: Labels::from_pairs([("n", *n)]), sample: self.0.clone() };
+        Ok(names.iter().map(element).collect())
+    }
+    fn instant_text(&mut self, _: &str, _: i64) -> Result<Vec<Element>, RuleError> {
+        Err(RuleError::NotAVector)
+    }
+}
+
+struct RefusingPut<'a>(&'a Refusing);
+impl RuleAppender for RefusingPut<'_> {
+    fn append(&mut self, labels: &Labels, _: i64, sample: &Sample) -> Result<(), Refusal> {
+        let stale = matches!(sample, Sample::Float(v) if is_stale(*v));
+        match self.0.refusal {
+            Some(refusal) if labels.get("n") == "b" && !stale => Err(refusal),
+            _ => {
+                self.0.taken.lock().expect("whole").push((labels.to_string(), stale));
+                Ok(())
+            }
+        }
+    }
+    fn commit(&mut self) -> Result<(), String> {
+        self.0.commit.clone()
+    }
+}
+
+impl RuleStorage for Refusing {
+    fn query(&self) -> Box<dyn RuleQuery + '_> {
+        Box::new(OneSeries(Sample::Histogram(Arc::default())))
+    }
+    fn appender(&self) -> Box<dyn RuleAppender + '_> {
+        Box::new(RefusingPut(self))
+    }
+    fn last_floats(&self, _: &[Matcher], _: i64, _: i64) -> Result<Vec<LastFloat>, String> {
+        Ok(Vec::new())
+    }
+}
+
+impl AlertSink for Refusing {
+    fn send(&self, _: Vec<OutgoingAlert>) {}
+}
+
+impl Clock for Refusing {
+    fn now_ms(&self) -> i64 {
+        0
+    }
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.ticks.fetch_add(20, Ordering::Relaxed) as u64)
+    }
+}
+
+#[test]
+fn a_refused_sample_makes_the_rule_bad_and_only_a_failed_commit_counts_as_a_failure() {
+    let refusals = [
+        Refusal::OutOfOrder,
+        Refusal::TooOld,
+        Refusal::OutOfBounds,
+        Refusal::Duplicate,
+        Refusal::InvalidHistogram,
+    ];
+    let cases = refusals.map(|r| (Some(r), Ok(()))).into_iter().chain([
+        (None, Ok(())),
+        (None, Err("disk full".to_string())),
+        (Some(Refusal::OutOfOrder), Err("disk full".to_string())),
+    ]);
+    for (refusal, commit) in cases {
+        let ok = commit.is_ok();
+        let store = Refusing { refusal, commit, taken: Mutex::default(), ticks: AtomicI64::new(0) };
+        let world = World { storage: &store, sink: &store, clock: &store };
+        let settings = Settings::default();
+        let mut group = group_of("groups:\n- name: g\n  rules:\n  - record: r\n    expr: m\n", &settings);
+        group.run(0, 0, &settings, world);
+        group.run(60_000, 0, &settings, world);
+        let state = group.state(0);
+        let healthy = refusal.is_none() && ok;
+        assert_eq!(state.health, if healthy { Health::Good } else { Health::Bad }, "{refusal:?}");
+        let words = if ok { refusal.map(|r| r.to_string()) } else { Some("disk full".to_string()) };
+        assert_eq!(state.last_error, words, "{refusal:?}");
+        let counters = group.counters();
+        assert_eq!((counters.evaluations, counters.failures), (2, if ok { 0 } else { 2 }), "{refusal:?}");
+        // Series `a` vanished in the second run: marked only if the first was committed.
+        let markers = store.taken.lock().expect("whole").iter().filter(|t| t.1).count();
+        assert_eq!(markers, usize::from(ok), "{refusal:?}");
+        // An evaluation looks at the clock twice, a run around it twice more.
+        assert_eq!(
+            (counters.rule_durations.count, counters.rule_durations.sum),
+            (2, Duration::from_millis(40))
+        );
+        assert_eq!(counters.rule_durations.at_most, [0, 2, 2, 2]);
+        assert_eq!(
+            (counters.run_durations.count, counters.run_durations.sum),
+            (2, Duration::from_millis(120))
+        );
+    }
+}
+
+#[test]
+fn restoring_goes_by_the_last_float_before_any_histogram() {
+    use MemorySample::{Float, FloatHistogram as Wide};
+    let stale = tsdbctl_model::sample::stale_nan();
+    let histogram = || Wide(tsdbctl_model::FloatHistogram::default());
+    let cases: Vec<(&str, Vec<(i64, MemorySample)>, Option<(i64, f64)>)> = vec![
+        ("floats", vec![(60_000, Float(1.0)), (120_000, Float(2.0))], Some((120_000, 2.0))),
+        ("stale", vec![(60_000, Float(1.0)), (120_000, Float(stale))], Some((120_000, stale))),
+        ("float, histogram", vec![(60_000, Float(1.0)), (120_000, histogram())], Some((60_000, 1.0))),
+        ("histogram, float", vec![(60_000, histogram()), (120_000, Float(1.0))], Some((0, 0.0))),
+        ("before", vec![(1_000, Float(1.0))], None),
+        ("after", vec![(900_000, Float(1.0))], None),
+    ];
+    for (name, samples, want) in cases {
+        let mut store = MemoryStore::new(AppenderOptions::default());
+        let labels = Labels::from_pairs([("__name__", "ALERTS_FOR_STATE")]);
+        for (t_ms, sample) in &samples {
+            store.append(&labels, *t_ms, 0, sample).expect("encodes");
+        }
+        let matchers = [Matcher::equal("__name__", "ALERTS_FOR_STATE")];
+        let found = last_floats(&store, &matchers, 30_000, 600_000, &Control::default()).expect("reads");
+        let found = found.first().map(|f| (f.t_ms, f.value.to_bits()));
+        assert_eq!(found, want.map(|(t, v)| (t, v.to_bits())), "{name}");
+    }
+}
