@@ -214,11 +214,12 @@ pub struct Pair {
 pub fn compare(old: &Report, new: &Report) -> Vec<Pair> {
     let mut partner: Vec<Option<usize>> = vec![None; new.alerts.len()];
     let mut taken = vec![false; old.alerts.len()];
-    let same_rule = |a: &AlertReport, b: &AlertReport| {
-        (&a.expr, &a.labels, a.holds, a.interval_ms) == (&b.expr, &b.labels, b.holds, b.interval_ms)
-    };
-    let fits: [&dyn Fn(&AlertReport, &AlertReport) -> bool; 3] =
-        [&|a, b| a.name == b.name && a.labels == b.labels, &|a, b| a.name == b.name, &same_rule];
+    type Fits = fn(&AlertReport, &AlertReport) -> bool;
+    let fits: [Fits; 3] = [
+        |a, b| a.name == b.name && a.labels == b.labels,
+        |a, b| a.name == b.name,
+        |a, b| (&a.expr, &a.labels, a.holds, a.interval_ms) == (&b.expr, &b.labels, b.holds, b.interval_ms),
+    ];
     for fits in fits {
         for (n, alert) in new.alerts.iter().enumerate() {
             if partner[n].is_some() {
