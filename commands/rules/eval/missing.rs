@@ -85,7 +85,7 @@ fn any(
     let list = [matchers.to_vec()];
     let querier = database.querier(times.mint, times.maxt, &list, control)?;
     let hints = SelectHints { start: times.mint, end: times.maxt, ..SelectHints::default() };
-    Ok(querier.select(&hints, matchers, &mut SymbolTable::new(), control)?.len() > 0)
+    Ok(!querier.select(&hints, matchers, &mut SymbolTable::new(), control)?.is_empty())
 }
 
 fn text(matchers: &[Matcher]) -> String {

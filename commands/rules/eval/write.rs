@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::Context;
 use tsdbctl_chunk::SampleColumns;
 use tsdbctl_model::duration::format_rfc3339_ms;
 use tsdbctl_model::histogram::ConvertedHistogram;
@@ -90,7 +91,9 @@ impl Writer {
             ..BackfillOptions::default()
         };
         Ok(Self {
-            backfill: Backfill::open(World::real(), dir, options)?,
+            backfill: Backfill::open(World::real(), dir, options).context(
+                "--write needs the directory for itself (--output-dir DIR writes the blocks elsewhere)",
+            )?,
             stored,
             control: control.clone(),
             alerts,
