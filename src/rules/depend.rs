@@ -309,3 +309,83 @@ fn add_query(reads: &mut Reads, text: &str) {
         add_expr(reads, &expr, Some(text));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tsdbctl_yaml::Source;
+
+    use super::*;
+    use crate::file::{ReadOptions, read};
+    use crate::group::{Group, Settings};
+
+    fn rules(text: String) -> Vec<Rule> {
+        let file = read(Arc::new(Source::new("f.yml", text)), &ReadOptions::default()).expect("reads");
+        Group::new("f.yml", &file.groups[0], &Settings::default(), false).expect("a group").rules
+    }
+
+    fn nodes(rules: &[Rule]) -> Vec<RuleNode<'_>> {
+        rules.iter().enumerate().map(|(index, rule)| RuleNode { group: 0, index, rule }).collect()
+    }
+
+    #[test]
+    fn what_is_looked_up_by_name_is_what_comparing_all_with_all_finds() {
+        let exprs = [
+            "m0",
+            "m1 + m2",
+            "ALERTS",
+            "ALERTS_FOR_STATE{alertname=\"A1\"}",
+            "ALERTS{alertname=~\"A.\"}",
+            "{__name__=~\"m[12]\"}",
+            "{__name__!=\"m1\",a=\"b\"}",
+            "{a=\"b\"}",
+            "{__name__=\"m1\"}",
+            "{\"m2\"}",
+            "rate(m0[5m:1m])",
+            "other",
+        ];
+        let mut dice = 1_u64;
+        let mut below = |n: usize| {
+            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (dice >> 33) as usize % n
+        };
+        for _ in 0..300 {
+            let mut text = "groups:\n- name: g\n  rules:\n".to_string();
+            for _ in 0..1 + below(8) {
+                let name = ["m0", "m1", "m2", "ALERTS"][below(4)];
+                let head = match below(3) {
+                    0 => format!("alert: A{}", below(3)),
+                    _ => format!("record: {name}"),
+                };
+                text += &format!("  - {head}\n    expr: '{}'\n", exprs[below(exprs.len())]);
+            }
+            let rules = rules(text.clone());
+            let mut plain = Vec::new();
+            for (reader, own) in rules.iter().enumerate() {
+                let reads = reads(own);
+                for (writer, other) in rules.iter().enumerate() {
+                    if let Some(reason) = reason(&reads, other) {
+                        plain.push(Edge { writer, reader, reason });
+                    } else if writer < reader
+                        && let Some(name) = shared_name(other, own)
+                    {
+                        plain.push(Edge { writer, reader, reason: Reason::SameName(name) });
+                    }
+                }
+            }
+            assert_eq!(edges(&nodes(&rules)), plain, "{text}");
+        }
+    }
+
+    #[test]
+    fn thousands_of_rules_that_read_one_another_are_few_edges() {
+        let mut text = "groups:\n- name: g\n  rules:\n".to_string();
+        for i in 0..5000 {
+            text += &format!("  - record: r{}\n    expr: r{i} + m\n", i + 1);
+        }
+        let rules = rules(text);
+        assert_eq!(edges(&nodes(&rules)).len(), 4999);
+        assert_eq!(batches(&rules).len(), 5000);
+    }
+}
