@@ -539,7 +539,8 @@ fn restoring_goes_by_the_last_float_before_any_histogram() {
     use MemorySample::{Float, FloatHistogram as Wide};
     let stale = tsdbctl_model::sample::stale_nan();
     let histogram = || Wide(tsdbctl_model::FloatHistogram::default());
-    let cases: Vec<(&str, Vec<(i64, MemorySample)>, Option<(i64, f64)>)> = vec![
+    type Case = (&'static str, Vec<(i64, MemorySample)>, Option<(i64, f64)>);
+    let cases: Vec<Case> = vec![
         ("floats", vec![(60_000, Float(1.0)), (120_000, Float(2.0))], Some((120_000, 2.0))),
         ("stale", vec![(60_000, Float(1.0)), (120_000, Float(stale))], Some((120_000, stale))),
         ("float, histogram", vec![(60_000, Float(1.0)), (120_000, histogram())], Some((60_000, 1.0))),

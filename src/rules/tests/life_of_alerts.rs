@@ -970,3 +970,33 @@ fn slots_are_those_of_upstream() {
     }
     peer.stop();
 }
+
+#[test]
+fn batches_are_those_of_upstream_where_rules_read_only_earlier_ones() {
+    let Some(mut peer) = Peer::start() else { return };
+    let dice = &mut Dice(78);
+    for _ in 0..500 {
+        let mut text = "groups:\n- name: g\n  rules:\n".to_string();
+        for i in 0..1 + dice.below(9) {
+            let earlier = dice.below(i + 1);
+            let expr = match dice.below(24) {
+                0..6 if earlier < i => format!("m{earlier}"),
+                6 if i > 0 => "{__name__=~\"m0|other\"}".to_string(),
+                7 if earlier < i => format!("ALERTS{{alertname=\"A{earlier}\"}}"),
+                8 => "{a=\"b\"}".to_string(),
+                9 if earlier < i => format!("rate(m{earlier}[5m:1m]) + other"),
+                _ => "other".to_string(),
+            };
+            let head = if dice.below(4) == 0 { format!("alert: A{i}") } else { format!("record: m{i}") };
+            text += &format!("  - {head}\n    expr: '{expr}'\n");
+        }
+        let answer = peer.ask(&json!({"Op": "batches", "Yaml": text}));
+        let theirs: Vec<Vec<usize>> =
+            serde_json::from_value(answer["groups"]["g"]["batches"].clone()).expect("batches");
+        let file =
+            read(Arc::new(Source::new("f.yml", text.clone())), &ReadOptions::default()).expect("reads");
+        let group = Group::new("f.yml", &file.groups[0], &Settings::default(), false).expect("a group");
+        assert_eq!(tsdbctl_rules::depend::batches(&group.rules), theirs, "{text}");
+    }
+    peer.stop();
+}
