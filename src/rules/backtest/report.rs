@@ -297,7 +297,7 @@ mod tests {
 
     fn alert(name: &str, spans: Vec<Span>) -> AlertReport {
         let series = vec![SeriesReport { spans, ..SeriesReport::default() }];
-        AlertReport { name: name.to_string(), series, ..AlertReport::default() }
+        AlertReport { name: name.to_string(), expr: name.to_string(), series, ..AlertReport::default() }
     }
 
     fn report(alerts: Vec<AlertReport>) -> Report {
