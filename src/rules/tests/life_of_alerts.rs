@@ -815,6 +815,12 @@ fn sorted_texts(values: &Value) -> Vec<String> {
     all
 }
 
+/// Of several refused samples the last one is told of, and upstream appends in any order.
+fn comparable_error(error: &str) -> String {
+    let refused = error.starts_with("duplicate sample for timestamp") || error == "out of order sample";
+    if refused { "refused".to_string() } else { error.to_string() }
+}
+
 /// Rules as the peer tells of them; alerts sorted.
 fn rules_told(group: &Group) -> Vec<(String, Option<String>, Vec<String>)> {
     let told = |i: usize| {
@@ -832,7 +838,7 @@ fn rules_told(group: &Group) -> Vec<(String, Option<String>, Vec<String>)> {
             })
         });
         let alerts = sorted_texts(&alerts.collect());
-        (state.health.as_str().to_string(), state.last_error, alerts)
+        (state.health.as_str().to_string(), state.last_error.as_deref().map(comparable_error), alerts)
     };
     (0..group.rules.len()).map(told).collect()
 }
@@ -841,10 +847,7 @@ fn rules_answered(group: &Value) -> Vec<(String, Option<String>, Vec<String>)> {
     let rules = group.as_array().into_iter().flatten();
     let told = |r: &Value| {
         let health = r["health"].as_str().expect("health").to_string();
-        // What the storage says beyond the class of a refusal is of the alert that came last, in any order.
-        let duplicate =
-            |e: &str| e.split_inclusive("duplicate sample for timestamp").next().map(str::to_string);
-        (health, r["err"].as_str().and_then(duplicate), sorted_texts(&r["alerts"]))
+        (health, r["err"].as_str().map(comparable_error), sorted_texts(&r["alerts"]))
     };
     rules.map(told).collect()
 }
