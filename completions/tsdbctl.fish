@@ -36,6 +36,7 @@ complete -c tsdbctl -n "__fish_tsdbctl_needs_command" -f -a "downsample" -d 'Dow
 complete -c tsdbctl -n "__fish_tsdbctl_needs_command" -f -a "merge" -d 'Make one data directory of several'
 complete -c tsdbctl -n "__fish_tsdbctl_needs_command" -f -a "slice" -d 'Copy chosen series of a time range into a data directory of their own'
 complete -c tsdbctl -n "__fish_tsdbctl_needs_command" -f -a "promql" -d 'Format, parse and explain expressions, run test scripts'
+complete -c tsdbctl -n "__fish_tsdbctl_needs_command" -f -a "rules" -d 'Check, test, evaluate and backtest recording and alerting rules'
 complete -c tsdbctl -n "__fish_tsdbctl_needs_command" -f -a "completions" -d 'Print the completion script of a shell'
 complete -c tsdbctl -n "__fish_tsdbctl_needs_command" -f -a "man" -d 'Print the manual page, or write the pages of all commands'
 complete -c tsdbctl -n "__fish_tsdbctl_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
@@ -256,23 +257,144 @@ complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand promql; and __fish_seen_
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand promql; and __fish_seen_subcommand_from help" -f -a "explain" -d 'Print the operators that an expression would run as'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand promql; and __fish_seen_subcommand_from help" -f -a "test" -d 'Run test scripts in Prometheus\' language (load, eval, expect), with its test settings'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand promql; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and not __fish_seen_subcommand_from check test eval backtest fmt deps help" -s v -l verbose -d 'Say what was understood and done, on stderr'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and not __fish_seen_subcommand_from check test eval backtest fmt deps help" -s h -l help -d 'Print help'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and not __fish_seen_subcommand_from check test eval backtest fmt deps help" -f -a "check" -d 'Check rule files: their form, expressions and templates, and what is probably not meant in them'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and not __fish_seen_subcommand_from check test eval backtest fmt deps help" -f -a "test" -d 'Run unit tests of rules'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and not __fish_seen_subcommand_from check test eval backtest fmt deps help" -f -a "eval" -d 'Evaluate rules over data directories: the values and alerts that they would give'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and not __fish_seen_subcommand_from check test eval backtest fmt deps help" -f -a "backtest" -d 'Show when alerts would have been pending and firing over stored data: how often, for how long, how noisy'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and not __fish_seen_subcommand_from check test eval backtest fmt deps help" -f -a "fmt" -d 'Format rule files: indentation, blank lines, expressions. Comments and order stay'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and not __fish_seen_subcommand_from check test eval backtest fmt deps help" -f -a "deps" -d 'Show which rules read what others record, within groups and across them'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and not __fish_seen_subcommand_from check test eval backtest fmt deps help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from check" -l lint -d 'What to look for: duplicate-rules, all and none have Prometheus\' meaning for the exit status; strict counts every warning and shows notes too; a finding\'s own name looks for that alone. With commas between' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from check" -l deny -d 'Exit with 3 if this is found (a finding\'s name, or all for every warning). Repeatable, or with commas between' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from check" -l allow -d 'Do not look for this. Repeatable, or with commas between' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from check" -s o -l output -d 'Output format' -r -f -a "text\t'For people: promtool\'s lines, each with the place and what to do'
+json\t'One JSON object per file and line'
+sarif\t'SARIF 2.1.0, which code hosts show beside the lines'"
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from check" -l enable-feature -d 'Switch on a feature of PromQL, by Prometheus\' name: promql-experimental-functions, promql-extended-range-selectors, promql-binop-fill-modifiers, promql-delayed-name-removal, promql-per-step-stats, use-start-timestamps, type-and-unit-labels. Repeatable, or with commas between' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from check" -l lint-fatal -d 'Exit with 3 if what --lint names is found'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from check" -l ignore-unknown-fields -d 'Pass over fields that rule files do not have'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from check" -l all-documents -d 'Read all documents of a file; without it a second one is an error'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from check" -l list -d 'List all that may be found, with what it means, and check nothing'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from check" -s v -l verbose -d 'Say what was understood and done, on stderr'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from check" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from test" -l run -d 'Run only tests whose name this regular expression matches, anywhere in it; may be repeated' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from test" -l jobs -d 'Tests that run at the same time [default: one per processor]' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from test" -l junit -d 'Write the results as JUnit XML to this file' -r -F
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from test" -s o -l output -d 'How results are shown' -r -f -a "text\t'For people: promtool\'s lines, and what helps'
+tap\t'Test Anything Protocol'
+json\t'All facts'
+junit\t'JUnit XML'"
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from test" -l enable-feature -d 'PromQL features, by Prometheus\' names, separated by commas' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from test" -l watch -d 'Run again whenever a file changes'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from test" -l update -d 'Rewrite expectations that failed to what came, in place; comments and order stay'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from test" -l diff -d 'Mark the words that differ in colours, even where stderr is no terminal'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from test" -l debug -d 'Show how long tests took and all their samples at the end'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from test" -l ignore-unknown-fields -d 'Pass over fields of rule files that are not known'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from test" -l compat.upstream-limits -d 'Refuse what Prometheus refuses for its size: 10,000 samples a query'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from test" -s v -l verbose -d 'Say what was understood and done, on stderr'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from test" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from eval" -s d -l dir -d 'A data directory of Prometheus (or of its agent), or a single block; several are merged' -r -F
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from eval" -l time -d 'Evaluate once, at this time: RFC 3339, Unix seconds, now-1h, -1h, newest-1h' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from eval" -l start -d 'Evaluate at the slots from this time on, in the same forms' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from eval" -l end -d 'Latest slot, in the same forms; the newest sample\'s time if not given, with --write three hours ago at the latest' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from eval" -l step -d 'Distance of the slots of all groups, whatever their interval' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from eval" -l evaluation-interval -d 'Interval of groups that have none' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from eval" -l query-offset -d 'Query offset of groups that have none' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from eval" -l slots -d 'Which times are slots' -r -f -a "auto\t'As stored, where the directories hold samples of the group\'s rules, else hash'
+hash\t'A server\'s: multiples of the interval, moved by a hash of the file\'s path as given and the group\'s name'
+stored\t'Multiples of the interval, moved as the stored samples of the group\'s rules are'
+replay\t'The very times of the stored samples; where two or more are missing a server was started anew'
+start\t'From --start on'"
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from eval" -l lead -d 'How long before the first slot alerts are followed; the longest `for` and `keep_firing_for` if not given' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from eval" -l group -d 'Only groups whose name matches this; repeatable' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from eval" -l output-dir -d 'Where blocks are written; needed with several data directories' -r -F
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from eval" -l max-block-duration -d 'Longest time that a block may have samples of' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from eval" -l external-label -d 'An external label for templates, NAME=VALUE; repeatable' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from eval" -l external-url -d 'External URL for templates' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from eval" -s o -l output -d 'Output format; with --write nothing but what was written is told unless this is given' -r -f -a "table\t'For people: values and alerts of one time, or a line per series and alert of a range'
+json\t'One JSON object with an array of evaluations'
+csv\t'One line per sample'
+prom\t'The lines of `promtool tsdb dump`: labels, value, time in ms; by time'
+openmetrics\t'OpenMetrics with timestamps, which `ingest` reads; by series, native histograms left out'"
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from eval" -l lookback-delta -d 'How far an instant selector looks back' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from eval" -l enable-feature -d 'Switch on a feature of PromQL, by Prometheus\' name: promql-experimental-functions, promql-extended-range-selectors, promql-binop-fill-modifiers, promql-delayed-name-removal, promql-per-step-stats, use-start-timestamps, type-and-unit-labels. Repeatable, or with commas between' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from eval" -l memory-budget -d 'Most memory that samples, series and results may take: bytes, 512MiB, 4GB; 0 for no limit' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from eval" -l timeout -d 'Give up after this time; 0 for never' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from eval" -l use-stored -d 'Rules read what the directories hold of recorded metrics, and not what this run computes'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from eval" -l write -d 'Store what was recorded as blocks, in the data directory or in --output-dir'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from eval" -l alerts -d 'Store ALERTS and ALERTS_FOR_STATE too'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from eval" -l ignore-unknown-fields -d 'Pass over fields that rule files do not have'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from eval" -l all-documents -d 'Read all documents of a file'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from eval" -s v -l verbose -d 'Say what was understood and done, on stderr'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from eval" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from backtest" -s d -l dir -d 'A data directory of Prometheus (or of its agent), or a single block; several are merged' -r -F
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from backtest" -l start -d 'First evaluation: RFC 3339, Unix seconds, now-1h, -1h, newest-1h' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from backtest" -l end -d 'Latest evaluation, in the same forms; the newest sample\'s time if not given' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from backtest" -l step -d 'Distance of the evaluations of all groups, whatever their interval' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from backtest" -l evaluation-interval -d 'Interval of groups that have none' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from backtest" -l query-offset -d 'Query offset of groups that have none' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from backtest" -l against -d 'An older version of the rules to compare with; repeatable' -r -F
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from backtest" -l max-noise-increase -d 'Most growth of notifications against the older version that is no failure, percent; inf for any' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from backtest" -l external-label -d 'An external label for templates, NAME=VALUE; repeatable' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from backtest" -l external-url -d 'External URL for templates' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from backtest" -s o -l output -d 'Output format' -r -f -a "table\t'For people: a line per alert'
+json\t'One JSON object with every span of every series'
+svg\t'The timeline'"
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from backtest" -l svg -d 'Draw a timeline into this file too' -r -F
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from backtest" -l lookback-delta -d 'How far an instant selector looks back' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from backtest" -l enable-feature -d 'Switch on a feature of PromQL, by Prometheus\' name: promql-experimental-functions, promql-extended-range-selectors, promql-binop-fill-modifiers, promql-delayed-name-removal, promql-per-step-stats, use-start-timestamps, type-and-unit-labels. Repeatable, or with commas between' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from backtest" -l memory-budget -d 'Most memory that samples, series and results may take: bytes, 512MiB, 4GB; 0 for no limit' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from backtest" -l timeout -d 'Give up after this time, parsing included; 0 for never' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from backtest" -l ignore-unknown-fields -d 'Pass over fields that rule files do not have'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from backtest" -l all-documents -d 'Read all documents of a file'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from backtest" -s v -l verbose -d 'Say what was understood and done, on stderr'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from backtest" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from fmt" -l enable-feature -d 'Switch on a feature of PromQL, by Prometheus\' name: promql-experimental-functions, promql-extended-range-selectors, promql-binop-fill-modifiers, promql-delayed-name-removal, promql-per-step-stats, use-start-timestamps, type-and-unit-labels. Repeatable, or with commas between' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from fmt" -l check -d 'Write nothing; name the files that are not formatted, and exit with 1 if there are any'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from fmt" -s w -l write -d 'Write the files in place'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from fmt" -l diff -d 'Print what would change'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from fmt" -l sort-keys -d 'Put the keys of groups and rules into the usual order'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from fmt" -l ignore-unknown-fields -d 'Pass over fields that rule files do not have'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from fmt" -s v -l verbose -d 'Say what was understood and done, on stderr'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from fmt" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from deps" -s o -l output -d 'Output format' -r -f -a "text\t'For people'
+dot\t'A graph for Graphviz: `dot -Tsvg`'
+json\t'One JSON object'"
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from deps" -l deny -d 'Exit with 3 if there is any of these: cycle (rules that read each other in a circle), late-read (a rule reads a later one of its group), unknown (a selector names no metric). With commas between' -r -f -a "cycle\t'Rules that read each other in a circle, or themselves'
+late-read\t'A rule that reads a later one of its group'
+unknown\t'A rule of which it is not known what it reads'"
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from deps" -l enable-feature -d 'Switch on a feature of PromQL, by Prometheus\' name: promql-experimental-functions, promql-extended-range-selectors, promql-binop-fill-modifiers, promql-delayed-name-removal, promql-per-step-stats, use-start-timestamps, type-and-unit-labels. Repeatable, or with commas between' -r
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from deps" -l ignore-unknown-fields -d 'Pass over fields that rule files do not have'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from deps" -l all-documents -d 'Read all documents of a file'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from deps" -s v -l verbose -d 'Say what was understood and done, on stderr'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from deps" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from help" -f -a "check" -d 'Check rule files: their form, expressions and templates, and what is probably not meant in them'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from help" -f -a "test" -d 'Run unit tests of rules'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from help" -f -a "eval" -d 'Evaluate rules over data directories: the values and alerts that they would give'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from help" -f -a "backtest" -d 'Show when alerts would have been pending and firing over stored data: how often, for how long, how noisy'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from help" -f -a "fmt" -d 'Format rule files: indentation, blank lines, expressions. Comments and order stay'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from help" -f -a "deps" -d 'Show which rules read what others record, within groups and across them'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand completions" -s v -l verbose -d 'Say what was understood and done, on stderr'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand man" -l out -d 'Write one page per command into this directory' -r -F
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand man" -s v -l verbose -d 'Say what was understood and done, on stderr'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand man" -s h -l help -d 'Print help'
-complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest compact downsample merge slice promql completions man help" -f -a "query" -d 'Evaluate PromQL over data directories, with no server'
-complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest compact downsample merge slice promql completions man help" -f -a "inspect" -d 'Look at what is stored'
-complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest compact downsample merge slice promql completions man help" -f -a "export" -d 'Write every sample, in the lines of `promtool tsdb dump`'
-complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest compact downsample merge slice promql completions man help" -f -a "ingest" -d 'Store samples from files or stdin in a data directory'
-complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest compact downsample merge slice promql completions man help" -f -a "compact" -d 'Compact data directories: merge blocks, apply deletions and retention'
-complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest compact downsample merge slice promql completions man help" -f -a "downsample" -d 'Downsample data directories, in Thanos\' format'
-complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest compact downsample merge slice promql completions man help" -f -a "merge" -d 'Make one data directory of several'
-complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest compact downsample merge slice promql completions man help" -f -a "slice" -d 'Copy chosen series of a time range into a data directory of their own'
-complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest compact downsample merge slice promql completions man help" -f -a "promql" -d 'Format, parse and explain expressions, run test scripts'
-complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest compact downsample merge slice promql completions man help" -f -a "completions" -d 'Print the completion script of a shell'
-complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest compact downsample merge slice promql completions man help" -f -a "man" -d 'Print the manual page, or write the pages of all commands'
-complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest compact downsample merge slice promql completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest compact downsample merge slice promql rules completions man help" -f -a "query" -d 'Evaluate PromQL over data directories, with no server'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest compact downsample merge slice promql rules completions man help" -f -a "inspect" -d 'Look at what is stored'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest compact downsample merge slice promql rules completions man help" -f -a "export" -d 'Write every sample, in the lines of `promtool tsdb dump`'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest compact downsample merge slice promql rules completions man help" -f -a "ingest" -d 'Store samples from files or stdin in a data directory'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest compact downsample merge slice promql rules completions man help" -f -a "compact" -d 'Compact data directories: merge blocks, apply deletions and retention'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest compact downsample merge slice promql rules completions man help" -f -a "downsample" -d 'Downsample data directories, in Thanos\' format'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest compact downsample merge slice promql rules completions man help" -f -a "merge" -d 'Make one data directory of several'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest compact downsample merge slice promql rules completions man help" -f -a "slice" -d 'Copy chosen series of a time range into a data directory of their own'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest compact downsample merge slice promql rules completions man help" -f -a "promql" -d 'Format, parse and explain expressions, run test scripts'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest compact downsample merge slice promql rules completions man help" -f -a "rules" -d 'Check, test, evaluate and backtest recording and alerting rules'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest compact downsample merge slice promql rules completions man help" -f -a "completions" -d 'Print the completion script of a shell'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest compact downsample merge slice promql rules completions man help" -f -a "man" -d 'Print the manual page, or write the pages of all commands'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and not __fish_seen_subcommand_from query inspect export ingest compact downsample merge slice promql rules completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and __fish_seen_subcommand_from inspect" -f -a "blocks" -d 'List blocks, with gaps and overlaps marked'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and __fish_seen_subcommand_from inspect" -f -a "series" -d 'List series, one a line'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and __fish_seen_subcommand_from inspect" -f -a "labels" -d 'List label names, or the values of one label, one a line'
@@ -281,3 +403,9 @@ complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and __fish_seen_su
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and __fish_seen_subcommand_from promql" -f -a "parse" -d 'Print the tree of an expression'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and __fish_seen_subcommand_from promql" -f -a "explain" -d 'Print the operators that an expression would run as'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and __fish_seen_subcommand_from promql" -f -a "test" -d 'Run test scripts in Prometheus\' language (load, eval, expect), with its test settings'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and __fish_seen_subcommand_from rules" -f -a "check" -d 'Check rule files: their form, expressions and templates, and what is probably not meant in them'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and __fish_seen_subcommand_from rules" -f -a "test" -d 'Run unit tests of rules'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and __fish_seen_subcommand_from rules" -f -a "eval" -d 'Evaluate rules over data directories: the values and alerts that they would give'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and __fish_seen_subcommand_from rules" -f -a "backtest" -d 'Show when alerts would have been pending and firing over stored data: how often, for how long, how noisy'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and __fish_seen_subcommand_from rules" -f -a "fmt" -d 'Format rule files: indentation, blank lines, expressions. Comments and order stay'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand help; and __fish_seen_subcommand_from rules" -f -a "deps" -d 'Show which rules read what others record, within groups and across them'

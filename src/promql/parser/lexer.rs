@@ -615,5 +615,9 @@ impl<'a> Lexer<'a> {
 
 /// `U+0071 'q'`; what Go does not print is named by its number alone.
 fn unicode_name(c: char) -> String {
-    if !tsdbctl_model::printable::is_print(c) { format!("U+{:04X}", c as u32) } else { format!("U+{:04X} '{c}'", c as u32) }
+    if !tsdbctl_model::printable::is_print(c) {
+        format!("U+{:04X}", c as u32)
+    } else {
+        format!("U+{:04X} '{c}'", c as u32)
+    }
 }
