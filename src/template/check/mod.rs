@@ -1,7 +1,7 @@
 //! What can be said of a rule's template without running it: an abstract run over types.
 //!
 //! An error is claimed only where every run that gets so far fails or prints what nobody wants (`%!d(float64=1)`, an
-//! address, a label that is not there). What is not known has the type [`Type::Unknown`], of which nothing is claimed.
+//! address, a label that is not there). What is not known has the type `Unknown`, of which nothing is claimed.
 
 mod calls;
 mod operands;
