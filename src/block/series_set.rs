@@ -10,9 +10,7 @@ use tsdbctl_model::symbols::{SymLabels, SymbolTable};
 use tsdbctl_model::{Matcher, Sym};
 use tsdbctl_storage::merge::merge_columns;
 use tsdbctl_storage::resolution::raw_as_windows;
-use tsdbctl_storage::{
-    Control, LabelNeeds, ReadStats, SelectHints, SeriesSet, StorageError, TimeFilter, WindowValue,
-};
+use tsdbctl_storage::{Control, ReadStats, SelectHints, SeriesSet, StorageError, TimeFilter, WindowValue};
 
 use crate::block::Block;
 use crate::index::ChunkMeta;
@@ -88,11 +86,8 @@ impl BlockSeriesSet {
                 let name = match names.get(*name) {
                     0 => {
                         let text = index.symbol(*name)?;
-                        let wanted = match &hints.labels {
-                            LabelNeeds::All => true,
-                            LabelNeeds::Only(only) => only.binary_search_by(|o| o.as_str().cmp(text)).is_ok(),
-                        };
-                        let number = if wanted { symbols.intern(text).0 + 1 } else { SKIPPED };
+                        let number =
+                            if hints.labels.wants(text) { symbols.intern(text).0 + 1 } else { SKIPPED };
                         names.set(*name, number);
                         number
                     }

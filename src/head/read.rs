@@ -13,7 +13,7 @@ use tsdbctl_model::{Matcher, Sym, SymbolTable};
 use tsdbctl_platform::file;
 use tsdbctl_storage::querier::SeriesExemplars;
 use tsdbctl_storage::{
-    Budget, Control, LabelNeeds, Loss, Querier, ReadStats, SelectHints, SeriesSet, StorageError, TimeFilter,
+    Budget, Control, LabelRows, Loss, Querier, ReadStats, SelectHints, SeriesSet, StorageError, TimeFilter,
 };
 use tsdbctl_wal::cursor::Cursor;
 use tsdbctl_wal::record::EncodedLabels;
@@ -365,26 +365,15 @@ impl Querier for ReadHead {
         let mut known: Vec<Option<Sym>> = vec![None; own.len()];
         let mut intern =
             |sym: Sym| *known[sym.0 as usize].get_or_insert_with(|| symbols.intern(own.resolve(sym)));
-        let mut set =
-            HeadSeriesSet { inner: inner.clone(), slots: Vec::new(), ends: Vec::new(), pairs: Vec::new() };
+        let mut set = HeadSeriesSet { inner: inner.clone(), slots: Vec::new(), labels: LabelRows::default() };
         for slot in inner.matching(matchers, control)? {
             if !inner.overlaps(slot, hints.start, hints.end) {
                 continue;
             }
-            for (name, value) in inner.data.directory.labels(slot) {
-                let needed = match &hints.labels {
-                    LabelNeeds::All => true,
-                    LabelNeeds::Only(names) => {
-                        let name = own.resolve(*name);
-                        names.binary_search_by(|n| n.as_str().cmp(name)).is_ok()
-                    }
-                };
-                if needed {
-                    set.pairs.push((intern(*name), intern(*value)));
-                }
-            }
+            let labels = inner.data.directory.labels(slot).iter();
+            let needed = labels.filter(|(name, _)| hints.labels.wants(own.resolve(*name)));
+            set.labels.push(needed.map(|(name, value)| (intern(*name), intern(*value))));
             set.slots.push(slot);
-            set.ends.push(set.pairs.len());
         }
         Ok(Box::new(set))
     }
@@ -466,9 +455,7 @@ fn decode_labels(bytes: &[u8]) -> Labels {
 struct HeadSeriesSet {
     inner: Arc<Inner>,
     slots: Vec<u32>,
-    /// Where each series' labels end in `pairs`.
-    ends: Vec<usize>,
-    pairs: Vec<(Sym, Sym)>,
+    labels: LabelRows,
 }
 
 impl SeriesSet for HeadSeriesSet {
@@ -477,8 +464,7 @@ impl SeriesSet for HeadSeriesSet {
     }
 
     fn labels(&self, i: usize) -> &SymLabels {
-        let start = if i == 0 { 0 } else { self.ends[i - 1] };
-        &self.pairs[start..self.ends[i]]
+        self.labels.get(i)
     }
 
     fn read(

@@ -8,14 +8,13 @@ use tsdbctl_chunk::{AppenderOptions, ChunkError, SampleColumns, SeriesAppender, 
 use tsdbctl_model::labels::Labels;
 use tsdbctl_model::sample::Exemplar;
 use tsdbctl_model::symbols::{SymLabels, SymbolTable};
-use tsdbctl_model::{FloatHistogram, Histogram, Matcher, Sym};
+use tsdbctl_model::{FloatHistogram, Histogram, Matcher};
 
 use crate::control::Control;
 use crate::error::{Loss, StorageError};
+use crate::label_rows::LabelRows;
 use crate::merge::merge_columns;
-use crate::querier::{
-    LabelNeeds, Querier, Queryable, ReadStats, SelectHints, SeriesExemplars, SeriesSet, TimeFilter,
-};
+use crate::querier::{Querier, Queryable, ReadStats, SelectHints, SeriesExemplars, SeriesSet, TimeFilter};
 
 /// The value of a sample that is appended.
 #[derive(Clone, Debug)]
@@ -159,28 +158,15 @@ impl Querier for MemoryQuerier {
         control: &Control,
     ) -> Result<Box<dyn SeriesSet>, StorageError> {
         control.check("series selection")?;
-        let mut set = MemorySet {
-            inner: Arc::clone(&self.inner),
-            rows: Vec::new(),
-            ends: Vec::new(),
-            labels: Vec::new(),
-        };
+        let mut set =
+            MemorySet { inner: Arc::clone(&self.inner), rows: Vec::new(), labels: LabelRows::default() };
         for (i, series) in self.matching(matchers) {
             let mut chunks = series.appenders().flat_map(SeriesAppender::chunks);
             if !chunks.any(|c| c.maxt >= hints.start && c.mint <= hints.end) {
                 continue;
             }
-            for label in &series.labels {
-                let wanted = match &hints.labels {
-                    LabelNeeds::All => true,
-                    LabelNeeds::Only(names) => names.binary_search(&label.name).is_ok(),
-                };
-                if wanted {
-                    set.labels.push((symbols.intern(&label.name), symbols.intern(&label.value)));
-                }
-            }
+            set.labels.push_needed(&series.labels, &hints.labels, symbols);
             set.rows.push(i);
-            set.ends.push(set.labels.len());
         }
         Ok(Box::new(set))
     }
@@ -230,8 +216,7 @@ impl Querier for MemoryQuerier {
 struct MemorySet {
     inner: Arc<Inner>,
     rows: Vec<usize>,
-    ends: Vec<usize>,
-    labels: Vec<(Sym, Sym)>,
+    labels: LabelRows,
 }
 
 fn read_appender(
@@ -259,8 +244,7 @@ impl SeriesSet for MemorySet {
     }
 
     fn labels(&self, i: usize) -> &SymLabels {
-        let start = if i == 0 { 0 } else { self.ends[i - 1] };
-        &self.labels[start..self.ends[i]]
+        self.labels.get(i)
     }
 
     fn read(

@@ -22,6 +22,16 @@ pub enum LabelNeeds {
     Only(Vec<String>),
 }
 
+impl LabelNeeds {
+    /// Whether the label of that name will be looked at.
+    pub fn wants(&self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(names) => names.binary_search_by(|n| n.as_str().cmp(name)).is_ok(),
+        }
+    }
+}
+
 /// What a selection is for. Times are Unix milliseconds, both ends inclusive.
 #[derive(Clone, Debug, Default)]
 pub struct SelectHints {

@@ -10,8 +10,8 @@ use tsdbctl_model::symbols::SymLabels;
 use tsdbctl_model::{Matcher, Sym, SymbolTable};
 use tsdbctl_storage::querier::SeriesExemplars;
 use tsdbctl_storage::{
-    Control, LabelNeeds, Loss, Querier, Queryable, ReadStats, SelectHints, SeriesSet, StorageError,
-    TimeFilter,
+    Control, LabelNeeds, LabelRows, Loss, Querier, Queryable, ReadStats, SelectHints, SeriesSet,
+    StorageError, TimeFilter,
 };
 
 use crate::live::chunk_files::ChunkPlace;
@@ -306,11 +306,7 @@ impl PairSymbols {
         let packed = match place.as_deref() {
             Some(0) | None => {
                 let (name, value) = index.pair(pair);
-                let needed = match needs {
-                    LabelNeeds::All => true,
-                    LabelNeeds::Only(names) => names.binary_search_by(|n| n.as_str().cmp(name)).is_ok(),
-                };
-                let packed = match needed {
+                let packed = match needs.wants(name) {
                     true => u64::from(symbols.intern(name).0) << 32 | u64::from(symbols.intern(value).0),
                     false => UNNEEDED,
                 };
@@ -339,8 +335,7 @@ impl Querier for LiveQuerier {
         let mut set = LiveSeriesSet {
             snapshot: Arc::clone(&self.snapshot),
             ids: Vec::with_capacity(found.len()),
-            ends: Vec::with_capacity(found.len()),
-            pairs: Vec::new(),
+            labels: LabelRows::with_capacity(found.len()),
         };
         let mut known = PairSymbols::default();
         for batch in found.chunks(BATCH) {
@@ -349,9 +344,8 @@ impl Querier for LiveQuerier {
             known.renew(&index, found.len());
             for id in batch.iter().filter(|id| index.is_live(**id)) {
                 let pairs = index.pair_numbers(*id);
-                set.pairs.extend(pairs.filter_map(|p| known.get(p, &index, &hints.labels, symbols)));
+                set.labels.push(pairs.filter_map(|p| known.get(p, &index, &hints.labels, symbols)));
                 set.ids.push(*id);
-                set.ends.push(set.pairs.len());
             }
         }
         Ok(Box::new(set))
@@ -404,9 +398,7 @@ impl Querier for LiveQuerier {
 struct LiveSeriesSet {
     snapshot: Arc<Snapshot>,
     ids: Vec<SeriesId>,
-    /// Where each series' labels end in `pairs`.
-    ends: Vec<usize>,
-    pairs: Vec<(Sym, Sym)>,
+    labels: LabelRows,
 }
 
 impl SeriesSet for LiveSeriesSet {
@@ -415,8 +407,7 @@ impl SeriesSet for LiveSeriesSet {
     }
 
     fn labels(&self, i: usize) -> &SymLabels {
-        let start = if i == 0 { 0 } else { self.ends[i - 1] };
-        &self.pairs[start..self.ends[i]]
+        self.labels.get(i)
     }
 
     fn read(

@@ -10,12 +10,13 @@ use tsdbctl_model::float_text::{format_g, go_quote};
 use tsdbctl_model::labels::METRIC_NAME;
 use tsdbctl_model::matcher::MatchType;
 use tsdbctl_model::symbols::{SymLabels, SymbolTable};
-use tsdbctl_model::{Labels, Matcher, Sym};
+use tsdbctl_model::{Labels, Matcher};
 use tsdbctl_promql::engine::Sample;
+use tsdbctl_storage::LabelRows;
 use tsdbctl_storage::control::Control;
 use tsdbctl_storage::error::{Loss, StorageError};
 use tsdbctl_storage::querier::{
-    LabelNeeds, Querier, Queryable, ReadStats, SelectHints, SeriesExemplars, SeriesSet, TimeFilter,
+    Querier, Queryable, ReadStats, SelectHints, SeriesExemplars, SeriesSet, TimeFilter,
 };
 
 use super::series::LazySeries;
@@ -323,24 +324,15 @@ impl Querier for UnitStore {
         control: &Control,
     ) -> Result<Box<dyn SeriesSet>, StorageError> {
         control.check("series selection")?;
-        let mut set = UnitSet { store: self.clone(), rows: Vec::new(), ends: Vec::new(), labels: Vec::new() };
+        let mut set = UnitSet { store: self.clone(), rows: Vec::new(), labels: LabelRows::default() };
         let inner = self.read();
         inner.matching(matchers, |i| {
             let series = &inner.series[i];
             if !series.touches(hints.start, hints.end) {
                 return false;
             }
-            for label in &series.labels {
-                let wanted = match &hints.labels {
-                    LabelNeeds::All => true,
-                    LabelNeeds::Only(names) => names.binary_search(&label.name).is_ok(),
-                };
-                if wanted {
-                    set.labels.push((symbols.intern(&label.name), symbols.intern(&label.value)));
-                }
-            }
+            set.labels.push_needed(&series.labels, &hints.labels, symbols);
             set.rows.push(i);
-            set.ends.push(set.labels.len());
             false
         });
         drop(inner);
@@ -387,8 +379,7 @@ impl Querier for UnitStore {
 struct UnitSet {
     store: UnitStore,
     rows: Vec<usize>,
-    ends: Vec<usize>,
-    labels: Vec<(Sym, Sym)>,
+    labels: LabelRows,
 }
 
 impl SeriesSet for UnitSet {
@@ -397,8 +388,7 @@ impl SeriesSet for UnitSet {
     }
 
     fn labels(&self, i: usize) -> &SymLabels {
-        let start = if i == 0 { 0 } else { self.ends[i - 1] };
-        &self.labels[start..self.ends[i]]
+        self.labels.get(i)
     }
 
     fn read(
