@@ -1,5 +1,6 @@
 //! One group: its rules with their state, and one run of it at a slot.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use hashbrown::HashSet;
 use tsdbctl_model::sample::stale_nan;
 use tsdbctl_model::{Labels, Matcher};
 use tsdbctl_platform::clock::Clock;
-use tsdbctl_promql::engine::Sample;
+use tsdbctl_promql::engine::{Sample, spawn_on_big_stack};
 use tsdbctl_storage::Refusal;
 use tsdbctl_template::TemplateError;
 
@@ -16,6 +17,7 @@ use crate::alerting::{self, ActiveAlerts, AlertRule, At, ExpansionFailure, Surro
 use crate::depend;
 use crate::error::RuleError;
 use crate::file::{GroupSpec, RuleKind};
+use crate::permits::Permits;
 use crate::query::{RuleExpr, RuleQuery};
 use crate::recording::{self, RecordRule};
 use crate::restore::{self, LastFloat, RestoreLimits};
@@ -80,9 +82,13 @@ pub struct Settings {
     pub resend_delay_ms: i64,
     /// How `for` is restored.
     pub restore: RestoreLimits,
-    /// Rules of a group that may be evaluated at the same time; 1 evaluates in order (`concurrent-rule-eval` and
-    /// `--rules.max-concurrent-evals`).
-    pub concurrency: usize,
+    /// Evaluations that may go on beside each group's own, of all groups together, where rules do not depend on each
+    /// other (feature `concurrent-rule-eval`, `--rules.max-concurrent-evals`); 0 evaluates the rules of a group in
+    /// their order.
+    pub extra_evaluations: usize,
+    /// Groups that may run at the same time when they are due together; upstream has no limit here and promises no
+    /// order of groups. 1 or less runs them in the order of their slots.
+    pub groups_at_once: usize,
 }
 
 impl Default for Settings {
@@ -93,7 +99,8 @@ impl Default for Settings {
             surroundings: Arc::default(),
             resend_delay_ms: 60_000,
             restore: RestoreLimits::default(),
-            concurrency: 1,
+            extra_evaluations: 0,
+            groups_at_once: 1,
         }
     }
 }
@@ -191,50 +198,32 @@ pub struct RuleState {
     pub last_duration: Duration,
     /// Templates that failed in the last evaluation.
     pub expansion_failures: Vec<ExpansionFailure>,
+    /// Samples of the last evaluation that were not taken.
+    pub dropped: Dropped,
     /// Series of the last committed evaluation.
     pub(crate) series: HashSet<Labels>,
 }
 
-/// Upper bounds of the classes of [`Durations`], in seconds; upstream's classic buckets.
-pub const DURATION_BOUNDS_SECONDS: [f64; 4] = [0.01, 0.1, 1.0, 10.0];
-
-/// Durations as a summary and a histogram count them.
+/// Samples of one evaluation that were not taken, by why; upstream logs the first three as `num_dropped`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Durations {
-    /// How many.
-    pub count: u64,
-    /// All together.
-    pub sum: Duration,
-    /// How many were at most each of [`DURATION_BOUNDS_SECONDS`].
-    pub at_most: [u64; 4],
+pub struct Dropped {
+    /// Older than the series' last sample.
+    pub out_of_order: u64,
+    /// Older than the out-of-order window.
+    pub too_old: u64,
+    /// Another value than the one at this time.
+    pub duplicates: u64,
+    /// For any other reason.
+    pub others: u64,
 }
 
-impl Durations {
-    /// Counts one.
-    pub fn observe(&mut self, duration: Duration) {
-        self.count += 1;
-        self.sum += duration;
-        for (count, bound) in self.at_most.iter_mut().zip(DURATION_BOUNDS_SECONDS) {
-            *count += u64::from(duration.as_secs_f64() <= bound);
-        }
-    }
-
-    /// What was added since `before`.
-    pub(crate) fn since(&self, before: &Self) -> Self {
-        let mut at_most = self.at_most;
-        for (count, old) in at_most.iter_mut().zip(before.at_most) {
-            *count = count.saturating_sub(old);
-        }
-        let count = self.count.saturating_sub(before.count);
-        Self { count, sum: self.sum.saturating_sub(before.sum), at_most }
-    }
-
-    /// Adds others.
-    pub fn add(&mut self, other: &Self) {
-        self.count += other.count;
-        self.sum += other.sum;
-        for (count, more) in self.at_most.iter_mut().zip(other.at_most) {
-            *count += more;
+impl Dropped {
+    fn count(&mut self, refusal: Refusal) {
+        match refusal {
+            Refusal::OutOfOrder => self.out_of_order += 1,
+            Refusal::TooOld => self.too_old += 1,
+            Refusal::Duplicate => self.duplicates += 1,
+            _ => self.others += 1,
         }
     }
 }
@@ -260,10 +249,6 @@ pub struct GroupCounters {
     pub last_duration: Duration,
     /// The rules' own durations in the last run.
     pub last_rule_duration_sum: Duration,
-    /// Evaluations of rules by duration, over all runs.
-    pub rule_durations: Durations,
-    /// Runs by duration.
-    pub run_durations: Durations,
     /// How long restoring took.
     pub last_restore_duration: Duration,
 }
@@ -299,8 +284,6 @@ pub struct Group {
 struct Counted {
     samples: u64,
     failures: u64,
-    duration: Duration,
-    durations: Durations,
 }
 
 impl Group {
@@ -322,7 +305,7 @@ impl Group {
             });
         }
         let state = || Mutex::new(RuleState { active: ActiveAlerts::new(!restore), ..RuleState::default() });
-        let batches = if settings.concurrency > 1 {
+        let batches = if settings.extra_evaluations > 0 {
             depend::batches(&rules)
         } else {
             (0..rules.len()).map(|i| vec![i]).collect()
@@ -420,8 +403,20 @@ impl Group {
         self.restore
     }
 
-    /// One run at a slot. `missed` slots before it count as passed over.
+    /// One run at a slot, Unix ms. `missed` slots before it count as passed over.
     pub fn run(&mut self, ts_ms: i64, missed: u64, settings: &Settings, world: World<'_>) {
+        self.run_within(ts_ms, missed, settings, world, &Permits::new(settings.extra_evaluations));
+    }
+
+    /// One run at a slot, with permits for evaluations beside the own that other groups may share.
+    pub(crate) fn run_within(
+        &mut self,
+        ts_ms: i64,
+        missed: u64,
+        settings: &Settings,
+        world: World<'_>,
+        permits: &Permits,
+    ) {
         self.counters.iterations += 1 + missed;
         self.counters.missed += missed;
         self.counters.last_evaluation_ms = Some(world.clock.now_ms());
@@ -435,40 +430,29 @@ impl Group {
         };
         let resend = Resend { delay_ms: settings.resend_delay_ms, interval_ms: self.interval_ms };
         let counted = Mutex::new(Counted::default());
+        let one = |i: usize| {
+            let state = &mut lock(&self.states[i]);
+            let one = timed(state, world, |s| evaluate_safely(&self.rules[i], s, &at, resend, world));
+            let mut counted = lock(&counted);
+            counted.samples += one.samples;
+            counted.failures += one.failures;
+        };
         for batch in &self.batches {
-            let next = AtomicUsize::new(0);
-            let work = || {
-                while let Some(i) = batch.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let state = &mut lock(&self.states[*i]);
-                    let one = evaluate(&self.rules[*i], state, &at, resend, world);
-                    let mut counted = lock(&counted);
-                    counted.samples += one.samples;
-                    counted.failures += one.failures;
-                    counted.duration += one.duration;
-                    counted.durations.observe(one.duration);
-                }
-            };
-            let threads = settings.concurrency.min(batch.len());
-            if threads <= 1 {
-                work();
-                continue;
-            }
-            std::thread::scope(|scope| {
-                for _ in 0..threads {
-                    scope.spawn(|| tsdbctl_promql::engine::on_big_stack(work));
-                }
-            });
+            run_batch(batch, &one, permits);
         }
         let counted = *lock(&counted);
         self.counters.evaluations += self.rules.len() as u64;
         self.counters.failures += counted.failures;
         self.counters.last_samples = counted.samples;
-        self.counters.last_rule_duration_sum = counted.duration;
+        self.counters.last_rule_duration_sum = self.last_durations().sum();
         mark_stale(&mut self.stale, at.sample_ms(), world.storage);
         self.counters.last_slot_ms = Some(ts_ms);
         self.counters.last_duration = world.clock.monotonic().saturating_sub(began);
-        self.counters.rule_durations.add(&counted.durations);
-        self.counters.run_durations.observe(self.counters.last_duration);
+    }
+
+    /// How long each rule's last evaluation took.
+    pub(crate) fn last_durations(&self) -> impl Iterator<Item = Duration> {
+        self.states.iter().map(|state| lock(state).last_duration)
     }
 
     /// Takes over from storage since when alerts are active; their samples are written from now on. Gives what could
@@ -519,42 +503,89 @@ impl Group {
     }
 }
 
+/// Calls `one` with each of a batch: on this thread, and on one more for every permit that is free meanwhile.
+fn run_batch(batch: &[usize], one: &(dyn Fn(usize) + Sync), permits: &Permits) {
+    let next = AtomicUsize::new(0);
+    let take = || batch.get(next.fetch_add(1, Ordering::Relaxed)).copied();
+    std::thread::scope(|scope| {
+        while let Some(i) = take() {
+            // What is left after this one can be begun elsewhere.
+            if next.load(Ordering::Relaxed) < batch.len()
+                && let Some(permit) = permits.try_take()
+            {
+                // If no thread can be had, this one does it all.
+                let _ = spawn_on_big_stack(scope, move || {
+                    let _permit = permit;
+                    while let Some(i) = take() {
+                        one(i);
+                    }
+                });
+            }
+            one(i);
+        }
+    });
+}
+
 /// Evaluates one rule outside of a group's run, for who decides about order and time: asks, sends, writes, marks what
 /// vanished.
 pub fn evaluate_one(rule: &Rule, state: &mut RuleState, at: &At<'_>, resend: Resend, world: World<'_>) {
-    evaluate(rule, state, at, resend, world);
+    timed(state, world, |state| evaluate(rule, state, at, resend, world));
+}
+
+/// As [`evaluate`]; if that panics, it is this rule's error and no other's.
+fn evaluate_safely(
+    rule: &Rule,
+    state: &mut RuleState,
+    at: &At<'_>,
+    resend: Resend,
+    world: World<'_>,
+) -> Counted {
+    catch_unwind(AssertUnwindSafe(|| evaluate(rule, state, at, resend, world))).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panic");
+        state.health = Health::Bad;
+        // As upstream's engine puts it.
+        state.last_error = Some(format!("unexpected error: {text}"));
+        Counted { samples: 0, failures: 1 }
+    })
+}
+
+/// Sets when an evaluation was and how long it took.
+fn timed(
+    state: &mut RuleState,
+    world: World<'_>,
+    evaluate: impl FnOnce(&mut RuleState) -> Counted,
+) -> Counted {
+    let began = world.clock.monotonic();
+    state.last_evaluation_ms = Some(world.clock.now_ms());
+    let counted = evaluate(state);
+    state.last_duration = world.clock.monotonic().saturating_sub(began);
+    counted
 }
 
 /// Evaluates one rule: asks, sends, writes, marks what vanished.
 fn evaluate(rule: &Rule, state: &mut RuleState, at: &At<'_>, resend: Resend, world: World<'_>) -> Counted {
-    let began = world.clock.monotonic();
-    state.last_evaluation_ms = Some(world.clock.now_ms());
-    let mut counted = Counted::default();
-    match ask(rule, state, at, world.storage) {
+    state.dropped = Dropped::default();
+    let samples = match ask(rule, state, at, world.storage) {
+        Ok(samples) => samples,
         Err(e) => {
             state.health = Health::Bad;
             state.last_error = Some(e.to_string());
-            counted.failures += 1;
+            return Counted { samples: 0, failures: 1 };
         }
-        Ok(samples) => {
-            state.health = Health::Good;
-            state.last_error = None;
-            counted.samples = samples.len() as u64;
-            if let Rule::Alert(rule) = rule {
-                let due = sending::take_due(&mut state.active, at.ts_ms, resend);
-                if !due.is_empty() {
-                    let out = |alert| sending::outgoing(rule, alert, at.surroundings);
-                    world.sink.send(due.into_iter().map(out).collect());
-                }
-            }
-            if !write(state, samples, at.sample_ms(), world.storage) {
-                counted.failures += 1;
-            }
+    };
+    state.health = Health::Good;
+    state.last_error = None;
+    let count = samples.len() as u64;
+    if let Rule::Alert(rule) = rule {
+        let due = sending::take_due(&mut state.active, at.ts_ms, resend);
+        if !due.is_empty() {
+            let out = |alert| sending::outgoing(rule, alert, at.surroundings);
+            world.sink.send(due.into_iter().map(out).collect());
         }
     }
-    state.last_duration = world.clock.monotonic().saturating_sub(began);
-    counted.duration = state.last_duration;
-    counted
+    let written = write(state, samples, at.sample_ms(), world.storage);
+    Counted { samples: count, failures: u64::from(!written) }
 }
 
 fn ask(
@@ -588,6 +619,7 @@ fn write(
         match appender.append(&sample.labels, sample.t_ms, &sample.sample) {
             Ok(()) => drop(series.insert(sample.labels)),
             Err(refusal) => {
+                state.dropped.count(refusal);
                 state.health = Health::Bad;
                 state.last_error = Some(appender.words().unwrap_or_else(|| refusal.to_string()));
             }
@@ -631,7 +663,8 @@ fn sorted(series: impl Iterator<Item = Labels>) -> Vec<Labels> {
     series
 }
 
-/// A panic of another rule leaves its own state alone.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+/// What a panic left behind a lock is still whole: states are written field by field, and panics of evaluations are
+/// caught before they come here.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,11 +1,16 @@
 //! All groups: files are loaded and loaded anew, groups run when they are due.
 
+use std::sync::Mutex;
+use std::time::Duration;
+
 use tsdbctl_model::Labels;
-use tsdbctl_promql::engine::on_big_stack;
+use tsdbctl_promql::engine::{on_big_stack, spawn_on_big_stack};
 use tsdbctl_template::TemplateError;
 
+use crate::durations::{DURATION_BOUNDS_SECONDS, Durations, RecentDurations};
 use crate::file::RuleFile;
-use crate::group::{DURATION_BOUNDS_SECONDS, Durations, Group, Settings, World, mark_stale};
+use crate::group::{Group, Settings, World, lock, mark_stale};
+use crate::permits::Permits;
 use crate::schedule::Schedule;
 
 /// Removed groups' series are marked this many intervals after, so that renamed rules can go on with them.
@@ -49,9 +54,71 @@ pub struct Manager {
     groups: Vec<Running>,
     removed: Vec<Removed>,
     loaded: bool,
-    /// Evaluations and runs of all groups since the start, those that are gone included.
-    rule_durations: Durations,
-    run_durations: Durations,
+    /// Evaluations of all groups since the start, those that are gone included.
+    rule_durations: Observed,
+    /// Runs, likewise.
+    run_durations: Observed,
+}
+
+/// Durations since the start and of late.
+#[derive(Debug, Default)]
+struct Observed {
+    all: Durations,
+    recent: RecentDurations,
+}
+
+impl Observed {
+    fn observe(&mut self, now: Duration, duration: Duration) {
+        self.all.observe(duration);
+        self.recent.observe(clock_ms(now), duration);
+    }
+}
+
+/// A monotonic clock's time, ms.
+fn clock_ms(now: Duration) -> i64 {
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Upstream's metrics of one kind of duration.
+struct DurationNames {
+    summary: &'static str,
+    summary_count: &'static str,
+    summary_sum: &'static str,
+    bucket: &'static str,
+    count: &'static str,
+    sum: &'static str,
+    quantiles: &'static [f64],
+}
+
+const RULE_NAMES: DurationNames = DurationNames {
+    summary: "prometheus_rule_evaluation_duration_seconds",
+    summary_count: "prometheus_rule_evaluation_duration_seconds_count",
+    summary_sum: "prometheus_rule_evaluation_duration_seconds_sum",
+    bucket: "prometheus_rule_evaluation_duration_histogram_seconds_bucket",
+    count: "prometheus_rule_evaluation_duration_histogram_seconds_count",
+    sum: "prometheus_rule_evaluation_duration_histogram_seconds_sum",
+    quantiles: &[0.5, 0.9, 0.99],
+};
+
+const RUN_NAMES: DurationNames = DurationNames {
+    summary: "prometheus_rule_group_duration_seconds",
+    summary_count: "prometheus_rule_group_duration_seconds_count",
+    summary_sum: "prometheus_rule_group_duration_seconds_sum",
+    bucket: "prometheus_rule_group_duration_histogram_seconds_bucket",
+    count: "prometheus_rule_group_duration_histogram_seconds_count",
+    sum: "prometheus_rule_group_duration_histogram_seconds_sum",
+    quantiles: &[0.01, 0.05, 0.5, 0.9, 0.99],
+};
+
+/// One line of [`Manager::duration_metrics`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DurationMetric {
+    /// The metric.
+    pub name: &'static str,
+    /// Its label and what number that has: `quantile` or `le`.
+    pub label: Option<(&'static str, f64)>,
+    /// Its value.
+    pub value: f64,
 }
 
 impl Manager {
@@ -62,8 +129,8 @@ impl Manager {
             groups: Vec::new(),
             removed: Vec::new(),
             loaded: false,
-            rule_durations: Durations::default(),
-            run_durations: Durations::default(),
+            rule_durations: Observed::default(),
+            run_durations: Observed::default(),
         }
     }
 
@@ -104,14 +171,15 @@ impl Manager {
             }
         }
         self.loaded = true;
-        let same_concurrency = self.settings.concurrency == settings.concurrency;
+        // Batches are made when a group is.
+        let same_batches = (self.settings.extra_evaluations > 0) == (settings.extra_evaluations > 0);
         let mut old: Vec<Option<Running>> = std::mem::take(&mut self.groups).into_iter().map(Some).collect();
         for mut group in groups {
             let place = old.iter_mut().find(|o| {
                 o.as_ref().is_some_and(|o| o.group.file == group.file && o.group.name == group.name)
             });
             match place.and_then(Option::take) {
-                Some(running) if running.group.equals(&group) && same_concurrency => {
+                Some(running) if running.group.equals(&group) && same_batches => {
                     self.groups.push(running);
                     continue;
                 }
@@ -135,38 +203,25 @@ impl Manager {
         Ok(())
     }
 
-    /// Upstream's metrics of all groups together: durations of evaluations and of runs since the start, each as name,
-    /// `le` if it has one, and value. No quantiles are kept; the buckets tell as much.
-    pub fn duration_metrics(&self) -> Vec<(&'static str, Option<f64>, f64)> {
+    /// Upstream's metrics of all groups together: durations of evaluations and of runs since the start, and quantiles
+    /// of the last 10 min, within 1 %. `now` is the monotonic time of the clock that the runs were given.
+    pub fn duration_metrics(&self, now: Duration) -> Vec<DurationMetric> {
         let mut out = Vec::new();
-        let kinds = [
-            (
-                &self.rule_durations,
-                [
-                    "prometheus_rule_evaluation_duration_seconds_count",
-                    "prometheus_rule_evaluation_duration_seconds_sum",
-                    "prometheus_rule_evaluation_duration_histogram_seconds_bucket",
-                    "prometheus_rule_evaluation_duration_histogram_seconds_count",
-                    "prometheus_rule_evaluation_duration_histogram_seconds_sum",
-                ],
-            ),
-            (
-                &self.run_durations,
-                [
-                    "prometheus_rule_group_duration_seconds_count",
-                    "prometheus_rule_group_duration_seconds_sum",
-                    "prometheus_rule_group_duration_histogram_seconds_bucket",
-                    "prometheus_rule_group_duration_histogram_seconds_count",
-                    "prometheus_rule_group_duration_histogram_seconds_sum",
-                ],
-            ),
-        ];
-        for (durations, [summary_count, summary_sum, bucket, count, sum]) in kinds {
-            let (n, seconds) = (durations.count as f64, durations.sum.as_secs_f64());
-            out.extend([(summary_count, None, n), (summary_sum, None, seconds)]);
-            let bounds = DURATION_BOUNDS_SECONDS.into_iter().zip(durations.at_most);
-            out.extend(bounds.map(|(bound, at_most)| (bucket, Some(bound), at_most as f64)));
-            out.extend([(bucket, Some(f64::INFINITY), n), (count, None, n), (sum, None, seconds)]);
+        for (names, observed) in [(&RULE_NAMES, &self.rule_durations), (&RUN_NAMES, &self.run_durations)] {
+            let (n, seconds) = (observed.all.count as f64, observed.all.sum.as_secs_f64());
+            let mut put = |name, label, value| out.push(DurationMetric { name, label, value });
+            for quantile in names.quantiles {
+                let value = observed.recent.quantile_seconds(clock_ms(now), *quantile);
+                put(names.summary, Some(("quantile", *quantile)), value);
+            }
+            put(names.summary_sum, None, seconds);
+            put(names.summary_count, None, n);
+            for (bound, at_most) in DURATION_BOUNDS_SECONDS.into_iter().zip(observed.all.at_most) {
+                put(names.bucket, Some(("le", bound)), at_most as f64);
+            }
+            put(names.bucket, Some(("le", f64::INFINITY)), n);
+            put(names.sum, None, seconds);
+            put(names.count, None, n);
         }
         out
     }
@@ -177,7 +232,11 @@ impl Manager {
         runs.chain(self.removed.iter().map(|r| r.due_ms)).min()
     }
 
-    /// Does what is due at `now_ms` (Unix ms): each group that is due runs once, in the order of their slots.
+    /// Does what is due at `now_ms` (Unix ms): each group that is due runs once, in the order of their slots or, if
+    /// [`Settings::groups_at_once`] allows, beside others. Gives what ran, in the order of the slots either way.
+    ///
+    /// An evaluation that panics is an error of its rule. A storage that panics elsewhere makes this panic, when the
+    /// other groups are through.
     pub fn run_due(&mut self, now_ms: i64, world: World<'_>) -> Vec<RunReport> {
         if self.next_due_ms().is_none_or(|due| due > now_ms) {
             return Vec::new();
@@ -194,27 +253,63 @@ impl Manager {
             mark_stale(&mut removed.series, removed.t_ms, world.storage);
             false
         });
-        let mut due: Vec<usize> =
-            (0..self.groups.len()).filter(|i| self.groups[*i].schedule.due_ms() <= now_ms).collect();
-        due.sort_by_key(|i| self.groups[*i].schedule.due_ms());
-        let mut reports = Vec::with_capacity(due.len());
-        for i in due {
-            let Running { group, schedule, runs } = &mut self.groups[i];
-            let Some(slot) = schedule.take(now_ms) else { continue };
-            let before = *group.counters();
-            group.run(slot.ts_ms(), slot.missed, &self.settings, world);
-            self.rule_durations.add(&group.counters().rule_durations.since(&before.rule_durations));
-            self.run_durations.observe(group.counters().last_duration);
-            *runs += 1;
-            // The first run may lack what is not scraped or recorded yet.
-            let restore_errors = if *runs == 2 && group.wants_restore() {
-                group.restore(&self.settings, world)
-            } else {
-                Vec::new()
-            };
-            let (ts_ms, missed) = (slot.ts_ms(), slot.missed);
-            reports.push(RunReport { group: group.key(), ts_ms, missed, restore_errors });
+        let settings = &self.settings;
+        let mut due: Vec<&mut Running> =
+            self.groups.iter_mut().filter(|r| r.schedule.due_ms() <= now_ms).collect();
+        due.sort_by_key(|r| r.schedule.due_ms());
+        // This thread is one of them.
+        let more_threads = settings.groups_at_once.min(due.len()).saturating_sub(1);
+        let permits = Permits::new(settings.extra_evaluations);
+        let waiting = Mutex::new(due.into_iter().enumerate());
+        let done = Mutex::new(Vec::new());
+        let work = || {
+            loop {
+                let Some((place, running)) = lock(&waiting).next() else { break };
+                if let Some(report) = running.run(now_ms, settings, world, &permits) {
+                    lock(&done).push((place, report, &running.group));
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..more_threads {
+                // If no thread can be had, the others do it all.
+                let _ = spawn_on_big_stack(scope, work);
+            }
+            work();
+        });
+        let mut done = std::mem::take(&mut *lock(&done));
+        done.sort_by_key(|(place, ..)| *place);
+        let now = world.clock.monotonic();
+        let mut reports = Vec::with_capacity(done.len());
+        for (_, report, group) in done {
+            for duration in group.last_durations() {
+                self.rule_durations.observe(now, duration);
+            }
+            self.run_durations.observe(now, group.counters().last_duration);
+            reports.push(report);
         }
         reports
+    }
+}
+
+impl Running {
+    /// Runs the group if it is due at `now_ms`, Unix ms.
+    fn run(
+        &mut self,
+        now_ms: i64,
+        settings: &Settings,
+        world: World<'_>,
+        permits: &Permits,
+    ) -> Option<RunReport> {
+        let slot = self.schedule.take(now_ms)?;
+        self.group.run_within(slot.ts_ms(), slot.missed, settings, world, permits);
+        self.runs += 1;
+        // The first run may lack what is not scraped or recorded yet.
+        let restore_errors = if self.runs == 2 && self.group.wants_restore() {
+            self.group.restore(settings, world)
+        } else {
+            Vec::new()
+        };
+        Some(RunReport { group: self.group.key(), ts_ms: slot.ts_ms(), missed: slot.missed, restore_errors })
     }
 }

@@ -35,7 +35,7 @@ pub use column::Column;
 pub use error::{ErrorKind, QueryError};
 pub use options::{Features, MaxResolution, QueryOptions, QueryTime, StepGrid};
 pub use result::{Points, QueryResult, Sample, Value};
-pub use run::{explain, on_big_stack, parse_query, run, run_analyzed, run_parsed};
+pub use run::{explain, on_big_stack, parse_query, run, run_analyzed, run_parsed, spawn_on_big_stack};
 
 /// Refuses to go on if one node alone holds more samples than allowed.
 ///

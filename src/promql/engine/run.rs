@@ -101,6 +101,17 @@ pub fn on_big_stack<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     })
 }
 
+/// Runs `f` beside what goes on, on a thread of `scope` with such a stack.
+///
+/// # Errors
+/// If there is no thread to be had.
+pub fn spawn_on_big_stack<'scope, T: Send + 'scope>(
+    scope: &'scope std::thread::Scope<'scope, '_>,
+    f: impl FnOnce() -> T + Send + 'scope,
+) -> std::io::Result<std::thread::ScopedJoinHandle<'scope, T>> {
+    std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, f)
+}
+
 /// Parses an expression, the error as [`run`] would give it.
 ///
 /// # Errors

@@ -521,17 +521,86 @@ fn a_refused_sample_makes_the_rule_bad_and_only_a_failed_commit_counts_as_a_fail
         // Series `a` vanished in the second run: marked only if the first was committed.
         let markers = store.taken.lock().expect("whole").iter().filter(|t| t.1).count();
         assert_eq!(markers, usize::from(ok), "{refusal:?}");
-        // An evaluation looks at the clock twice, a run around it twice more.
-        assert_eq!(
-            (counters.rule_durations.count, counters.rule_durations.sum),
-            (2, Duration::from_millis(40))
-        );
-        assert_eq!(counters.rule_durations.at_most, [0, 2, 2, 2]);
-        assert_eq!(
-            (counters.run_durations.count, counters.run_durations.sum),
-            (2, Duration::from_millis(120))
-        );
+        let dropped = state.dropped;
+        let all = [dropped.out_of_order, dropped.too_old, dropped.duplicates, dropped.others];
+        let class = refusal.map(|r| match r {
+            Refusal::OutOfOrder => 0,
+            Refusal::TooOld => 1,
+            Refusal::Duplicate => 2,
+            _ => 3,
+        });
+        assert_eq!(all, [0, 1, 2, 3].map(|i| u64::from(class == Some(i))), "{refusal:?}");
     }
+}
+
+#[test]
+fn metrics_of_a_group_are_named_and_counted_as_upstreams() {
+    let store = Refusing { refusal: None, commit: Ok(()), taken: Mutex::default(), ticks: AtomicI64::new(0) };
+    let world = World { storage: &store, sink: &store, clock: &store };
+    let mut manager = Manager::new(Settings::default());
+    let text = "groups:\n- name: g\n  interval: 30s\n  rules:\n  - record: r\n    expr: m\n  - record: q\n    expr: m\n  - record: s\n    expr: '\"x\"'\n";
+    manager.load(&[("f.yml".to_string(), file(text))], Settings::default(), 0).expect("good");
+    let first_ms = manager.next_due_ms().expect("a group");
+    manager.run_due(first_ms, world);
+    // Two slots are missed; the group restores after this run.
+    let reports = manager.run_due(first_ms + 95_000, world);
+    assert_eq!((reports.len(), reports[0].missed), (1, 2));
+    let group = manager.groups()[0];
+    assert_eq!(group.key(), "f.yml;g");
+    let told: Vec<String> = group.metrics().iter().map(|(name, value)| format!("{name} {value}")).collect();
+    // Each evaluation looks at the clock twice, each run and each restoring around that twice more: 20 ms a look.
+    let want = [
+        "prometheus_rule_evaluations_total 6",
+        "prometheus_rule_evaluation_failures_total 0",
+        "prometheus_rule_group_iterations_total 4",
+        "prometheus_rule_group_iterations_missed_total 2",
+        "prometheus_rule_group_interval_seconds 30",
+        "prometheus_rule_group_rules 3",
+        "prometheus_rule_group_last_evaluation_samples 3",
+        "prometheus_rule_group_last_evaluation_timestamp_seconds 0",
+        "prometheus_rule_group_last_duration_seconds 0.14",
+        "prometheus_rule_group_last_rule_duration_sum_seconds 0.06",
+        "prometheus_rule_group_last_restore_duration_seconds 0.02",
+    ];
+    assert_eq!(told, want);
+
+    let told = manager.duration_metrics(world.clock.monotonic()).into_iter().map(|m| {
+        let label = m.label.map(|(name, value)| format!("{{{name}=\"{value}\"}}")).unwrap_or_default();
+        format!("{}{label} {:.2}", m.name, m.value)
+    });
+    let want = [
+        "prometheus_rule_evaluation_duration_seconds{quantile=\"0.5\"} 0.02",
+        "prometheus_rule_evaluation_duration_seconds{quantile=\"0.9\"} 0.02",
+        "prometheus_rule_evaluation_duration_seconds{quantile=\"0.99\"} 0.02",
+        "prometheus_rule_evaluation_duration_seconds_sum 0.12",
+        "prometheus_rule_evaluation_duration_seconds_count 6.00",
+        "prometheus_rule_evaluation_duration_histogram_seconds_bucket{le=\"0.01\"} 0.00",
+        "prometheus_rule_evaluation_duration_histogram_seconds_bucket{le=\"0.1\"} 6.00",
+        "prometheus_rule_evaluation_duration_histogram_seconds_bucket{le=\"1\"} 6.00",
+        "prometheus_rule_evaluation_duration_histogram_seconds_bucket{le=\"10\"} 6.00",
+        "prometheus_rule_evaluation_duration_histogram_seconds_bucket{le=\"inf\"} 6.00",
+        "prometheus_rule_evaluation_duration_histogram_seconds_sum 0.12",
+        "prometheus_rule_evaluation_duration_histogram_seconds_count 6.00",
+        "prometheus_rule_group_duration_seconds{quantile=\"0.01\"} 0.14",
+        "prometheus_rule_group_duration_seconds{quantile=\"0.05\"} 0.14",
+        "prometheus_rule_group_duration_seconds{quantile=\"0.5\"} 0.14",
+        "prometheus_rule_group_duration_seconds{quantile=\"0.9\"} 0.14",
+        "prometheus_rule_group_duration_seconds{quantile=\"0.99\"} 0.14",
+        "prometheus_rule_group_duration_seconds_sum 0.28",
+        "prometheus_rule_group_duration_seconds_count 2.00",
+        "prometheus_rule_group_duration_histogram_seconds_bucket{le=\"0.01\"} 0.00",
+        "prometheus_rule_group_duration_histogram_seconds_bucket{le=\"0.1\"} 0.00",
+        "prometheus_rule_group_duration_histogram_seconds_bucket{le=\"1\"} 2.00",
+        "prometheus_rule_group_duration_histogram_seconds_bucket{le=\"10\"} 2.00",
+        "prometheus_rule_group_duration_histogram_seconds_bucket{le=\"inf\"} 2.00",
+        "prometheus_rule_group_duration_histogram_seconds_sum 0.28",
+        "prometheus_rule_group_duration_histogram_seconds_count 2.00",
+    ];
+    assert_eq!(told.collect::<Vec<_>>(), want);
+
+    // What is gone still counts, what is loaded anew begins at nothing.
+    manager.load(&[], Settings::default(), first_ms + 96_000).expect("good");
+    assert_eq!(manager.duration_metrics(world.clock.monotonic())[4].value, 6.0);
 }
 
 #[test]
