@@ -37,8 +37,12 @@ use write::Writer;
 /// at all its slots up to --end, as a server does: rules see what earlier rules recorded, whatever the directories hold
 /// of the same metrics from then on. Slots before that (--lead) let alerts become what they would be.
 ///
-/// --write stores what was recorded as blocks. Samples that are there already are not stored twice; a stored sample with
-/// another value ends it, and nothing is written.
+/// --write stores what was recorded as blocks. Samples that are there already are not stored twice. Nothing is replaced:
+/// where a sample is stored with another value, as after a rule was mended, the series and their times are named and
+/// nothing is written. `slice` copies the data without such series; what is written into the copy takes their place.
+///
+/// Exit status: 0 done, 1 nothing was written or no rule worked, 2 wrong usage or a directory that cannot be used, 4 some
+/// evaluations failed; what the others gave is shown, and written.
 ///
 /// Where `promtool tsdb create-blocks-from rules` does otherwise: rules that read recorded series give samples at once,
 /// where promtool needs a run per level; stale markers are stored where a series ends; a query offset moves samples, as
@@ -276,6 +280,14 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
     match outcome {
         Ok(()) => {}
         Err(EvalError::Storage(e)) => return Err(e.into()),
+        Err(EvalError::Query { place, error }) => {
+            let origin = plan.origin(place);
+            let kind = if origin.is_alert { "alert" } else { "rule" };
+            let of = format!("{}: group {:?}, {kind} {:?}", origin.place(), origin.group, origin.name);
+            let nothing = if target.is_some() { "; nothing was written" } else { "" };
+            ui.error(format!("{of}: {}{nothing}", error.message));
+            return Ok(ExitStatus::Failure);
+        }
         Err(EvalError::Watcher(e)) => return Err(e),
     }
     shown.finish(&plan, ui)?;

@@ -5,7 +5,7 @@
 
 mod runs;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use runs::{Place, Ran, ok, peer, ran, text_of, tsdbctl};
@@ -37,7 +37,7 @@ fn rules(place: &Place, name: &str, rules: &str) -> PathBuf {
     path
 }
 
-fn backtest(rules: &PathBuf, db: &PathBuf, more: &[&str]) -> Ran {
+fn backtest(rules: &Path, db: &Path, more: &[&str]) -> Ran {
     tsdbctl(&[&["rules", "backtest", text_of(rules), "-d", text_of(db)], more].concat())
 }
 

@@ -131,7 +131,7 @@ fn what_is_written_is_what_the_expression_gives() {
     let range = range(1, 119);
     let ran = bench.eval(&[&strs(&range)[..], &["--write"]].concat());
     assert_eq!(ran.code, 0, "{}", ran.err);
-    assert!(ran.err.contains("samples in 1 blocks"), "{}", ran.err);
+    assert!(ran.err.contains("samples in 1 block"), "{}", ran.err);
     let dir = bench.dir();
     let strip = |text: String| sorted(&text).join("\n").replace("__name__=\"job:m:sum\", env=\"lab\", ", "");
     let want = bench.query(&dir, "sum by (job) (m)", T + 60, T + 119 * 60);
@@ -168,8 +168,26 @@ fn a_second_run_writes_nothing_and_other_rules_are_refused() {
     bench.file("rules.yml", &RULES.replace("sum by (job) (m)", "sum by (job) (m) + 1"));
     let ran = write(&[]);
     assert_eq!(ran.code, 1);
-    assert!(ran.err.contains("is stored as") && ran.err.contains("nothing was written"), "{}", ran.err);
     assert_eq!(bench.blocks(&bench.dir()), blocks);
+    // Which series, when, what came first, and the way out.
+    let said = ran.err.replace("\n", " ");
+    for what in [
+        "{__name__=\"job:m:sum\", env=\"lab\", job=\"a\"} at 2023-11-14T22:01:00Z is stored as 1 and computed as 2; \
+         so 59 others differ up to 2023-11-14T23:00:00Z",
+        "240 of 301 samples are stored with another value, from 2023-11-14T22:01:00Z to 2023-11-14T23:00:00Z",
+        "nothing was written",
+        "tsdbctl slice -d DIR --match '{__name__!=\"job:m:double\",__name__!=\"job:m:sum\"}' --into COPY",
+    ] {
+        assert!(said.contains(what), "{what}: {}", ran.err);
+    }
+    // It is one.
+    let copy = bench.scratch.path().join("copy");
+    let without = "{__name__!=\"job:m:double\",__name__!=\"job:m:sum\"}";
+    ok(&["slice", "-d", text_of(&bench.dir()), "--match", without, "--into", text_of(&copy)]);
+    let args = bench.args(&copy, &[&strs(&range)[..], &["--write"]].concat());
+    ok(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let got = bench.query(&copy, "job:m:sum{job=\"a\"}", T + 60, T + 60);
+    assert!(got.contains(" 2 "), "{got}");
 }
 
 #[test]
@@ -310,4 +328,54 @@ fn what_is_not_in_the_data_is_said() {
         assert!(ran.err.contains(want), "{want} is missing in\n{}", ran.err);
     }
     assert_eq!(ran.err.matches("gives nothing").count(), 2, "{}", ran.err);
+}
+
+/// The block's file with one thing done to its bytes.
+fn damage(dir: &Path, file: &str, how: impl FnOnce(&mut Vec<u8>)) {
+    let blocks = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());
+    let path = blocks.into_iter().find(|p| p.join("meta.json").exists()).unwrap().join(file);
+    let mut bytes = std::fs::read(&path).unwrap();
+    how(&mut bytes);
+    std::fs::write(&path, bytes).unwrap();
+}
+
+#[test]
+fn damage_is_told_with_its_place_and_ends_everything() {
+    type Case = (&'static str, &'static str, fn(&mut Vec<u8>));
+    let cases: [Case; 4] = [
+        ("chunks/000001", "a byte of a chunk", |b| b[30] ^= 0x55),
+        ("chunks/000001", "the end is missing", |b| b.truncate(b.len() - 20)),
+        ("index", "a byte of the postings", |b| {
+            let at = b.len() - 70;
+            b[at] ^= 0x55;
+        }),
+        ("index", "the end is missing", |b| b.truncate(b.len() / 2)),
+    ];
+    for (file, what, how) in cases {
+        let bench = Bench::new();
+        damage(&bench.dir(), file, how);
+        let range = range(1, 119);
+        for more in [&["-o", "json"][..], &["--write", "--alerts"], &["--use-stored"]] {
+            let ran = bench.eval(&[&strs(&range)[..], more].concat());
+            assert_eq!(ran.code, 1, "{what} {more:?}: {}", ran.err);
+            assert!(
+                ran.err.contains(&format!("{file}: at byte ")),
+                "{what} {more:?}: the file and the place are named: {}",
+                ran.err
+            );
+            assert_eq!(bench.blocks(&bench.dir()), 1, "{what}");
+        }
+        // An alert that reads a recorded metric is stepped, one that does not is not.
+        for expr in ["m > 30", "job:m:sum > 30"] {
+            let rules = RULES.replace("expr: \"m > 30\"", &format!("expr: \"{expr}\""));
+            let rules = bench.file("alerts.yml", &rules);
+            let (start, end) = (T.to_string(), (T + 7140).to_string());
+            let dir = bench.dir();
+            let args = ["rules", "backtest", text_of(&rules), "-d", text_of(&dir)];
+            let ran = tsdbctl(&[&args[..], &["--start", &start, "--end", &end]].concat());
+            assert_eq!(ran.code, 1, "{what} {expr}: {}", ran.err);
+            assert!(ran.err.contains(&format!("{file}: at byte ")), "{what} {expr}: {}", ran.err);
+            assert_eq!(ran.out, "", "{what} {expr}");
+        }
+    }
 }

@@ -108,6 +108,15 @@ pub enum EvalError<E> {
     /// The data cannot be read.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The data that a rule reads cannot be read, or all was stopped while it was evaluated. What later rules would
+    /// give of that is not known.
+    #[error("{error}")]
+    Query {
+        /// The rule.
+        place: RulePlace,
+        /// What went wrong.
+        error: QueryError,
+    },
     /// Whoever watches ended it.
     #[error(transparent)]
     Watcher(E),
@@ -176,6 +185,7 @@ impl Evaluation<'_> {
             recorded: Mutex::new(Recorded::without(self.unread())),
             written: Mutex::default(),
             annotations: Mutex::default(),
+            interruption: Mutex::default(),
             columns: Mutex::new(if self.settings.ahead {
                 Columns::new(self.groups, self.settings.use_stored)
             } else {
@@ -247,6 +257,9 @@ impl Evaluation<'_> {
                 std::mem::take(&mut *lock(&storage.written))
             }
         };
+        if let Some(error) = lock(&storage.interruption).take() {
+            return Err(EvalError::Query { place, error });
+        }
         let annotations = std::mem::take(&mut *lock(&storage.annotations));
         let evaluated = Evaluated {
             place,
@@ -392,6 +405,8 @@ struct RunStorage<'a> {
     recorded: Mutex<Recorded>,
     written: Mutex<Written>,
     annotations: Mutex<Vec<String>>,
+    /// Why nothing more is evaluated.
+    interruption: Mutex<Option<QueryError>>,
     columns: Mutex<Columns>,
     current: Mutex<Option<RulePlace>>,
     /// Metrics that one rule alone writes.
@@ -457,6 +472,7 @@ impl RunQuery<'_> {
         let Evaluation { settings, control, .. } = self.storage.evaluation;
         let mut query = StorageQuery::new(&self.overlay, &settings.query, control);
         query.annotations = Some(&self.storage.annotations);
+        query.interruption = Some(&self.storage.interruption);
         query
     }
 }

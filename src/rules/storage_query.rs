@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use tsdbctl_promql::engine::{
-    QueryError, QueryOptions, QueryResult, QueryTime, Sample, Value, parse_query, run_parsed,
+    ErrorKind, QueryError, QueryOptions, QueryResult, QueryTime, Sample, Value, parse_query, run_parsed,
 };
 use tsdbctl_promql::parser::ast::Expr;
 use tsdbctl_storage::{Control, Queryable};
@@ -22,17 +22,26 @@ pub struct StorageQuery<'a> {
     pub control: &'a Control,
     /// Warnings and infos that evaluations gave, each text once.
     pub annotations: Option<&'a Mutex<Vec<String>>>,
+    /// The first failure that says nothing of the rule: the data cannot be read, or all was stopped.
+    pub interruption: Option<&'a Mutex<Option<QueryError>>>,
 }
 
 impl<'a> StorageQuery<'a> {
     /// Over `storage`.
     pub fn new(storage: &'a dyn Queryable, options: &'a QueryOptions, control: &'a Control) -> Self {
-        Self { storage, options, control, annotations: None }
+        Self { storage, options, control, annotations: None, interruption: None }
     }
 
     fn evaluate(&mut self, text: &str, expr: &Expr, t_ms: i64) -> Result<Vec<Element>, RuleError> {
         let time = QueryTime::Instant(t_ms);
-        let result = run_parsed(self.storage, expr, time, self.options, self.control).map_err(failed)?;
+        let result = run_parsed(self.storage, expr, time, self.options, self.control).map_err(|e| {
+            if let (Some(met), ErrorKind::Internal | ErrorKind::Timeout | ErrorKind::Canceled) =
+                (self.interruption, e.kind)
+            {
+                met.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| e.clone());
+            }
+            failed(e)
+        })?;
         if let Some(met) = self.annotations {
             let mut met = met.lock().unwrap_or_else(PoisonError::into_inner);
             let (warnings, infos) = result.annotations.render(text, 10);

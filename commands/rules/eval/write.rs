@@ -1,6 +1,6 @@
 //! Recorded samples as blocks, without those that are stored already.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,14 +26,17 @@ use crate::ui::Ui;
 /// Samples that are compared with what is stored at a time.
 const BATCH: usize = 200_000;
 
-/// Differing samples that are named.
+/// Series with differing samples that are named.
 const NAMED: usize = 10;
+
+/// A series and its samples.
+type Recorded = (Arc<Labels>, Vec<(i64, Sample)>);
 
 /// Samples by series; evaluations mostly share the labels of a series, so that it is found by their place in memory.
 #[derive(Default)]
 struct Batch {
     numbers: HashMap<usize, usize>,
-    series: Vec<(Arc<Labels>, Vec<(i64, Sample)>)>,
+    series: Vec<Recorded>,
     samples: usize,
 }
 
@@ -53,6 +56,16 @@ pub(super) fn address(labels: &Arc<Labels>) -> usize {
     Arc::as_ptr(labels) as usize
 }
 
+/// Samples of a series that are stored with other values.
+struct Differing {
+    samples: u64,
+    first_ms: i64,
+    last_ms: i64,
+    /// Stored and computed at the first of them.
+    stored: Sample,
+    computed: Sample,
+}
+
 /// Writes what rules recorded.
 pub struct Writer {
     backfill: Backfill,
@@ -64,8 +77,8 @@ pub struct Writer {
     computed: u64,
     same: u64,
     differing: u64,
-    /// The first few: series, time, stored value, computed value.
-    examples: Vec<(Labels, i64, Sample, Sample)>,
+    /// By series, in order.
+    differing_series: BTreeMap<Labels, Differing>,
     refused: u64,
 }
 
@@ -101,7 +114,7 @@ impl Writer {
             computed: 0,
             same: 0,
             differing: 0,
-            examples: Vec::new(),
+            differing_series: BTreeMap::new(),
             refused: 0,
         })
     }
@@ -139,9 +152,7 @@ impl Writer {
                     Some(before) if same(&before, sample) => self.same += 1,
                     Some(before) => {
                         self.differing += 1;
-                        if self.examples.len() < NAMED {
-                            self.examples.push((Labels::clone(labels), *t, before, sample.clone()));
-                        }
+                        note(&mut self.differing_series, labels, *t, before, sample);
                     }
                     None => {
                         let pairs = || labels.iter().map(|l| (l.name.as_str(), l.value.as_str()));
@@ -213,31 +224,26 @@ impl Writer {
     pub fn finish(mut self, dir: &Path, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
         self.flush()?;
         if self.differing > 0 {
-            for (labels, t, before, now) in &self.examples {
-                ui.error(format!(
-                    "{labels} at {} is stored as {} and computed as {}",
-                    format_rfc3339_ms(*t),
-                    sample_text(before),
-                    sample_text(now)
-                ));
-            }
-            ui.error(format!(
-                "{} of {} samples are stored with another value; nothing was written. They come of other rules, or of \
-                 a server that evaluated before all samples had been committed. Take a range without them; -o prom \
-                 shows what is computed",
-                self.differing, self.computed
-            ));
+            self.say_differing(ui);
             return Ok(ExitStatus::Failure);
         }
         let report = self.backfill.finish(&self.control)?;
         if self.refused > 0 {
-            ui.warn(format!("{} samples cannot be stored (invalid histograms or times)", self.refused));
+            ui.warn(format!(
+                "{} cannot be stored (invalid histograms or times)",
+                counted(self.refused, "sample", "samples")
+            ));
         }
         if report.stored == 0 {
-            ui.error(if self.computed == 0 {
-                "nothing was written: the rules gave no samples in this range".to_string()
-            } else {
-                format!("nothing was written: all {} samples are stored already", self.same)
+            ui.error(match (self.same, self.refused) {
+                (0, 0) => "nothing was written: the rules gave no samples in this range".to_string(),
+                (0, _) => "nothing was written: no sample can be stored".to_string(),
+                (1, 0) => "nothing was written: the one sample is stored already".to_string(),
+                (n, 0) => format!("nothing was written: all {n} samples are stored already"),
+                (n, _) => format!(
+                    "nothing was written: {} stored already, the others cannot be",
+                    counted(n, "sample is", "samples are")
+                ),
             });
             return Ok(ExitStatus::Failure);
         }
@@ -253,16 +259,78 @@ impl Writer {
         }
         let already = match self.same {
             0 => String::new(),
+            1 => "; 1 was stored already".to_string(),
             n => format!("; {n} were stored already"),
         };
         ui.say(format!(
-            "wrote {} samples in {} blocks to {}{already}",
-            report.stored,
-            report.blocks.len(),
+            "wrote {} in {} to {}{already}",
+            counted(report.stored, "sample", "samples"),
+            counted(report.blocks.len() as u64, "block", "blocks"),
             dir.display()
         ));
         Ok(ExitStatus::Success)
     }
+
+    /// Which series are stored with other values and when, and what can be done.
+    fn say_differing(&self, ui: &mut Ui) {
+        for (labels, d) in self.differing_series.iter().take(NAMED) {
+            let (values, more) = (
+                format!("{} and computed as {}", sample_text(&d.stored), sample_text(&d.computed)),
+                d.samples - 1,
+            );
+            let first = format_rfc3339_ms(d.first_ms);
+            ui.error(match more {
+                0 => format!("{labels} at {first} is stored as {values}"),
+                n => format!(
+                    "{labels} at {first} is stored as {values}; so {} up to {}",
+                    counted(n, "other differs", "others differ"),
+                    format_rfc3339_ms(d.last_ms)
+                ),
+            });
+        }
+        let names: BTreeSet<&str> = self.differing_series.keys().map(|l| l.get(METRIC_NAME)).collect();
+        if let Some(more) = self.differing_series.len().checked_sub(NAMED).filter(|n| *n > 0) {
+            ui.error(format!("{more} more series {}", if more == 1 { "differs" } else { "differ" }));
+        }
+        let times = self.differing_series.values();
+        let first = times.clone().map(|d| d.first_ms).min().unwrap_or(0);
+        let last = times.map(|d| d.last_ms).max().unwrap_or(0);
+        let names: Vec<String> = names.iter().map(|n| format!("__name__!={n:?}")).collect();
+        ui.error(format!(
+            "{} of {} stored with another value, from {} to {}; nothing was written. They come of other rules, or of a \
+             server that evaluated before all samples had been committed. Take a range without them (--start, --end). \
+             To have the new ones instead, copy the data without the old ones and write into the copy: tsdbctl slice \
+             -d DIR --match '{{{}}}' --into COPY",
+            self.differing,
+            counted(self.computed, "sample is", "samples are"),
+            format_rfc3339_ms(first),
+            format_rfc3339_ms(last),
+            names.join(",")
+        ));
+    }
+}
+
+/// Notes a sample that is stored with another value.
+fn note(by_series: &mut BTreeMap<Labels, Differing>, labels: &Labels, t: i64, stored: Sample, now: &Sample) {
+    match by_series.get_mut(labels) {
+        Some(d) => {
+            d.samples += 1;
+            d.last_ms = d.last_ms.max(t);
+            if t < d.first_ms {
+                (d.first_ms, d.stored, d.computed) = (t, stored, now.clone());
+            }
+        }
+        None => {
+            let computed = now.clone();
+            let first = Differing { samples: 1, first_ms: t, last_ms: t, stored, computed };
+            by_series.insert(labels.clone(), first);
+        }
+    }
+}
+
+/// A number with its noun.
+fn counted(n: u64, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
 }
 
 fn is_empty(dir: &Path) -> anyhow::Result<bool> {

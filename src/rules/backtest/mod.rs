@@ -347,6 +347,14 @@ impl Backtest<'_> {
         match outcome {
             Ok(()) => Ok(()),
             Err(EvalError::Storage(e)) => Err(Arc::new(e).into()),
+            Err(EvalError::Query { place, error }) => {
+                let course = places[place.group][place.rule];
+                let place = course.map_or_else(
+                    || groups[place.group].rules[place.rule].name().to_string(),
+                    |course| courses[course].report.place.clone(),
+                );
+                Err(BacktestError::Query { place, error })
+            }
             Err(EvalError::Watcher(e)) => match e {},
         }
     }
