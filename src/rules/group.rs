@@ -508,20 +508,24 @@ fn run_batch(batch: &[usize], one: &(dyn Fn(usize) + Sync), permits: &Permits) {
     let next = AtomicUsize::new(0);
     let take = || batch.get(next.fetch_add(1, Ordering::Relaxed)).copied();
     std::thread::scope(|scope| {
-        while let Some(i) = take() {
-            // What is left after this one can be begun elsewhere.
-            if next.load(Ordering::Relaxed) < batch.len()
-                && let Some(permit) = permits.try_take()
-            {
-                // If no thread can be had, this one does it all.
-                let _ = spawn_on_big_stack(scope, move || {
+        while let Some(own) = take() {
+            while next.load(Ordering::Relaxed) < batch.len() {
+                let Some(permit) = permits.try_take() else { break };
+                let Some(other) = take() else { break };
+                let work = move || {
                     let _permit = permit;
+                    one(other);
                     while let Some(i) = take() {
                         one(i);
                     }
-                });
+                };
+                if spawn_on_big_stack(scope, work).is_err() {
+                    // No thread can be had: this one does it all.
+                    one(other);
+                    break;
+                }
             }
-            one(i);
+            one(own);
         }
     });
 }
