@@ -202,15 +202,25 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
         Output::Json => writeln!(ui.out(), "{}", to_json(&graph))?,
     }
     ui.flush()?;
-    let late = graph.edges.iter().any(|e| {
+    let is_late = |e: &&Edge| {
         reads(e).is_some() && Seen::of(&graph.nodes[e.writer], &graph.nodes[e.reader]) == Seen::SlotBefore
-    });
-    let denied = args.deny.iter().any(|kind| match kind {
-        Kind::Cycle => !graph.cycles.is_empty(),
-        Kind::LateRead => late,
-        Kind::Unknown => !graph.unknown.is_empty(),
-    });
-    Ok(if denied { ExitStatus::Lint } else { ExitStatus::Success })
+    };
+    let late = graph.edges.iter().filter(is_late).count();
+    let mut denied = Vec::new();
+    for (kind, n, one, many) in [
+        (Kind::Cycle, graph.cycles.len(), "cycle", "cycles"),
+        (Kind::LateRead, late, "read of a later rule of its group", "reads of later rules of their groups"),
+        (Kind::Unknown, graph.unknown.len(), "rule that may read anything", "rules that may read anything"),
+    ] {
+        if n > 0 && args.deny.contains(&kind) {
+            denied.push(counted(n, one, many));
+        }
+    }
+    if denied.is_empty() {
+        return Ok(ExitStatus::Success);
+    }
+    ui.error(format!("denied: {}", denied.join(", ")));
+    Ok(ExitStatus::Lint)
 }
 
 fn graph(nodes: Vec<Node>) -> Graph {
@@ -308,7 +318,9 @@ fn text(graph: &Graph, ui: &mut Ui) -> anyhow::Result<()> {
                     count += 1;
                     let how = if matches!(edge.reason, Reason::Template(_)) { " in a template" } else { "" };
                     let seen = Seen::of(writer, node).sentence();
-                    writeln!(ui.out(), "  reads {} by {by}{how}; {seen}", named(writer))?;
+                    // The plain name says nothing new.
+                    let by = if by == writer.rule.name() { String::new() } else { format!(" by {by}") };
+                    writeln!(ui.out(), "  reads {}{by}{how}; {seen}", named(writer))?;
                 }
             }
         }
@@ -321,12 +333,18 @@ fn text(graph: &Graph, ui: &mut Ui) -> anyhow::Result<()> {
         writeln!(ui.out(), "cycle: {}", names.join(", "))?;
     }
     ui.say(format!(
-        "{} rules, {count} reads between them, {} cycles, {} that may read anything",
-        graph.nodes.len(),
-        graph.cycles.len(),
+        "{}, {} between them, {}, {} that may read anything",
+        counted(graph.nodes.len(), "rule", "rules"),
+        counted(count, "read", "reads"),
+        counted(graph.cycles.len(), "cycle", "cycles"),
         graph.unknown.len()
     ));
     Ok(())
+}
+
+/// A number with its noun.
+fn counted(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
 }
 
 fn dot(graph: &Graph, ui: &mut Ui) -> anyhow::Result<()> {
