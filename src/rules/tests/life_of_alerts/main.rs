@@ -17,7 +17,7 @@ use tsdbctl_rules::group::{Group, Rule, Settings, World};
 use tsdbctl_rules::manager::Manager;
 
 use model::{Model, ModelAlert, ModelGroup};
-use script::{Dice, GroupDef, change, file, group, yaml};
+use script::{Dice, GroupDef, apart, change, file, group, yaml};
 use world::{Nature, STALE, Set, Store, set};
 
 /// Alerts as `(labels, state, active, fired, resolved, last sent, kept since)`, resolved ones too.
@@ -62,7 +62,9 @@ fn model_shown(group: &ModelGroup) -> Vec<Shown> {
         .collect()
 }
 
+/// Plays a script; more than one group at once needs rules that do not write the same series.
 fn play(seed: u64, settings: &Settings) -> (u64, u64) {
+    let at_once = settings.groups_at_once > 1;
     let dice = &mut Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let nature = Nature { seed, wild: false };
     let start = 1_700_000_000_000 + dice.below(3_600_000) as i64;
@@ -78,33 +80,34 @@ fn play(seed: u64, settings: &Settings) -> (u64, u64) {
     let mut manager = Manager::new(settings.clone());
     let world = World { storage: &store, sink: &store, clock: &store };
     let mut now = start;
-    let load = |manager: &mut Manager, groups: &[GroupDef], now: i64| {
-        let files = [("f.yml".to_string(), file(groups))];
+    let load = |manager: &mut Manager, model: &mut Model, groups: &[GroupDef], now: i64| {
+        let groups = if at_once { apart(groups) } else { groups.to_vec() };
+        let files = [("f.yml".to_string(), file(&groups))];
         manager.load(&files, settings.clone(), now).expect("loads");
+        model.load(&groups, now);
     };
-    load(&mut manager, &groups, now);
-    model.load(&groups, now);
+    load(&mut manager, &mut model, &groups, now);
     for step in 0..20 + dice.below(60) {
         let due = manager.next_due_ms().expect("groups");
         match dice.below(30) {
             0 | 1 => {
                 now += dice.below(40_000) as i64;
                 change(dice, &mut groups, false);
-                load(&mut manager, &groups, now);
-                model.load(&groups, now);
+                load(&mut manager, &mut model, &groups, now);
                 continue;
             }
             2 => {
                 now += dice.of(&[1_000, 200_000, 1_500_000, 4_000_000]);
                 manager = Manager::new(settings.clone());
-                load(&mut manager, &groups, now);
                 model.groups.clear();
                 model.removed.clear();
                 model.loaded = false;
-                model.load(&groups, now);
+                load(&mut manager, &mut model, &groups, now);
                 continue;
             }
             3 => now = now.max(due) + dice.below(300_000) as i64,
+            // Late enough that several are due together.
+            4..14 if at_once => now = now.max(due) + dice.below(50_000) as i64,
             _ => now = now.max(due),
         }
         store.now.store(now, Ordering::Relaxed);
@@ -149,6 +152,14 @@ fn random_scripts_go_as_the_plain_model_says() {
 fn rules_at_the_same_time_write_what_they_write_in_order() {
     let settings = Settings { extra_evaluations: 3, ..Settings::default() };
     for seed in 5001..=5015 {
+        play(seed, &settings);
+    }
+}
+
+#[test]
+fn groups_at_the_same_time_go_as_the_plain_model_says() {
+    let settings = Settings { groups_at_once: 3, extra_evaluations: 2, ..Settings::default() };
+    for seed in 6001..=6040 {
         play(seed, &settings);
     }
 }

@@ -1,6 +1,6 @@
 //! The scripts beside upstream's own rules: a program that plays them with upstream's packages is named by
 //! `TSDBCTL_PEER_RULES`. It reads lines of JSON (`Op`: `new`, `load`, `restart`, `run`, `dump`, `slot`, `batches`),
-//! answers each with one, and knows [`Nature`].
+//! answers each with one, and knows [`Nature`]. Groups are told of by file and name, `f.yml;g`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
@@ -18,7 +18,7 @@ use tsdbctl_rules::manager::Manager;
 use tsdbctl_rules::schedule::{Schedule, offset_ns};
 use tsdbctl_yaml::Source;
 
-use crate::script::{Dice, GroupDef, change, file, group, yaml};
+use crate::script::{Dice, GroupDef, apart, change, files, group};
 use crate::world::{Disk, Nature, Set, Store, histogram_bits, set};
 
 /// Upstream's rules in another process.
@@ -143,7 +143,22 @@ fn differences(ours: &Disk, theirs: &Disk) -> Vec<String> {
         .collect()
 }
 
-fn play_beside(peer: &mut Peer, seed: u64) -> usize {
+/// What a script is played with beside the plain course.
+#[derive(Clone, Copy, Default)]
+struct Manner {
+    /// Groups are in two files and move between them.
+    two_files: bool,
+    /// Groups and rules at the same time; each rule has a name of its own.
+    at_once: bool,
+}
+
+impl Manner {
+    fn files(self, groups: &[GroupDef], layout: u64) -> Vec<(String, String)> {
+        files(&if self.at_once { apart(groups) } else { groups.to_vec() }, layout)
+    }
+}
+
+fn play_beside(peer: &mut Peer, seed: u64, manner: Manner) -> usize {
     let dice = &mut Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let nature = Nature { seed, wild: true };
     let start = 1_700_000_000_000 + dice.below(3_600_000) as i64;
@@ -151,44 +166,57 @@ fn play_beside(peer: &mut Peer, seed: u64) -> usize {
     let store = Store { nature, disk: Mutex::default(), sent, letters, now };
     let external_labels = Labels::from_pairs([("ext", "E")]);
     let surroundings = Surroundings { external_labels, external_url: "http://h/p".into() };
-    let settings = Settings { surroundings: Arc::new(surroundings), ..Settings::default() };
+    let (groups_at_once, extra_evaluations) = if manner.at_once { (4, 4) } else { (1, 0) };
+    let surroundings = Arc::new(surroundings);
+    let settings = Settings { surroundings, groups_at_once, extra_evaluations, ..Settings::default() };
     let mut groups = vec![group(dice, "g", true)];
+    let mut layout = 0;
     let mut manager = Manager::new(settings.clone());
     let world = World { storage: &store, sink: &store, clock: &store };
     let mut now = start;
-    let load = |manager: &mut Manager, peer: &mut Peer, groups: &[GroupDef], now: i64| {
-        let files = [("f.yml".to_string(), file(groups))];
-        manager.load(&files, settings.clone(), now).expect("loads");
-        peer.ask(&json!({"Op": "load", "Yaml": yaml(groups), "Now": now}));
+    let load = |manager: &mut Manager, peer: &mut Peer, files: Vec<(String, String)>, now: i64| {
+        let read = |(path, text): &(String, String)| {
+            let source = Arc::new(Source::new(path, text.clone()));
+            (path.clone(), read(source, &ReadOptions::default()).unwrap_or_else(|e| panic!("{e:?}\n{text}")))
+        };
+        let ours: Vec<_> = files.iter().map(read).collect();
+        manager.load(&ours, settings.clone(), now).expect("loads");
+        let files: BTreeMap<String, String> = files.into_iter().collect();
+        peer.ask(&json!({"Op": "load", "Files": files, "Now": now}));
     };
-    peer.ask(&json!({"Op": "new", "Seed": seed}));
-    load(&mut manager, peer, &groups, now);
+    peer.ask(&json!({"Op": "new", "Seed": seed, "Conc": manner.at_once}));
+    load(&mut manager, peer, manner.files(&groups, layout), now);
     for step in 0..20 + dice.below(60) {
         let due = manager.next_due_ms().expect("groups");
         match dice.below(30) {
             0 | 1 => {
                 now += dice.below(40_000) as i64;
                 change(dice, &mut groups, true);
-                load(&mut manager, peer, &groups, now);
+                if manner.two_files && dice.below(2) == 0 {
+                    layout = dice.below(8);
+                }
+                load(&mut manager, peer, manner.files(&groups, layout), now);
                 continue;
             }
             2 => {
                 now += dice.of(&[1_000, 200_000, 1_500_000, 4_000_000]);
                 manager = Manager::new(settings.clone());
                 peer.ask(&json!({"Op": "restart"}));
-                load(&mut manager, peer, &groups, now);
+                load(&mut manager, peer, manner.files(&groups, layout), now);
                 continue;
             }
             3 => now = now.max(due) + dice.below(300_000) as i64,
+            // Late enough that several are due together.
+            4..14 if manner.at_once => now = now.max(due) + dice.below(50_000) as i64,
             _ => now = now.max(due),
         }
         store.now.store(now, Ordering::Relaxed);
         manager.run_due(now, world);
         let mint = now - 600_000;
         let answer = peer.ask(&json!({"Op": "run", "Now": now, "Mint": mint}));
-        let context = || format!("seed {seed} step {step} now {now}\n{}", yaml(&groups));
+        let context = || format!("seed {seed} step {step} now {now}\n{:?}", manner.files(&groups, layout));
         for ours in manager.groups() {
-            let theirs = rules_answered(&answer["groups"][&ours.name]);
+            let theirs = rules_answered(&answer["groups"][ours.key()]);
             assert_eq!(rules_told(ours), theirs, "{}", context());
         }
         let letters = Value::from(std::mem::take(&mut *store.letters.lock().expect("whole")));
@@ -204,14 +232,29 @@ fn play_beside(peer: &mut Peer, seed: u64) -> usize {
     ours.0.values().map(BTreeMap::len).sum()
 }
 
-#[test]
-fn random_scripts_go_as_beside_upstream() {
+fn play_all_beside(manner: Manner, share: u64) {
     let Some(mut peer) = Peer::start() else { return };
-    let scripts = std::env::var("TSDBCTL_RULE_SCRIPTS").ok().and_then(|n| n.parse().ok()).unwrap_or(200);
-    let samples: usize = (1..=scripts).map(|seed| play_beside(&mut peer, seed)).sum();
+    let scripts =
+        std::env::var("TSDBCTL_RULE_SCRIPTS").ok().and_then(|n| n.parse().ok()).unwrap_or(200) / share;
+    let samples: usize = (1..=scripts).map(|seed| play_beside(&mut peer, seed, manner)).sum();
     peer.stop();
     eprintln!("{scripts} scripts, {samples} samples");
     assert!(samples > 20 * scripts as usize);
+}
+
+#[test]
+fn random_scripts_go_as_beside_upstream() {
+    play_all_beside(Manner::default(), 1);
+}
+
+#[test]
+fn random_scripts_of_two_files_go_as_beside_upstream() {
+    play_all_beside(Manner { two_files: true, at_once: false }, 2);
+}
+
+#[test]
+fn random_scripts_at_the_same_time_go_as_beside_upstream() {
+    play_all_beside(Manner { two_files: true, at_once: true }, 2);
 }
 
 #[test]

@@ -61,6 +61,30 @@ pub fn file(groups: &[GroupDef]) -> RuleFile {
     read(source, &ReadOptions::default()).unwrap_or_else(|e| panic!("{e:?}\n{}", yaml(groups)))
 }
 
+/// Paths and texts of files; bit k of `layout` is in which of two group k stands.
+pub fn files(groups: &[GroupDef], layout: u64) -> Vec<(String, String)> {
+    let mut files = Vec::new();
+    for (bit, path) in ["f.yml", "./d/g.yaml"].into_iter().enumerate() {
+        let here = groups.iter().enumerate().filter(|(k, _)| (layout >> k) & 1 == bit as u64);
+        let here: Vec<GroupDef> = here.map(|(_, g)| g.clone()).collect();
+        if !here.is_empty() {
+            files.push((path.to_string(), yaml(&here)));
+        }
+    }
+    files
+}
+
+/// The groups with a name of its own for each rule, so that no two write the same series.
+pub fn apart(groups: &[GroupDef]) -> Vec<GroupDef> {
+    let mut groups = groups.to_vec();
+    for (g, group) in groups.iter_mut().enumerate() {
+        for (r, rule) in group.rules.iter_mut().enumerate() {
+            rule.name = format!("{}_{g}_{r}", rule.name);
+        }
+    }
+    groups
+}
+
 pub struct Dice(pub u64);
 impl Dice {
     pub fn below(&mut self, n: u64) -> u64 {
