@@ -43,7 +43,8 @@ pub trait RuleAppender {
     fn commit(&mut self) -> Result<(), String>;
 }
 
-/// What rules read and write. Rules without dependencies ask at the same time.
+/// What rules read and write. Rules without dependencies ask and write at the same time, and so do groups, as far as
+/// [`Settings`] allow.
 pub trait RuleStorage: Sync {
     /// Asks what is stored by now.
     fn query(&self) -> Box<dyn RuleQuery + '_>;

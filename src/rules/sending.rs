@@ -24,7 +24,7 @@ pub struct OutgoingAlert {
     pub generator_url: String,
 }
 
-/// Takes alerts.
+/// Takes alerts, of several rules at the same time where several are evaluated.
 pub trait AlertSink: Sync {
     /// Takes the alerts of one rule that are due at one slot; never an empty list.
     fn send(&self, alerts: Vec<OutgoingAlert>);

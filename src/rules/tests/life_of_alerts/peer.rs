@@ -143,6 +143,15 @@ fn differences(ours: &Disk, theirs: &Disk) -> Vec<String> {
         .collect()
 }
 
+/// Settings with an external label of this value.
+fn settings(external: &str, manner: Manner) -> Settings {
+    let external_labels = Labels::from_pairs([("ext", external)]);
+    let surroundings = Surroundings { external_labels, external_url: "http://h/p".into() };
+    let (groups_at_once, extra_evaluations) = if manner.at_once { (4, 4) } else { (1, 0) };
+    let surroundings = Arc::new(surroundings);
+    Settings { surroundings, groups_at_once, extra_evaluations, ..Settings::default() }
+}
+
 /// What a script is played with beside the plain course.
 #[derive(Clone, Copy, Default)]
 struct Manner {
@@ -164,28 +173,23 @@ fn play_beside(peer: &mut Peer, seed: u64, manner: Manner) -> usize {
     let start = 1_700_000_000_000 + dice.below(3_600_000) as i64;
     let (sent, letters, now) = (Mutex::default(), Mutex::default(), AtomicI64::new(start));
     let store = Store { nature, disk: Mutex::default(), sent, letters, now };
-    let external_labels = Labels::from_pairs([("ext", "E")]);
-    let surroundings = Surroundings { external_labels, external_url: "http://h/p".into() };
-    let (groups_at_once, extra_evaluations) = if manner.at_once { (4, 4) } else { (1, 0) };
-    let surroundings = Arc::new(surroundings);
-    let settings = Settings { surroundings, groups_at_once, extra_evaluations, ..Settings::default() };
     let mut groups = vec![group(dice, "g", true)];
-    let mut layout = 0;
-    let mut manager = Manager::new(settings.clone());
+    let (mut layout, mut external) = (0, "E");
+    let mut manager = Manager::new(settings(external, manner));
     let world = World { storage: &store, sink: &store, clock: &store };
     let mut now = start;
-    let load = |manager: &mut Manager, peer: &mut Peer, files: Vec<(String, String)>, now: i64| {
+    let load = |manager: &mut Manager, peer: &mut Peer, files: Vec<_>, external: &str, now: i64| {
         let read = |(path, text): &(String, String)| {
             let source = Arc::new(Source::new(path, text.clone()));
             (path.clone(), read(source, &ReadOptions::default()).unwrap_or_else(|e| panic!("{e:?}\n{text}")))
         };
         let ours: Vec<_> = files.iter().map(read).collect();
-        manager.load(&ours, settings.clone(), now).expect("loads");
+        manager.load(&ours, settings(external, manner), now).expect("loads");
         let files: BTreeMap<String, String> = files.into_iter().collect();
-        peer.ask(&json!({"Op": "load", "Files": files, "Now": now}));
+        peer.ask(&json!({"Op": "load", "Files": files, "Ext": external, "Now": now}));
     };
     peer.ask(&json!({"Op": "new", "Seed": seed, "Conc": manner.at_once}));
-    load(&mut manager, peer, manner.files(&groups, layout), now);
+    load(&mut manager, peer, manner.files(&groups, layout), external, now);
     for step in 0..20 + dice.below(60) {
         let due = manager.next_due_ms().expect("groups");
         match dice.below(30) {
@@ -194,15 +198,20 @@ fn play_beside(peer: &mut Peer, seed: u64, manner: Manner) -> usize {
                 change(dice, &mut groups, true);
                 if manner.two_files && dice.below(2) == 0 {
                     layout = dice.below(8);
+                    // Upstream's groups see new external labels only when they change themselves.
+                    if dice.below(3) == 0 {
+                        external = dice.of(&["E", "F", "G"]);
+                        groups.iter_mut().for_each(|g| g.interval += 1_000);
+                    }
                 }
-                load(&mut manager, peer, manner.files(&groups, layout), now);
+                load(&mut manager, peer, manner.files(&groups, layout), external, now);
                 continue;
             }
             2 => {
                 now += dice.of(&[1_000, 200_000, 1_500_000, 4_000_000]);
-                manager = Manager::new(settings.clone());
+                manager = Manager::new(settings(external, manner));
                 peer.ask(&json!({"Op": "restart"}));
-                load(&mut manager, peer, manner.files(&groups, layout), now);
+                load(&mut manager, peer, manner.files(&groups, layout), external, now);
                 continue;
             }
             3 => now = now.max(due) + dice.below(300_000) as i64,
