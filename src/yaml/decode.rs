@@ -12,6 +12,8 @@ use crate::{Dialect, Entry, Node, Source, Value, YamlError};
 
 /// Mappings of at most so many keys are looked through for repeated ones pair by pair.
 const FEW_KEYS: usize = 12;
+/// Structs seldom have more fields.
+const FIELDS: usize = 8;
 /// A mapping with more repeated keys than this names only these: their pairs grow with the square.
 const REPEATS_LIMIT: usize = 1000;
 
@@ -81,7 +83,7 @@ impl<'s> Decoder<'s> {
     /// The fields of a mapping; `go_type` is upstream's name of the struct (`rulefmt.RuleGroup`). A node that is
     /// no mapping is a problem, null is a mapping without fields; repeated keys are problems.
     pub fn fields<'n>(&mut self, node: &'n Node, go_type: &'static str) -> Fields<'n> {
-        let mut fields = Fields { entries: Vec::new(), known: Vec::new(), go_type };
+        let mut fields = Fields { entries: Vec::new(), known: Vec::with_capacity(FIELDS), go_type };
         let Value::Mapping(entries) = &node.value else {
             if !self.null(node) {
                 self.cannot_unmarshal(node, go_type);
@@ -91,6 +93,7 @@ impl<'s> Decoder<'s> {
         if self.repeated(entries) {
             return fields;
         }
+        fields.entries.reserve_exact(entries.len());
         for entry in entries {
             match &entry.key.value {
                 Value::Scalar(_) if entry.key.is_null() && self.source.dialect == Dialect::V3 => {}
@@ -267,10 +270,22 @@ impl<'s> Decoder<'s> {
 
     /// The text of a scalar, `None` with a problem if it is none.
     pub fn text(&mut self, node: &Node, go_type: &str) -> Option<String> {
+        self.borrowed_text(node, go_type).map(Cow::into_owned)
+    }
+
+    /// As [`Decoder::string`], of a text that need not be kept.
+    pub fn borrowed_string<'n>(&mut self, node: &'n Node) -> Option<Spanned<Cow<'n, str>>> {
+        let value = self.borrowed_text(node, "string")?;
+        Some(Spanned { value, span: node.span })
+    }
+
+    fn borrowed_text<'n>(&mut self, node: &'n Node, go_type: &str) -> Option<Cow<'n, str>> {
         match (self.resolved(node, go_type)?, node.scalar()) {
-            (Resolved::Null, _) => Some(String::new()),
-            (Resolved::Binary(Some(bytes)), _) => Some(String::from_utf8_lossy(&bytes).into_owned()),
-            (_, Some(scalar)) => Some(scalar.text.clone()),
+            (Resolved::Null, _) => Some(Cow::Borrowed("")),
+            (Resolved::Binary(Some(bytes)), _) => {
+                Some(Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()))
+            }
+            (_, Some(scalar)) => Some(Cow::Borrowed(&scalar.text)),
             (_, None) => None,
         }
     }

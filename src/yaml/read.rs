@@ -96,12 +96,22 @@ struct Reader<'s> {
 
 /// A collection that is still being read.
 struct Open {
-    value: Value,
+    is_sequence: bool,
+    /// Where its elements begin among those of all that is open.
+    from: usize,
     /// The key that waits for its value.
     key: Option<Node>,
     anchor: Option<String>,
     span: Span,
     flow: bool,
+}
+
+/// The elements of all collections that are open, the innermost last: a collection is as large as it has to be when
+/// it is closed.
+#[derive(Default)]
+struct Elements {
+    nodes: Vec<Node>,
+    entries: Vec<Entry>,
 }
 
 /// Why a document is not read to its end.
@@ -190,6 +200,7 @@ impl<'s> Reader<'s> {
 
     fn root(&mut self) -> Result<Node, Stop> {
         let mut stack: Vec<Open> = Vec::new();
+        let mut elements = Elements::default();
         loop {
             let Event { kind, span } = self.event()?;
             let (mut node, anchor) = match kind {
@@ -206,22 +217,18 @@ impl<'s> Reader<'s> {
                 }
                 Kind::Alias(name) => (self.alias(&name, span, &stack)?, None),
                 Kind::SequenceStart { anchor, flow } => {
-                    self.open(
-                        &mut stack,
-                        Open { value: Value::Sequence(Vec::new()), key: None, anchor, span, flow },
-                    )?;
+                    let from = elements.nodes.len();
+                    self.open(&mut stack, Open { is_sequence: true, from, key: None, anchor, span, flow })?;
                     continue;
                 }
                 Kind::MappingStart { anchor, flow } => {
-                    self.open(
-                        &mut stack,
-                        Open { value: Value::Mapping(Vec::new()), key: None, anchor, span, flow },
-                    )?;
+                    let from = elements.entries.len();
+                    self.open(&mut stack, Open { is_sequence: false, from, key: None, anchor, span, flow })?;
                     continue;
                 }
                 Kind::SequenceEnd | Kind::MappingEnd => {
                     let Some(open) = stack.pop() else { continue };
-                    self.close(open, span).map_err(Stop::Meaning)?
+                    self.close(open, &mut elements, span).map_err(Stop::Meaning)?
                 }
                 Kind::StreamStart | Kind::DocumentStart => continue,
                 // The grammar has a node between start and end; this only keeps the loop finite.
@@ -234,17 +241,16 @@ impl<'s> Reader<'s> {
                 self.remember(name, &node).map_err(Stop::Meaning)?;
             }
             let Some(parent) = stack.last_mut() else { return Ok(node) };
-            match (&mut parent.value, parent.key.take()) {
-                (Value::Mapping(entries), Some(key)) => {
+            match parent.key.take() {
+                _ if parent.is_sequence => elements.nodes.push(node),
+                Some(key) => {
                     // An absent value stands behind its key, not where the next token begins.
                     if node.span.start == node.span.end && node.span.start > key.span.end {
                         node.span = self.behind_colon(key.span, node.span);
                     }
-                    entries.push(Entry { key, value: node, merged: false });
+                    elements.entries.push(Entry { key, value: node, merged: false });
                 }
-                (Value::Mapping(_), None) => parent.key = Some(node),
-                (Value::Sequence(nodes), _) => nodes.push(node),
-                (Value::Scalar(_), _) => {}
+                None => parent.key = Some(node),
             }
         }
     }
@@ -269,8 +275,17 @@ impl<'s> Reader<'s> {
         }
     }
 
-    fn close(&self, open: Open, end: Span) -> Result<(Node, Option<String>), YamlError> {
-        let Open { value, anchor, span, flow, .. } = open;
+    fn close(
+        &self,
+        open: Open,
+        elements: &mut Elements,
+        end: Span,
+    ) -> Result<(Node, Option<String>), YamlError> {
+        let Open { is_sequence, from, anchor, span, flow, .. } = open;
+        let value = match is_sequence {
+            true => Value::Sequence(elements.nodes.split_off(from)),
+            false => Value::Mapping(elements.entries.split_off(from)),
+        };
         let last = match &value {
             Value::Sequence(nodes) => nodes.last().map(|node| node.span),
             Value::Mapping(entries) => entries.last().map(|entry| entry.key.span.to(entry.value.span)),
@@ -368,16 +383,14 @@ impl<'s> Reader<'s> {
     fn no_question_in_flow(&self, span: Span, stack: &[Open]) -> Result<(), YamlError> {
         let text = self.source.text.as_bytes();
         // A mapping of one pair without braces is part of its list.
-        let opens = |open: &&Open| {
-            matches!(open.value, Value::Sequence(_)) || text[..open.span.end as usize].ends_with(b"{")
-        };
+        let opens = |open: &&Open| open.is_sequence || text[..open.span.end as usize].ends_with(b"{");
         let around = stack.iter().rev().take_while(|open| open.flow).find(opens);
         let Some(around) = around else { return Ok(()) };
         let found = text[span.start as usize..span.end as usize].iter().position(|byte| *byte == b'?');
         let Some(at) = found else { return Ok(()) };
-        let (what, end) = match around.value {
-            Value::Sequence(_) => ("sequence", ']'),
-            _ => ("mapping", '}'),
+        let (what, end) = match around.is_sequence {
+            true => ("sequence", ']'),
+            false => ("mapping", '}'),
         };
         Err(self.failed(&Failure {
             problem: format!("did not find expected ',' or '{end}'"),

@@ -1,5 +1,7 @@
 //! What a plain scalar means: the types go-yaml sees in it, by version.
 
+use std::borrow::Cow;
+
 use crate::{Dialect, Scalar, ScalarStyle};
 
 /// What a scalar turned out to be.
@@ -26,32 +28,34 @@ pub(crate) fn short_tag(tag: &str) -> String {
 }
 
 /// The tag (short) and meaning of a scalar. `Err` holds go-yaml's words where tag and text do not go together.
-pub(crate) fn resolve(dialect: Dialect, scalar: &Scalar) -> Result<(String, Resolved), String> {
+pub(crate) fn resolve(dialect: Dialect, scalar: &Scalar) -> Result<(Cow<'static, str>, Resolved), String> {
     let quoted = scalar.style != ScalarStyle::Plain;
     let tag = match scalar.tag.as_deref() {
-        None | Some("!") if quoted => return Ok(("!!str".to_owned(), Resolved::Text)),
-        None => String::new(),
+        None | Some("!") if quoted => return Ok((Cow::Borrowed("!!str"), Resolved::Text)),
+        None => Cow::Borrowed(""),
         // In v3 the tag `!` alone says nothing.
-        Some("!") if dialect == Dialect::V3 => String::new(),
-        Some(tag) => short_tag(tag),
+        Some("!") if dialect == Dialect::V3 => Cow::Borrowed(""),
+        Some(tag) => Cow::Owned(short_tag(tag)),
     };
     if scalar.is_merge() && tag.is_empty() {
-        return Ok(("!!merge".to_owned(), Resolved::Text));
+        return Ok((Cow::Borrowed("!!merge"), Resolved::Text));
     }
-    match tag.as_str() {
+    match &*tag {
         "!!str" => return Ok((tag, Resolved::Text)),
         "!!binary" => return Ok((tag, Resolved::Binary(base64(&scalar.text)))),
         "" | "!!bool" | "!!int" | "!!float" | "!!null" | "!!timestamp" => {}
         _ => return Ok((tag, Resolved::Text)),
     }
     let (found, value) = plain(dialect, &tag, &scalar.text);
-    match (tag.as_str(), &value) {
+    match (&*tag, &value) {
         ("", _) => {}
         (wanted, _) if wanted == found => {}
-        ("!!float", Resolved::Int(int)) => return Ok(("!!float".to_owned(), Resolved::Float(*int as f64))),
+        ("!!float", Resolved::Int(int)) => {
+            return Ok((Cow::Borrowed("!!float"), Resolved::Float(*int as f64)));
+        }
         _ => return Err(format!("cannot decode {found} `{}` as a {tag}", scalar.text)),
     }
-    Ok((found.to_owned(), value))
+    Ok((Cow::Borrowed(found), value))
 }
 
 /// The meaning of a text that stands without quotes.
