@@ -30,6 +30,9 @@ mod timeline;
 /// as `for` and `keep_firing_for` reach, tell what was active at the start; series of which they cannot tell are counted
 /// as unknown.
 ///
+/// Pending and firing are counted where they begin, so that what fires all along counts as no firing, though as firing
+/// time.
+///
 /// Notifications: one when a series begins to fire, one when it is resolved. What a server sends again every minute is
 /// none, as Alertmanager takes it for the same alert. Alertmanager may send fewer (it puts alerts into groups, and
 /// silences) and more (it repeats what goes on firing, every four hours unless told otherwise): how the rules behave is
@@ -191,8 +194,8 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
         let growth = noise_growth_percent(old, &report);
         if growth.unwrap_or(f64::INFINITY) > args.max_noise_increase {
             ui.error(format!(
-                "{} notifications instead of {}: {}, more than the {} % of --max-noise-increase",
-                report.notifications(),
+                "{} instead of {}: {}, more than the {} % of --max-noise-increase",
+                show::notifications(report.notifications()),
                 old.notifications(),
                 growth.map_or("there were none before".to_string(), |g| format!("{g:+.1} %")),
                 args.max_noise_increase
@@ -298,7 +301,7 @@ fn read(
     let mut out = Vec::new();
     let mut bad = false;
     for input in inputs(files) {
-        match input.read(&reading)? {
+        match input.read_telling(&reading, ui)? {
             Ok(file) => out.push(file),
             Err(found) => {
                 findings::show(ui, &found);

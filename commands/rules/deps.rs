@@ -167,7 +167,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
     };
     let (mut nodes, mut groups, mut bad) = (Vec::new(), 0, false);
     for input in inputs(&args.files) {
-        let file = match input.read(&options)? {
+        let file = match input.read_telling(&options, ui)? {
             Ok(file) => file,
             Err(found) => {
                 findings::show(ui, &found);

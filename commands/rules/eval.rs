@@ -221,7 +221,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
     let mut files = Vec::new();
     let mut bad = false;
     for input in inputs(&args.files) {
-        match input.read(&reading)? {
+        match input.read_telling(&reading, ui)? {
             Ok(file) => files.push(file),
             Err(found) => {
                 findings::show(ui, &found);

@@ -12,6 +12,7 @@ use tsdbctl_rules::finding::Finding;
 use tsdbctl_yaml::Source;
 
 use crate::findings::STDIN;
+use crate::ui::Ui;
 
 /// A text with the part of it that holds rules.
 #[derive(Clone, Debug)]
@@ -77,5 +78,25 @@ impl Input {
             Some(key) => read_at(source, key, options),
             None => read(source, options),
         })
+    }
+
+    /// The rules, with a warning where a second document is passed over.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_telling(
+        &self,
+        options: &ReadOptions,
+        ui: &mut Ui,
+    ) -> anyhow::Result<Result<RuleFile, Vec<Finding>>> {
+        let read = self.read(options)?;
+        if let Ok(RuleFile { unread: Some(span), source, .. }) = &read {
+            ui.warn(format!(
+                "{}: the document that begins here is not read, as Prometheus reads the first alone; \
+                 --all-documents reads all",
+                source.place(*span)
+            ));
+        }
+        Ok(read)
     }
 }

@@ -381,3 +381,33 @@ fn damage_is_told_with_its_place_and_ends_everything() {
         }
     }
 }
+
+#[test]
+fn nothing_is_said_in_words_and_a_document_that_is_passed_over_is_named() {
+    let bench = Bench::new();
+    let empty = "groups:\n- name: g\n  rules:\n  - {record: r, expr: \"m > 1e9\"}\n  - {alert: A, expr: \"m > 1e9\"}\n";
+    bench.file("rules.yml", empty);
+    let at = T.to_string();
+    assert_eq!(bench.eval(&["--time", &at]).out, "no values\n\nno alerts\n");
+    let range = range(1, 60);
+    assert_eq!(bench.eval(&strs(&range)).out, "no values\n\nno alerts\n");
+    // At the end of a range it is told what is still active.
+    let alive = "groups:\n- name: g\n  rules:\n  - {alert: A, expr: \"m > 30\", for: 2m}\n";
+    bench.file("rules.yml", alive);
+    let told = bench.eval(&strs(&range)).out;
+    assert!(told.lines().nth(1).is_some_and(|l| l.ends_with("firing")), "{told}");
+    let longer = crate::range(1, 150);
+    let told = bench.eval(&strs(&longer)).out;
+    assert!(told.lines().nth(1).is_some_and(|l| l.ends_with("inactive")), "{told}");
+    let rules = bench.file("rules.yml", &format!("{empty}---\n{}", alive.replace("name: g", "name: h")));
+    let dir = bench.dir();
+    let backtest = ["rules", "backtest", text_of(&rules), "-d", text_of(&dir), "--start", &at];
+    for args in [&bench.args(&dir, &["--time", &at])[..], &backtest.map(str::to_string)] {
+        let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let ran = tsdbctl(&args);
+        assert!(ran.err.contains("rules.yml:6:1: the document that begins here is not read"), "{}", ran.err);
+        args.push("--all-documents");
+        let ran = tsdbctl(&args);
+        assert!(!ran.err.contains("is not read"), "{}", ran.err);
+    }
+}

@@ -41,24 +41,27 @@ pub fn table(out: &mut dyn Write, report: &Report, compared: Compared<'_>) -> io
         row
     });
     let right: Vec<usize> = (1..head.len()).collect();
+    if report.alerts.is_empty() {
+        return writeln!(out, "no alerts");
+    }
     write_table(out, &head, rows, &right)?;
     let all = report.notifications();
-    writeln!(out, "{} notifications, {} per week", all, per_week(report, all))
+    writeln!(out, "{}, {} per week", notifications(all), per_week(report, all))
 }
 
 fn comparison(out: &mut dyn Write, new: &Report, old: &Report, pairs: &[Pair]) -> io::Result<()> {
-    let notifications = |pair: &Pair| {
+    let summaries = |pair: &Pair| {
         let old = pair.old.map(|o| old.summary(&old.alerts[o]));
         (old, pair.new.map(|n| new.summary(&new.alerts[n])))
     };
     let text = |sum: Option<Summary>, f: fn(&Summary) -> String| sum.as_ref().map_or("-".to_string(), f);
     let mut shown: Vec<&Pair> = pairs.iter().filter(|p| p.change != Change::Same).collect();
     shown.sort_by_key(|pair| {
-        let (o, n) = notifications(pair);
+        let (o, n) = summaries(pair);
         o.map_or(0, |s| s.notifications as i64) - n.map_or(0, |s| s.notifications as i64)
     });
     let rows = shown.iter().map(|pair| {
-        let (o, n) = notifications(pair);
+        let (o, n) = summaries(pair);
         let (was, is) = (pair.old.map(|o| &old.alerts[o].name), pair.new.map(|n| &new.alerts[n].name));
         let name = match (was, is) {
             (Some(was), Some(is)) if was != is => format!("{was} -> {is}"),
@@ -81,7 +84,13 @@ fn comparison(out: &mut dyn Write, new: &Report, old: &Report, pairs: &[Pair]) -
     }
     let (before, after) = (old.notifications(), new.notifications());
     let growth = noise_growth_percent(old, new).map_or(String::new(), |g| format!(" ({g:+.1} %)"));
-    writeln!(out, "{after} notifications instead of {before}{growth}, {} per week", per_week(new, after))
+    let after_text = notifications(after);
+    writeln!(out, "{after_text} instead of {before}{growth}, {} per week", per_week(new, after))
+}
+
+/// Their number with its noun.
+pub fn notifications(n: u64) -> String {
+    format!("{n} notification{}", if n == 1 { "" } else { "s" })
 }
 
 fn duration(ms: i64) -> String {

@@ -4,9 +4,10 @@
 
 use std::fmt::Write as _;
 
+use tsdbctl_model::Labels;
 use tsdbctl_model::duration::{format_duration_ms, format_rfc3339_ms};
 use tsdbctl_rules::backtest::machine::{Span, SpanState};
-use tsdbctl_rules::backtest::report::Report;
+use tsdbctl_rules::backtest::report::{AlertReport, Report};
 
 use crate::query::picture::Chart;
 
@@ -24,6 +25,9 @@ const ROWS_MAX: usize = 600;
 /// Characters of a row's labels and of an alert's name that fit.
 const LABELS_FIT: usize = 62;
 const NAME_FITS: usize = 90;
+/// Of labels that all series have, beside an alert's name that is short enough.
+const SHARED_FIT: usize = 90;
+const NAME_SHORT: usize = 42;
 
 /// Pixels of the least bar, and between bars that are not drawn as one.
 const BAR_LEAST: f64 = 1.0;
@@ -113,6 +117,13 @@ pub fn draw(report: &Report) -> String {
             let firing = s.spans.iter().filter(|p| p.state == SpanState::Firing);
             std::cmp::Reverse(firing.map(|p| p.end_ms - p.start_ms).sum::<i64>())
         });
+        // What all of them have is told once.
+        let beside = alert.name.chars().count() <= NAME_SHORT;
+        let shared = if beside { common(report, alert) } else { Labels::empty() };
+        if !shared.is_empty() {
+            let text = format!("all: {}", shared.selector_text());
+            rows.text((LEFT, y), "start", 10, "faint", &cut(&text, SHARED_FIT), &text);
+        }
         for one in series.iter().take(rows_per_alert) {
             y += ROW;
             drawn += 1;
@@ -120,6 +131,7 @@ pub fn draw(report: &Report) -> String {
             let all = labels.selector_text();
             labels.remove("alertname");
             alert.labels.iter().for_each(|(name, _)| labels.remove(name));
+            shared.iter().for_each(|label| labels.remove(&label.name));
             let text = if labels.is_empty() { "no other labels".to_string() } else { labels.selector_text() };
             rows.text((LEFT - 8.0, y + 3.5), "end", 10, "faint", &cut(&text, LABELS_FIT), &all);
             rows.bar((LEFT, y - 4.0), (WIDTH - LEFT - RIGHT, 8.0), "row", &all);
@@ -190,6 +202,25 @@ pub fn draw(report: &Report) -> String {
     }
     out.body.push_str("</svg>\n");
     out.body
+}
+
+/// Labels that all of several series of an alert have, without those of the rule.
+fn common(report: &Report, alert: &AlertReport) -> Labels {
+    let mut drawn = alert.series.iter().filter(|s| !s.spans.is_empty());
+    let (Some(first), Some(second)) = (drawn.next(), drawn.next()) else { return Labels::empty() };
+    let mut out = report.labels(first);
+    out.remove("alertname");
+    alert.labels.iter().for_each(|(name, _)| out.remove(name));
+    for one in std::iter::once(second).chain(drawn) {
+        let labels = report.labels(one);
+        let other: Vec<String> =
+            out.iter().filter(|l| labels.get(&l.name) != l.value).map(|l| l.name.clone()).collect();
+        other.iter().for_each(|name| out.remove(name));
+        if out.is_empty() {
+            break;
+        }
+    }
+    out
 }
 
 /// One rectangle: a span, or several that are too close to be told apart.
@@ -273,8 +304,9 @@ fn escape(out: &mut String, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tsdbctl_model::Sym;
     use tsdbctl_rules::backtest::machine::SpanEnd;
-    use tsdbctl_rules::backtest::report::{AlertReport, SeriesReport};
+    use tsdbctl_rules::backtest::report::SeriesReport;
 
     #[test]
     fn bars_too_close_to_be_told_apart_are_one() {
@@ -289,6 +321,39 @@ mod tests {
         let got: Vec<(SpanState, f64, f64, usize)> =
             bars(&all, &x).iter().map(|b| (b.state, b.from, b.to, b.spans)).collect();
         assert_eq!(got, [(Pending, 0.0, 50.9, 500), (Firing, 0.05, 50.95, 500), (Firing, 90.0, 95.0, 1)]);
+    }
+
+    #[test]
+    fn labels_that_all_series_have_are_told_once() {
+        let mut report = Report { end_ms: 3_600_000, ..Report::default() };
+        let mut series = |pairs: &[(&str, &str)]| {
+            let spans =
+                vec![Span { state: SpanState::Firing, start_ms: 0, end_ms: 60_000, end: SpanEnd::Gone }];
+            let labels: Vec<(Sym, Sym)> =
+                pairs.iter().map(|(n, v)| (report.symbols.intern(n), report.symbols.intern(v))).collect();
+            SeriesReport { labels, spans, ..SeriesReport::default() }
+        };
+        let series = vec![
+            series(&[("alertname", "A"), ("job", "j"), ("route", "/a"), ("severity", "page")]),
+            series(&[("alertname", "A"), ("job", "j"), ("route", "/b"), ("severity", "page")]),
+        ];
+        let labels = vec![("severity".to_string(), "page".to_string())];
+        let alert = AlertReport { name: "A".to_string(), labels, series, ..AlertReport::default() };
+        report.alerts = vec![alert.clone()];
+        let drawn = draw(&report);
+        for what in [
+            ">all: {job=&quot;j&quot;}<",
+            ">{route=&quot;/a&quot;}<",
+            ">{route=&quot;/b&quot;}<",
+            "job=&quot;j&quot;, route=&quot;/a&quot;",
+        ] {
+            assert!(drawn.contains(what), "{what}: {drawn}");
+        }
+        // One series keeps all that it has, and so do those of a name that leaves no room.
+        report.alerts[0].series.truncate(1);
+        assert!(draw(&report).contains(">{job=&quot;j&quot;, route=&quot;/a&quot;}<"));
+        report.alerts = vec![AlertReport { name: "A".repeat(50), ..alert }];
+        assert!(draw(&report).contains(">{job=&quot;j&quot;, route=&quot;/b&quot;}<"));
     }
 
     #[test]

@@ -148,10 +148,11 @@ impl Shown {
                     line.pending += 1;
                 }
             }
-            for ((place, labels), line) in &mut self.alerts {
-                if *place == e.place {
-                    let now = e.alerts.into_iter().flat_map(|a| a.active()).find(|a| a.labels == *labels);
-                    line.state = now.map(|a| a.state);
+            if plan.groups[e.place.group].slots.last() == Some(e.slot) {
+                for alert in e.alerts.into_iter().flat_map(|a| a.active()) {
+                    if let Some(line) = self.alerts.get_mut(&(e.place, alert.labels.clone())) {
+                        line.state = Some(alert.state);
+                    }
                 }
             }
             return;
@@ -238,12 +239,18 @@ impl Shown {
                 Some(_) => &["group", "series", "value"],
                 None => &["group", "series", "last value", "samples", "first", "last"],
             };
-            write_table(ui.out(), head, rows, &[2, 3])?;
+            if rows.len() == 0 {
+                writeln!(ui.out(), "no values")?;
+            } else {
+                write_table(ui.out(), head, rows, &[2, 3])?;
+            }
         }
         if has(true) && has(false) {
             writeln!(ui.out())?;
         }
-        if has(true) && plan.once.is_some() {
+        if has(true) && self.alert_rows.is_empty() && self.alerts.is_empty() {
+            writeln!(ui.out(), "no alerts")?;
+        } else if has(true) && plan.once.is_some() {
             let head = ["alert", "state", "since", "labels", "value", "annotations"];
             write_table(ui.out(), &head, self.alert_rows, &[4])?;
         } else if has(true) {
