@@ -1,6 +1,8 @@
 //! The checks that upstream makes as it reads a rule file, in its words, each at its true place.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use tsdbctl_model::Span;
@@ -44,7 +46,7 @@ pub const REFUSALS: &[(&str, &str)] = &[
 type Pairs = Vec<(Spanned<String>, Spanned<String>)>;
 
 /// A value with its node, where the field is there.
-type Field<'n> = Option<(Spanned<String>, &'n Node)>;
+type Field<'n> = Option<(Spanned<Cow<'n, str>>, &'n Node)>;
 
 /// Reads the groups of one file: first the shape of all, then, if that is right, the rules.
 #[derive(Debug)]
@@ -58,6 +60,22 @@ pub struct Checker<'o> {
     groups: Vec<GroupSpec>,
     /// Groups of the plain file by name.
     names: HashMap<String, Span>,
+    /// The expression that was printed last.
+    printed: String,
+}
+
+/// The rule that something is wrong with.
+#[derive(Clone, Copy)]
+struct Named<'r> {
+    group: &'r str,
+    rule: usize,
+    name: &'r str,
+}
+
+impl Named<'_> {
+    fn subject(self) -> Subject {
+        Subject { group: self.group.to_string(), rule: self.rule, name: self.name.to_string() }
+    }
 }
 
 struct RawGroup<'n> {
@@ -96,6 +114,7 @@ impl<'o> Checker<'o> {
             rules: Vec::new(),
             groups: Vec::new(),
             names: HashMap::new(),
+            printed: String::new(),
         }
     }
 
@@ -168,16 +187,16 @@ impl<'o> Checker<'o> {
         }
         self.label_names(&spec.labels, None);
         self.names.entry(name.value.clone()).or_insert(name.span);
-        let group = spec.name.value.clone();
+        spec.rules.reserve_exact(rules.len());
         for (i, rule) in rules.into_iter().enumerate() {
-            if let Some(rule) = self.rule(&group, i + 1, rule) {
+            if let Some(rule) = self.rule(&spec.name.value, i + 1, rule) {
                 spec.rules.push(rule);
             }
         }
         self.groups.push(spec);
     }
 
-    fn label_names(&mut self, labels: &Pairs, subject: Option<&Subject>) {
+    fn label_names(&mut self, labels: &Pairs, subject: Option<Named<'_>>) {
         for (key, _) in labels {
             if key.value.is_empty() || key.value == METRIC_NAME {
                 let text = format!("invalid label name: {}", key.value);
@@ -198,18 +217,18 @@ impl<'o> Checker<'o> {
         span: Span,
         text: String,
         at: &str,
-        subject: Option<&Subject>,
+        subject: Option<Named<'_>>,
         hint: String,
     ) {
         let upstream = match subject {
             Some(s) => {
-                format!("{at}group {}, rule {}, {}: {text}", go_quote(&s.group), s.rule, go_quote(&s.name))
+                format!("{at}group {}, rule {}, {}: {text}", go_quote(s.group), s.rule, go_quote(s.name))
             }
             None => format!("{at}{text}"),
         };
         let mut finding = Finding::refused(code, &self.source, span, text, upstream);
         finding.hint = Some(hint).filter(|h| !h.is_empty());
-        finding.subject = subject.cloned();
+        finding.subject = subject.map(Named::subject);
         self.rules.push(finding);
     }
 
@@ -228,19 +247,15 @@ impl<'o> Checker<'o> {
         let before = self.rules.len();
         let record = raw.record.as_ref().filter(|(v, _)| !v.value.is_empty());
         let alert = raw.alert.as_ref().filter(|(v, _)| !v.value.is_empty());
-        let name = alert.or(record).map(|(v, _)| v.clone());
-        let subject = Subject {
-            group: group.to_string(),
-            rule: number,
-            name: name.as_ref().map_or(String::new(), |n| n.value.clone()),
-        };
+        let name = alert.or(record).map_or("", |(v, _)| &v.value);
+        let subject = Named { group, rule: number, name };
         let both = |checker: &Self| format!("{}{}", checker.at(&raw.record), checker.at(&raw.alert));
         match (record, alert) {
             (Some((record, _)), Some((alert, _))) => {
                 let both = both(self);
                 let text = "only one of 'record' and 'alert' must be set".to_string();
                 let hint = "make two rules of it, one that records and one that alerts".to_string();
-                self.refuse("record-and-alert", alert.span, text, &both, Some(&subject), hint);
+                self.refuse("record-and-alert", alert.span, text, &both, Some(subject), hint);
                 if let Some(finding) = self.rules.last_mut() {
                     *finding = finding.clone().and_at(record.span, "the same rule records");
                 }
@@ -251,30 +266,32 @@ impl<'o> Checker<'o> {
                 let hint =
                     "add `record: NAME` to store the result as a metric, or `alert: NAME` to alert on it";
                 let span = self.first_line(raw.span);
-                self.refuse("no-record-or-alert", span, text, &both, Some(&subject), hint.to_string());
+                self.refuse("no-record-or-alert", span, text, &both, Some(subject), hint.to_string());
             }
             _ => {}
         }
-        let expr = self.expr(&raw, &subject);
-        if let Some((record, node)) = record {
-            self.recording(&raw, record, node, &subject);
+        let expr = self.expr(&raw, subject);
+        if let Some((record, _)) = record {
+            self.recording(&raw, record, subject);
         }
-        self.label_names(&raw.labels, Some(&subject));
+        self.label_names(&raw.labels, Some(subject));
         for (key, _) in &raw.annotations {
             if key.value.is_empty() {
                 let text = format!("invalid annotation name: {}", key.value);
                 let hint = "an annotation needs a name".to_string();
-                self.refuse("invalid-annotation-name", key.span, text, "", Some(&subject), hint);
+                self.refuse("invalid-annotation-name", key.span, text, "", Some(subject), hint);
             }
         }
         if alert.is_some() {
-            self.templates("label", "label-template", &raw.labels, &subject);
-            self.templates("annotation", "annotation-template", &raw.annotations, &subject);
+            self.templates("label", "label-template", &raw.labels, subject);
+            self.templates("annotation", "annotation-template", &raw.annotations, subject);
         }
-        let (Some(expr), Some(name)) = (expr, name) else { return None };
+        let kind = if alert.is_some() { RuleKind::Alert } else { RuleKind::Record };
+        let name = if kind == RuleKind::Alert { raw.alert } else { raw.record };
+        let (Some(expr), Some((name, _))) = (expr, name) else { return None };
         (self.rules.len() == before).then(|| RuleSpec {
-            kind: if alert.is_some() { RuleKind::Alert } else { RuleKind::Record },
-            name,
+            kind,
+            name: Spanned { value: name.value.into_owned(), span: name.span },
             expr_span: raw.expr.as_ref().map_or(raw.span, |(v, _)| v.span),
             expr,
             for_ms: raw.for_ms.map_or(0, |(ms, _)| ms),
@@ -291,7 +308,7 @@ impl<'o> Checker<'o> {
         Span::new(start, end)
     }
 
-    fn expr(&mut self, raw: &RawRule<'_>, subject: &Subject) -> Option<RuleExpr> {
+    fn expr(&mut self, raw: &RawRule<'_>, subject: Named<'_>) -> Option<RuleExpr> {
         let Some((text, node)) = raw.expr.as_ref().filter(|(v, _)| !v.value.is_empty()) else {
             let span = match &raw.expr {
                 Some((v, _)) => v.span,
@@ -310,11 +327,14 @@ impl<'o> Checker<'o> {
             return None;
         };
         match parse(&text.value, &self.options.features) {
-            Ok(expr) => Some(RuleExpr {
-                text: Arc::from(text.value.as_str()),
-                printed: Arc::from(expr.to_string()),
-                expr: Arc::new(expr),
-            }),
+            Ok(expr) => {
+                self.printed.clear();
+                let _ = write!(self.printed, "{expr}");
+                let text: Arc<str> = Arc::from(&*text.value);
+                // What is written as upstream prints it is kept once.
+                let printed = if self.printed == *text { text.clone() } else { Arc::from(&*self.printed) };
+                Some(RuleExpr { text, printed, expr: Arc::new(expr) })
+            }
             Err(e) => {
                 let at = self.at(&raw.expr);
                 let message = format!("could not parse expression: {}", e.api_message(&text.value));
@@ -327,13 +347,13 @@ impl<'o> Checker<'o> {
     }
 
     /// What a recording rule must not have.
-    fn recording(&mut self, raw: &RawRule<'_>, record: &Spanned<String>, node: &Node, subject: &Subject) {
+    fn recording(&mut self, raw: &RawRule<'_>, record: &Spanned<Cow<'_, str>>, subject: Named<'_>) {
         let has_durations = [raw.for_ms, raw.keep_firing_for_ms].iter().any(Option::is_some);
         let has_braces = record.value.contains(['{', '}']);
         if raw.annotations.is_empty() && !has_durations && !has_braces {
             return;
         }
-        let at = self.at(&Some((record.clone(), node)));
+        let at = self.at(&raw.record);
         if let Some(entry) = raw.annotations_entry.filter(|_| !raw.annotations.is_empty()) {
             let text = "invalid field 'annotations' in recording rule".to_string();
             let hint = "a recorded metric has no annotations; take them away, or use a comment".to_string();
@@ -357,12 +377,12 @@ impl<'o> Checker<'o> {
         }
     }
 
-    fn templates(&mut self, what: &str, code: &'static str, pairs: &Pairs, subject: &Subject) {
+    fn templates(&mut self, what: &str, code: &'static str, pairs: &Pairs, subject: Named<'_>) {
         for (key, value) in pairs {
             if !value.value.contains("{{") {
                 continue;
             }
-            let Err(e) = RuleTemplate::parse(&subject.name, &value.value) else { continue };
+            let Err(e) = RuleTemplate::parse(subject.name, &value.value) else { continue };
             let text = format!("{what} {}: {}", go_quote(&key.value), e.message);
             let span = within(&self.source, &value.value, value.span, e.span);
             let hint = e.hint.unwrap_or_else(|| template_hint(&e.message));
@@ -401,13 +421,19 @@ fn expression_hint(message: &str) -> &'static str {
         "switch the feature on with --enable-feature, and on the server that loads the rule too"
     } else if message.contains("expected type") {
         "rate, increase and their like take a range such as metric[5m]; other functions take no range"
+    } else if message.contains("error parsing regexp") {
+        "mend the pattern; \\ before a sign takes it as it stands, and in double quotes it is written \\\\"
+    } else if message.contains("must not occur in ON and GROUP") {
+        "a label that both sides are joined on is there anyway: take it out of group_left or group_right"
+    } else if message.contains("unknown function") {
+        "see https://prometheus.io/docs/prometheus/latest/querying/functions/ for the functions"
     } else {
         "see https://prometheus.io/docs/prometheus/latest/querying/basics/ for what an expression is"
     }
 }
 
 /// What to do about a template for which its parser has no remedy.
-fn template_hint(message: &str) -> String {
+pub(crate) fn template_hint(message: &str) -> String {
     let text = if let Some((_, name)) = message.split_once("undefined variable ") {
         let name = name.trim_matches('"');
         return match name {
@@ -423,6 +449,38 @@ fn template_hint(message: &str) -> String {
         "close every if, range, with and define with {{ end }}"
     } else if message.contains("unexpected {{end}}") {
         "there is one {{ end }} too many"
+    } else if message.contains("missing value for ") {
+        "put what is to be printed or looked at there, such as $value; a literal {{ is written {{ \"{{\" }}"
+    } else if message.contains("string") && message.contains("unterminated") {
+        "close the quote"
+    } else if message.ends_with("'['") {
+        "elements are taken by index: {{ index $labels \"name\" }}, or {{ $labels.name }}"
+    } else if message.ends_with("'}'") {
+        "close the action with }}, two braces"
+    } else if message.ends_with("'-'") {
+        "a name with a dash is asked for by index: {{ index $labels \"a-b\" }}; templates cannot calculate"
+    } else if message.contains("unexpected \"(\"") || message.contains("unexpected \",\"") {
+        "arguments stand behind the function with blanks between, without commas or parentheses: printf \"%.2f\" $value"
+    } else if message.contains("unexpected \"\\\\\"") {
+        "quotes need no backslash here: YAML reads none in single quotes and blocks"
+    } else if message.contains("unexpected \"|\"") {
+        "a value stands before each |: {{ $value | humanize }}"
+    } else if message.contains("unexpected \"=\" in command") {
+        "to compare, write `eq A B`"
+    } else if message.contains("illegal number syntax: \"+\"") {
+        "templates cannot calculate: do it in the expression"
+    } else if message.contains("non executable command in pipeline") {
+        "behind | stands a function: {{ $value | humanize }}"
+    } else if message.contains("outside {{range}}") {
+        "break and continue stand between {{ range … }} and its {{ end }}"
+    } else if message.contains("{{else}}") {
+        "an {{ else }} belongs to one if, with or range, and each has one at most; further cases are {{ else if … }}"
+    } else if message.contains(" clause") {
+        "the name of a template stands in quotes: {{ define \"name\" }}"
+    } else if message.contains("after term") || message.contains("bad number syntax") {
+        "only variables and fields have fields: $labels.job, .Labels.job"
+    } else if message.contains("unexpected <.>") {
+        "a name follows the point: $labels.job"
     } else if message.contains("not defined") {
         "see https://prometheus.io/docs/prometheus/latest/configuration/template_reference/ for the functions"
     } else {
@@ -492,7 +550,7 @@ impl<'s> Shape<'s> {
         let mut fields = self.decoder.fields(node, "rulefmt.Rule");
         let mut text = |shape: &mut Self, name: &'static str| -> Field<'n> {
             let node = fields.take(name)?;
-            Some((shape.decoder.string(node)?, node))
+            Some((shape.decoder.borrowed_string(node)?, node))
         };
         let record = text(self, "record");
         let alert = text(self, "alert");
@@ -521,7 +579,7 @@ impl<'s> Shape<'s> {
         if node.is_null() {
             return None;
         }
-        let text = self.decoder.string(node)?;
+        let text = self.decoder.borrowed_string(node)?;
         match parse_duration_ms(&text.value) {
             Ok(ms) => Some((ms, node.span)),
             Err(e) => {

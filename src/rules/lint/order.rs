@@ -1,61 +1,73 @@
 //! What rules of a file read of each other: metrics that are written after they are read, and rates of what was
 //! aggregated.
 
-use std::collections::HashMap;
+use std::cell::OnceCell;
 
-use tsdbctl_model::{MatchType, Span};
+use hashbrown::HashMap;
+use tsdbctl_model::MatchType;
 use tsdbctl_promql::parser::ast::{AggregateOp, Expr, VectorSelector};
 use tsdbctl_promql::parser::functions::FunctionId;
+use tsdbctl_yaml::Spanned;
 
 use super::{Rule, too_deep, walk};
-use crate::file::{RuleFile, RuleKind};
+use crate::file::{GroupSpec, RuleFile, RuleKind, RuleSpec};
 use crate::finding::{Finding, Severity};
 
 /// Where a metric is recorded.
+#[derive(Clone, Copy)]
 struct Place<'f> {
-    group: &'f str,
+    group: &'f GroupSpec,
+    rule: &'f RuleSpec,
     /// Number of the group in the file, number of the rule in it.
     at: (usize, usize),
-    span: Span,
-    /// It is a sum or the like of what may be counters.
-    aggregated: bool,
-    /// Labels that every series of it has.
-    labels: Vec<(String, String)>,
 }
 
 impl Place<'_> {
     /// Whether its labels are those that a selector asks for, as far as they are known.
     fn fits(&self, selector: &VectorSelector) -> bool {
-        let known = |name: &str| self.labels.iter().find(|(n, _)| n == name);
-        selector.matchers.iter().all(|m| known(&m.name).is_none_or(|(_, value)| m.matches(value)))
+        // The rule's labels win over the group's.
+        let known = |name: &str| {
+            let named = |(key, _): &&(Spanned<String>, Spanned<String>)| key.value == name;
+            let found = self.rule.labels.iter().rfind(named);
+            found.or_else(|| self.group.labels.iter().rfind(named)).map(|(_, value)| value.value.as_str())
+        };
+        selector.matchers.iter().all(|m| known(&m.name).is_none_or(|value| m.matches(value)))
+    }
+
+    /// It is a sum or the like of what may be counters.
+    fn is_aggregated(&self) -> bool {
+        !too_deep(&self.rule.expr) && aggregate_of_counters(&self.rule.expr.expr).is_some()
     }
 }
 
-/// What the rules of a file record.
-pub(super) struct Recorded<'f>(HashMap<&'f str, Vec<Place<'f>>>);
+/// What the rules of a file record: put together when the first metric is looked up.
+pub(super) struct Recorded<'f> {
+    file: &'f RuleFile,
+    places: OnceCell<HashMap<&'f str, Vec<Place<'f>>>>,
+}
 
 impl<'f> Recorded<'f> {
-    /// Looks at all rules.
+    /// Of all rules of the file.
     pub fn of(file: &'f RuleFile) -> Self {
-        let mut names: HashMap<&str, Vec<Place<'_>>> = HashMap::new();
-        for (g, group) in file.groups.iter().enumerate() {
-            for (r, rule) in group.rules.iter().enumerate().filter(|(_, r)| r.kind == RuleKind::Record) {
-                names.entry(&rule.name.value).or_default().push(Place {
-                    group: &group.name.value,
-                    at: (g, r + 1),
-                    span: rule.name.span,
-                    labels: group.merged_labels(rule),
-                    aggregated: !too_deep(&rule.expr) && aggregate_of_counters(&rule.expr.expr).is_some(),
-                });
-            }
-        }
-        Self(names)
+        Self { file, places: OnceCell::new() }
     }
 
-    fn get(&self, selector: &VectorSelector) -> Vec<&Place<'f>> {
+    fn places(&self) -> &HashMap<&'f str, Vec<Place<'f>>> {
+        self.places.get_or_init(|| {
+            let mut names: HashMap<&str, Vec<Place<'_>>> = HashMap::new();
+            for (g, group) in self.file.groups.iter().enumerate() {
+                for (r, rule) in group.rules.iter().enumerate().filter(|(_, r)| r.kind == RuleKind::Record) {
+                    names.entry(&rule.name.value).or_default().push(Place { group, rule, at: (g, r + 1) });
+                }
+            }
+            names
+        })
+    }
+
+    fn get(&self, selector: &VectorSelector) -> Vec<Place<'f>> {
         let name = selector.matchers.iter().find(|m| m.name == "__name__" && m.kind == MatchType::Equal);
-        let places = name.and_then(|m| self.0.get(m.value.as_str())).map_or(&[][..], Vec::as_slice);
-        places.iter().filter(|place| place.fits(selector)).collect()
+        let places = name.and_then(|m| self.places().get(m.value.as_str())).map_or(&[][..], Vec::as_slice);
+        places.iter().filter(|place| place.fits(selector)).copied().collect()
     }
 }
 
@@ -95,7 +107,7 @@ fn read(
     rule: &Rule<'_>,
     group: usize,
     selector: &VectorSelector,
-    places: &[&Place<'_>],
+    places: &[Place<'_>],
     findings: &mut Vec<Finding>,
 ) {
     let name = name_of(selector);
@@ -109,17 +121,17 @@ fn read(
         findings.push(
             rule.in_expr(Severity::Warning, "reads-later-rule", selector.span, message)
                 .with_hint(format!("put the rule that records {name} before this one"))
-                .and_at(later.span, format!("rule {} of the group", later.at.1)),
+                .and_at(later.rule.name.span, format!("rule {} of the group", later.at.1)),
         );
     } else if let Some(other) = places.first().filter(|_| here().next().is_none()) {
         let message = format!(
             "{name} is recorded by the group {}, at times of its own: it may be an interval old",
-            other.group
+            other.group.name.value
         );
         findings.push(
             rule.in_expr(Severity::Note, "reads-other-group", selector.span, message)
                 .with_hint("put both rules into one group where that matters")
-                .and_at(other.span, "recorded here"),
+                .and_at(other.rule.name.span, "recorded here"),
         );
     }
 }
@@ -128,8 +140,8 @@ fn read(
 fn rated(rule: &Rule<'_>, function: &str, arg: &Expr, recorded: &Recorded<'_>, findings: &mut Vec<Finding>) {
     let (span, related) = match arg.unwrap_parens() {
         Expr::Subquery(e) if aggregate_of_counters(&e.expr).is_some() => (e.expr.span(), None),
-        Expr::Matrix(e) => match recorded.get(&e.selector).iter().find(|place| place.aggregated) {
-            Some(place) => (e.span, Some(place.span)),
+        Expr::Matrix(e) => match recorded.get(&e.selector).iter().find(|place| place.is_aggregated()) {
+            Some(place) => (e.span, Some(place.rule.name.span)),
             None => return,
         },
         _ => return,

@@ -20,10 +20,27 @@ fn push_operands<'e>(expr: &'e Expr, open: &mut Vec<&'e Expr>) {
 
 /// Calls `visit` with the expression and all that is in it, without using the thread's stack.
 pub fn each<'e>(expr: &'e Expr, visit: &mut dyn FnMut(&'e Expr)) {
-    let mut open = vec![expr];
-    while let Some(expr) = open.pop() {
+    let mut open = Vec::new();
+    let mut next = Some(expr);
+    while let Some(expr) = next {
         visit(expr);
-        push_operands(expr, &mut open);
+        // Most expressions have one operand or none, for which no memory is needed.
+        next = only_operand(expr).or_else(|| {
+            push_operands(expr, &mut open);
+            open.pop()
+        });
+    }
+}
+
+/// The operand of an expression that has one alone.
+fn only_operand(expr: &Expr) -> Option<&Expr> {
+    match expr {
+        Expr::Paren(e) => Some(&e.expr),
+        Expr::Unary(e) => Some(&e.expr),
+        Expr::Subquery(e) => Some(&e.expr),
+        Expr::Aggregate(e) if e.param.is_none() => Some(&e.expr),
+        Expr::Call(e) => e.args.first().filter(|_| e.args.len() == 1),
+        _ => None,
     }
 }
 
