@@ -25,8 +25,6 @@ pub mod column;
 pub mod machine;
 pub mod notes;
 pub mod plan;
-#[cfg(test)]
-mod random;
 pub mod report;
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,8 @@ use super::report::SeriesReport;
 use super::*;
 use crate::file::{ReadOptions, read};
 
+mod random;
+
 /// Numbers that look random (splitmix64).
 pub struct Numbers(pub u64);
 

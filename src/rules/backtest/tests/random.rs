@@ -4,9 +4,9 @@
 use tsdbctl_model::Labels;
 use tsdbctl_storage::{Budget, Interrupt};
 
-use super::report::{AlertReport, SeriesReport};
-use super::tests::{Numbers, both, files, options, store, text};
-use super::*;
+use super::super::report::{AlertReport, SeriesReport};
+use super::super::*;
+use super::{Numbers, both, files, options, store, text};
 
 /// Expressions over what [`store`] holds. Those of the second half fail now and then.
 const EXPRESSIONS: &[&str] = &[
@@ -158,7 +158,7 @@ fn assert_same(fast: &Report, plain: &Report, what: &str) -> usize {
 
 #[test]
 fn random_rules_are_as_a_server_would_have_them() {
-    let cases: u64 = std::env::var("TSDBCTL_RANDOM_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(60);
+    let cases: u64 = std::env::var("TSDBCTL_RANDOM_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(20);
     let first: u64 = std::env::var("TSDBCTL_RANDOM_FIRST").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
     let mut compared = 0;
     for seed in first..first + cases {
