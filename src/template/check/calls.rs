@@ -1,5 +1,6 @@
 //! Calls of functions: how many arguments, of which types, and what certain functions say of them.
 
+use tsdbctl_model::duration::parse_signed_duration_ms;
 use tsdbctl_model::float_text::parse_float;
 use tsdbctl_model::regexp::Search;
 
@@ -31,7 +32,16 @@ impl Checker<'_> {
             let want =
                 if function.variadic.is_some() { format!("at least {least}") } else { least.to_string() };
             let message = format!("wrong number of args for {name}: want {want} got {got}");
-            self.fails(id, "template-arity", message, "");
+            let hint = match (got < least, name) {
+                (true, "humanize" | "humanize1024" | "humanizePercentage" | "humanizeDuration") => {
+                    format!("give it a value: {name} $value")
+                }
+                (true, "reReplaceAll") => "reReplaceAll PATTERN REPLACEMENT TEXT".to_string(),
+                (true, "label") => "… | first | label \"NAME\"".to_string(),
+                (true, _) => format!("give {name} what it works on, or pipe it in: … | {name}"),
+                (false, _) => "take the surplus away; a call within a call needs parentheses".to_string(),
+            };
+            self.fails(id, "template-arity", message, &hint);
             return result(function, &operands);
         }
         let mut all_pass = true;
@@ -92,6 +102,32 @@ impl Checker<'_> {
                     && let Err(message) = self.knowledge.check_query(query)
                 {
                     self.fails(*node, "template-query", message, "");
+                }
+            }
+            "parseDuration" => {
+                if let (node, Type::Text(Some(text))) = &operands[0]
+                    && let Err(error) = parse_signed_duration_ms(text)
+                {
+                    let hint = "durations are whole numbers with units, the longest first: 1h30m, 90s";
+                    self.fails(*node, "template-number", error.to_string(), hint);
+                }
+            }
+            "slice" => {
+                if let (
+                    node,
+                    of @ (Type::Bool | Type::Int | Type::Float | Type::Labels | Type::TextMap | Type::AnyMap),
+                ) = &operands[0]
+                {
+                    let message = format!("can't slice item of type {}", of.go_type());
+                    self.fails(*node, "template-kind", message, "only texts and lists have parts");
+                }
+            }
+            "call" => {
+                if let (node, of) = &operands[0]
+                    && of.is_known()
+                {
+                    let message = format!("call of a {}, which is no function", of.go_type());
+                    self.fails(*node, "template-kind", message, "write the function's name first");
                 }
             }
             "printf" => self.printf(id, operands),
@@ -169,15 +205,27 @@ impl Checker<'_> {
     /// Verbs against the types of a `printf` whose format is written in the template.
     pub(super) fn printf(&mut self, id: NodeId, operands: &[Operand]) {
         let [(format_node, Type::Text(Some(format))), args @ ..] = operands else { return };
-        let Some(verbs) = verbs(format) else { return };
         let code = "template-printf";
+        let (format, ends_early) = match unfinished(format) {
+            Some(before) => (before, true),
+            None => (format.as_str(), false),
+        };
+        if ends_early {
+            self.misprints(
+                *format_node,
+                code,
+                "the format ends in a single %: it prints %!(NOVERB)".to_string(),
+                "write %% for the sign itself",
+            );
+        }
+        let Some(verbs) = verbs(format) else { return };
         for (i, verb) in verbs.iter().enumerate() {
             let Some((node, of)) = args.get(i) else {
                 self.misprints(
                     *format_node,
                     code,
                     format!("no value is left for %{verb}: it prints %!{verb}(MISSING)"),
-                    "",
+                    "add the value behind the format; the sign itself is written %%",
                 );
                 return;
             };
@@ -203,9 +251,17 @@ impl Checker<'_> {
         }
         if args.len() > verbs.len() {
             let message = format!("{} values for {} verbs: it prints %!(EXTRA …)", args.len(), verbs.len());
-            self.misprints(id, code, message, "");
+            self.misprints(id, code, message, "take the values away that have no verb, or add verbs");
         }
     }
+}
+
+/// What stands before a single `%` at the end of a format.
+fn unfinished(format: &str) -> Option<&str> {
+    let before =
+        format.trim_end_matches(|c: char| c.is_ascii_digit() || "+-# .".contains(c)).strip_suffix('%')?;
+    let signs = before.bytes().rev().take_while(|b| *b == b'%').count();
+    (signs % 2 == 0).then_some(before)
 }
 
 /// Functions of which the result does not print an empty argument as such.

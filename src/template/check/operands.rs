@@ -1,11 +1,15 @@
 //! Pipelines and operands: fields, variables, constants.
 
 use crate::ast::{NodeId, NodeKind};
-use crate::rule::PREFIX;
+use crate::rule::{PREFIX, own_span};
 
 use super::calls::looks_only;
 use super::types::Type;
 use super::{Checker, MAX_DEPTH, Operand, Place, Presence, Severity};
+
+/// What to do about arguments of something that takes none.
+const ARGUMENTS_HINT: &str =
+    "only functions take arguments: take what follows away, or begin with a function";
 
 impl Checker<'_> {
     pub(super) fn pipe(&mut self, id: NodeId) -> Type {
@@ -15,7 +19,7 @@ impl Checker<'_> {
         self.depth -= 1;
         for variable in variables {
             if let NodeKind::Variable(names) = self.ast.kind(*variable) {
-                self.declare(&names[0], of.clone(), *assign);
+                self.declare(*variable, &names[0], of.clone(), *assign);
             }
         }
         of
@@ -55,20 +59,62 @@ impl Checker<'_> {
                 for arg in rest {
                     self.within(true, true, |c| c.operand(*arg));
                 }
-                if let NodeKind::Variable(names) = self.ast.kind(*first)
-                    && let [name] = &**names
-                {
-                    self.fails(
-                        *first,
-                        "template-arguments",
-                        format!("can't give argument to non-function {name}"),
-                        "",
-                    );
-                }
+                self.given_arguments(*first);
+                Type::Unknown
+            }
+            _ if !rest.is_empty() || last.is_some() => {
+                let name = self.own_text(*first);
+                self.no_function(*first, &name);
+                Type::Unknown
+            }
+            NodeKind::Nil => {
+                self.fails(*first, "template-arguments", "nil is not a command".to_string(), "");
                 Type::Unknown
             }
             _ => self.operand(*first),
         }
+    }
+
+    /// A variable, field or chain that is followed by arguments, or has a value piped into it.
+    fn given_arguments(&mut self, id: NodeId) {
+        let (of, names): (Type, &[Box<str>]) = match self.ast.kind(id) {
+            NodeKind::Variable(names) if names.len() == 1 => return self.no_function(id, &names[0]),
+            NodeKind::Variable(names) => (self.variable(&names[0]), &names[1..]),
+            NodeKind::Field(names) => (self.dot.clone(), names),
+            NodeKind::Chain { node, fields } => (self.within(true, true, |c| c.operand(*node)), fields),
+            _ => return,
+        };
+        let Some((name, before)) = names.split_last() else { return };
+        let message = match self.within(true, true, |c| c.fields(id, of, before)) {
+            Type::Labels | Type::TextMap | Type::AnyMap => {
+                format!("{name} is not a method but has arguments")
+            }
+            Type::Data | Type::Sample => {
+                format!("{name} has arguments but cannot be invoked as function")
+            }
+            // Times and durations have methods, which take some.
+            Type::Unknown | Type::Nil | Type::Time | Type::Duration => return,
+            other => {
+                self.field(id, other, name);
+                return;
+            }
+        };
+        self.fails(id, "template-arguments", message, ARGUMENTS_HINT);
+    }
+
+    fn no_function(&mut self, id: NodeId, name: &str) {
+        let message = format!("can't give argument to non-function {name}");
+        self.fails(id, "template-arguments", message, ARGUMENTS_HINT);
+    }
+
+    /// The text of a node as the template has it.
+    fn own_text(&self, id: NodeId) -> String {
+        let span = own_span(self.ast.node(id).span, self.text);
+        self.text.get(span.start as usize..span.end as usize).unwrap_or_default().to_string()
+    }
+
+    fn variable(&self, name: &str) -> Type {
+        self.variables.iter().rev().find(|v| v.0 == name).map_or(Type::Unknown, |v| v.1.clone())
     }
 
     pub(super) fn operand(&mut self, id: NodeId) -> Type {
@@ -91,8 +137,7 @@ impl Checker<'_> {
                 self.fields(id, of, names)
             }
             NodeKind::Variable(names) => {
-                let found = self.variables.iter().rev().find(|v| v.0 == *names[0]);
-                let of = found.map_or(Type::Unknown, |v| v.1.clone());
+                let of = self.variable(&names[0]);
                 if &*names[0] == "$value" {
                     self.value_in_label(id);
                 }
@@ -152,7 +197,20 @@ impl Checker<'_> {
             Type::Bool | Type::Int | Type::Float | Type::Text(_) | Type::Html | Type::Samples { .. } => &[],
             _ => return Type::Unknown,
         };
+        if let Type::Data = of {
+            let message = format!("there is no .{name} in what a rule's template is given");
+            let meant = known.iter().find(|k| k.eq_ignore_ascii_case(name));
+            let hint = match meant {
+                Some(meant) => format!("did you mean .{meant}?"),
+                None => format!("there are .{}", known.join(", .")),
+            };
+            self.fails(id, "template-field", message, &hint);
+            return Type::Unknown;
+        }
         let hint = match &of {
+            Type::Text(_) | Type::Bool | Type::Int | Type::Float => {
+                format!("it is a single value: take .{name} away")
+            }
             Type::Samples { .. } => "range over the result, or take its `first`".to_string(),
             _ if known.is_empty() => String::new(),
             _ => format!("there are .{}", known.join(", .")),

@@ -150,6 +150,14 @@ impl Checker<'_> {
                 "range goes over lists, maps and the results of queries",
             );
         }
+        if of == Type::Int && variables.len() == 2 {
+            self.fails(
+                pipe,
+                "template-range",
+                "range over a number has one variable".to_string(),
+                "write {{ range $i := … }}",
+            );
+        }
         let element = match of {
             Type::Samples { .. } => Type::Sample,
             Type::Labels | Type::TextMap => Type::Text(None),
@@ -166,14 +174,21 @@ impl Checker<'_> {
                 if *assign {
                     of = Type::Unknown;
                 }
-                self.declare(&names[0], of, *assign);
+                self.declare(*variable, &names[0], of, *assign);
             }
         }
         of
     }
 
-    pub(super) fn declare(&mut self, name: &str, of: Type, assign: bool) {
-        if assign { self.assign(name, of) } else { self.variables.push((name.to_string(), of)) }
+    pub(super) fn declare(&mut self, id: NodeId, name: &str, of: Type, assign: bool) {
+        if !assign {
+            self.variables.push((name.to_string(), of));
+        } else if self.variables.iter().any(|v| v.0 == name) || !name.starts_with('$') {
+            self.assign(name, of);
+        } else {
+            let hint = format!("set it first: {{{{ {name} := … }}}}");
+            self.fails(id, "template-undefined", format!("undefined variable: {name}"), &hint);
+        }
     }
 
     fn call_template(&mut self, id: NodeId, name: &str, pipe: Option<NodeId>) {
