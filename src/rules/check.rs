@@ -393,6 +393,12 @@ impl<'o> Checker<'o> {
 
 /// The place in the file of a part of a scalar's value: `text` is the value, `at` the place of the scalar.
 pub fn within(source: &Source, text: &str, at: Span, part: Span) -> Span {
+    // What is missing at the end is missing behind the last word, not on the empty line behind a block.
+    let last = text.trim_end().len();
+    let part = match part.start as usize >= last && last > 0 {
+        true => Span::new(last, last),
+        false => part,
+    };
     let mut node = Node {
         value: Value::Scalar(Scalar { text: text.to_string(), style: ScalarStyle::Plain, tag: None }),
         span: at,

@@ -1,7 +1,7 @@
 //! Which values the result of an expression can have, told without data. Only what is certain counts: an operand
 //! about which nothing is known may have any value.
 
-use tsdbctl_promql::parser::ast::{AggregateOp, BinaryOp, Expr, ValueType};
+use tsdbctl_promql::parser::ast::{AggregateOp, BinaryOp, Expr, ValueType, VectorSelector};
 use tsdbctl_promql::parser::functions::FunctionId;
 
 /// Values from `low` to `high`, both included; perhaps NaN.
@@ -200,6 +200,22 @@ fn divide(a: Bounds, b: Bounds) -> Bounds {
     }
 }
 
+/// Whether the name says that it counts. The rate of anything else, such as a gauge below 0, can be negative.
+fn is_counter(range: &Expr) -> bool {
+    match range {
+        Expr::Matrix(m) => selects_counter(&m.selector),
+        Expr::Vector(v) => selects_counter(v),
+        Expr::Paren(e) => is_counter(&e.expr),
+        Expr::Subquery(e) => is_counter(&e.expr),
+        _ => false,
+    }
+}
+
+fn selects_counter(selector: &VectorSelector) -> bool {
+    let ends = |name: &str| ["_total", "_count", "_bucket"].iter().any(|end| name.ends_with(end));
+    ends(&selector.name)
+}
+
 fn function(id: FunctionId, args: &[Expr]) -> Bounds {
     use FunctionId as F;
     let arg = |i: usize| args.get(i).map_or(ANY, bounds);
@@ -209,8 +225,10 @@ fn function(id: FunctionId, args: &[Expr]) -> Bounds {
         F::Absent | F::AbsentOverTime | F::PresentOverTime => between(1.0, 1.0),
         F::CountOverTime => between(1.0, f64::INFINITY),
         F::Changes | F::Resets => between(0.0, f64::INFINITY),
-        // Of counters; floats that are infinite or NaN may be scraped.
-        F::Rate | F::Increase | F::Irate => Bounds { low: 0.0, ..ANY },
+        // Floats that are infinite or NaN may be scraped.
+        F::Rate | F::Increase | F::Irate if args.first().is_some_and(is_counter) => {
+            Bounds { low: 0.0, ..ANY }
+        }
         F::StddevOverTime | F::StdvarOverTime | F::MadOverTime => Bounds { low: 0.0, ..ANY },
         F::HistogramStddev | F::HistogramStdvar => Bounds { low: 0.0, ..ANY },
         F::HistogramFraction => between(0.0, 1.0).with_nan(true),
@@ -281,9 +299,11 @@ mod tests {
             ("-(2 + 3) * 4", (-20.0, -20.0, false)),
             ("count(up)", (1.0, inf, false)),
             ("count(up) * 0 + 5", (5.0, 5.0, true)),
-            ("sum(rate(a[5m]))", (0.0, inf, true)),
-            ("rate(a[5m]) / rate(b[5m])", (0.0, inf, true)),
-            ("rate(a[5m]) - rate(b[5m])", (-inf, inf, true)),
+            ("sum(rate(a_total[5m]))", (0.0, inf, true)),
+            ("rate(a_total[5m]) / rate(b_total[5m])", (0.0, inf, true)),
+            ("rate(a[5m])", (-inf, inf, true)),
+            ("increase((a_count)[5m:1m])", (0.0, inf, true)),
+            ("rate(a_total[5m]) - rate(b_total[5m])", (-inf, inf, true)),
             ("up == bool 1", (0.0, 1.0, false)),
             ("100 * (up > 5)", (500.0, inf, true)),
             ("5 < up < 9", (5.0, 9.0, false)),
@@ -310,7 +330,7 @@ mod tests {
         for text in [
             "count(up) == 0",
             "count(up) < 1",
-            "rate(a[5m]) < 0",
+            "rate(a_total[5m]) < 0",
             "absent(up) > 1",
             "1 > bool 2",
             "hour() > 23",
@@ -322,9 +342,13 @@ mod tests {
         {
             assert_eq!(verdict(text), Holds::Always, "{text}");
         }
-        for text in
-            ["up > 0", "rate(a[5m]) > 0", "rate(a[5m]) >= 0", "hour(up) >= 0", "sum(rate(a[5m])) <= 0"]
-        {
+        for text in [
+            "up > 0",
+            "rate(a_total[5m]) > 0",
+            "rate(a_total[5m]) >= 0",
+            "hour(up) >= 0",
+            "sum(rate(a_total[5m])) <= 0",
+        ] {
             assert_eq!(verdict(text), Holds::Perhaps, "{text}");
         }
     }

@@ -57,6 +57,10 @@ pub const CODES: &[(&str, &str)] = &[
     ("template-printf", "a template's printf does not fit its arguments"),
     ("template-range", "a template goes through something that has no elements"),
     ("template-regexp", "a template's regular expression is none"),
+    (
+        "template-syntax",
+        "a template of a group's label that does not parse: alerts get an error text in its place",
+    ),
     ("template-undefined", "a template calls another one that is not defined"),
     ("template-in-recording-rule", "labels of recording rules are not expanded"),
     ("overridden-label", "a label that the alert's own name replaces"),
@@ -165,6 +169,8 @@ fn lint_here(file: &RuleFile) -> Vec<Finding> {
         }
     }
     crate::finding::sort(&mut findings);
+    // What a label of a group does wrong is the same for each of its rules.
+    findings.dedup_by(|a, b| (a.code, a.span) == (b.code, b.span) && a.hint == b.hint);
     findings
 }
 

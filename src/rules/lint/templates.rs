@@ -4,15 +4,17 @@
 use std::cell::RefCell;
 
 use tsdbctl_model::Span;
+use tsdbctl_model::quote::go_quote;
 use tsdbctl_promql::engine::Features;
 use tsdbctl_promql::parser::ast::{AggregateOp, BinaryOp, Expr, ValueType};
 use tsdbctl_promql::parser::functions::FunctionId;
 use tsdbctl_promql::parser::parse;
+use tsdbctl_template::RuleTemplate;
 use tsdbctl_template::check::{self, Knowledge, Place};
 use tsdbctl_yaml::Spanned;
 
 use super::Rule;
-use crate::check::within;
+use crate::check::{template_hint, within};
 use crate::file::RuleKind;
 use crate::finding::{Finding, Severity};
 use crate::labels::{LabelSet, Presence, analyze};
@@ -38,7 +40,15 @@ pub(super) fn look(rule: &Rule<'_>, findings: &mut Vec<Finding>) {
         );
     }
     let is_template = |(_, value): &&(Spanned<String>, Spanned<String>)| value.value.contains("{{");
-    if !spec.labels.iter().chain(&spec.annotations).any(|pair| is_template(&pair)) {
+    // The group's labels are expanded as those of each of its alerts, and nobody parses them before that.
+    let of_group: Vec<_> = rule
+        .group
+        .labels
+        .iter()
+        .filter(is_template)
+        .filter(|(key, _)| spec.labels.iter().all(|(own, _)| own.value != key.value))
+        .collect();
+    if of_group.is_empty() && !spec.labels.iter().chain(&spec.annotations).any(|pair| is_template(&pair)) {
         return;
     }
     let expr = &*spec.expr.expr;
@@ -51,6 +61,15 @@ pub(super) fn look(rule: &Rule<'_>, findings: &mut Vec<Finding>) {
     for (place, pairs) in [(Place::Label, &spec.labels), (Place::Annotation, &spec.annotations)] {
         for (key, value) in pairs.iter().filter(is_template) {
             template(rule, &known, place, key, value, findings);
+        }
+    }
+    for (key, value) in of_group {
+        template(rule, &known, Place::Label, key, value, findings);
+        if let Err(error) = RuleTemplate::parse(&spec.name.value, &value.value) {
+            let at = within(&rule.file.source, &value.value, value.span, error.span);
+            let message = format!("label {}: {}", go_quote(&key.value), error.message);
+            let hint = error.hint.unwrap_or_else(|| template_hint(&error.message));
+            findings.push(rule.finding(Severity::Warning, "template-syntax", at, message).with_hint(hint));
         }
     }
 }
@@ -111,7 +130,7 @@ fn template(
         let code = match found.code {
             "template-label" => "impossible-label",
             "template-value-in-label" => "value-in-label",
-            // It was refused when the file was read.
+            // It was refused when the file was read, or is told of with its hint.
             "template-syntax" => continue,
             code => code,
         };

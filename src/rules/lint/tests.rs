@@ -84,7 +84,7 @@ const EXPRESSIONS: &[Case] = &[
     ("empty-selector", "«up{job=\"a\", job!~\"a|b\"} == 0", "up{job=\"a\", job!~\"b|c\"} == 0"),
     ("topk-in-alert", "«topk(3, errors) > 5", "sum(topk(3, errors)) > 5"),
     ("division-by-zero", "(«a / 0) > 1", "(a / 2) > 1"),
-    ("nan-by-division", "a / «rate(b[5m]) != 1", "a / rate(b[5m]) > 1"),
+    ("nan-by-division", "a / «rate(b_total[5m]) != 1", "a / rate(b_total[5m]) > 1"),
     ("rate-of-aggregate", "rate(«sum(a_total)[5m:1m]) > 1", "sum(rate(a_total[5m])) > 1"),
     ("pattern-of-one-text", "up{«job=~\"a\"} == 0", "up{job=~\"a.\"} == 0"),
     ("pattern-without-effect", "up{«job=~\".*\"} == 0", "up{job=~\".+\"} == 0"),
@@ -130,6 +130,11 @@ const RULES: &[Case] = &[
         "value-in-label",
         "  - alert: A\n    expr: a > 1\n    labels: {a: '{{ «$value }}'}\n",
         "  - alert: A\n    expr: a > 1\n    annotations: {a: '{{ $value }}'}\n",
+    ),
+    (
+        "template-syntax",
+        "  - record: r\n    expr: a\n- name: other\n  labels: {a: '{{ «foo }}'}\n  rules:\n  - alert: A\n    expr: a > 1\n",
+        "  - record: r\n    expr: a\n- name: other\n  labels: {a: '{{ $value }}'}\n  rules:\n  - alert: A\n    expr: a > 1\n",
     ),
     (
         "template-in-recording-rule",
@@ -192,4 +197,28 @@ fn every_kind_is_found_where_it_is_and_nowhere_else() {
         CODES.iter().filter(|(code, _)| !seen.contains(code)).map(|(code, _)| format!("{code}: no case")),
     );
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn templates_of_a_groups_labels_are_looked_at_once() {
+    let head = "groups:\n- name: g\n  labels: {a: '{{ foo }}', b: '{{ $labels.nope }}'}\n  rules:\n";
+    let rules = "  - {alert: A, expr: sum(up) < 1}\n  - {alert: B, expr: sum(up) < 1}\n";
+    assert_eq!(found(head, rules, "template-syntax"), "3:19");
+    assert_eq!(found(head, rules, "impossible-label"), "3:35");
+    let source = Arc::new(Source::new("f", format!("{head}{rules}")));
+    let all = lint(&read(source, &ReadOptions::default()).unwrap());
+    for code in ["template-syntax", "impossible-label"] {
+        assert_eq!(all.iter().filter(|f| f.code == code).count(), 1, "{code}");
+    }
+    // A rule's own label takes its place, and recorded metrics have no templates.
+    let rules =
+        "  - {alert: A, expr: sum(up) < 1, labels: {a: x, b: x}}\n  - {record: b, expr: sum(up) < 1}\n";
+    assert_eq!(found(head, rules, "template-syntax"), "");
+}
+
+#[test]
+fn rates_of_gauges_may_be_negative() {
+    let head = "groups:\n- name: g\n  rules:\n";
+    assert_ne!(found(head, "  - {alert: A, expr: 'rate(errors_total[5m]) < 0'}\n", "never-true"), "");
+    assert_eq!(found(head, "  - {alert: A, expr: 'rate(temperature_celsius[5m]) < 0'}\n", "never-true"), "");
 }
