@@ -298,7 +298,7 @@ fn text(args: &Args, loaded: &LoadedFile, report: &FileReport, ui: &mut Ui) -> a
         for t in &refusal.texts {
             ui.say(t);
         }
-        findings(&refusal.findings, ui);
+        findings(&refusal.findings, &refusal.texts, ui);
     }
     for test in &report.tests {
         for failure in &test.outcome.failures {
@@ -309,7 +309,7 @@ fn text(args: &Args, loaded: &LoadedFile, report: &FileReport, ui: &mut Ui) -> a
         }
     }
     if let Err(refusal) = &loaded.program {
-        findings(&refusal.findings, ui);
+        findings(&refusal.findings, &[], ui);
     }
     ui.say("");
     writeln!(ui.out())?;
@@ -333,11 +333,15 @@ fn debug(test: &TestReport, ui: &mut Ui) {
     }
 }
 
-/// Shows the places of what was wrong with a file.
-fn findings(findings: &[Finding], ui: &mut Ui) {
+/// Shows the places of what was wrong with a file. A single one is not told of again if `told` has it.
+fn findings(findings: &[Finding], told: &[String], ui: &mut Ui) {
     for f in findings {
         let at = f.source.place(f.span);
-        ui.say(format!("  {}: {}", ui.paint(Tone::Bold, &at), f.message));
+        if findings.len() == 1 && told.iter().any(|t| t.contains(&f.message)) {
+            ui.say(format!(" {} {at}", ui.paint(Tone::Blue, "-->")));
+        } else {
+            ui.say(format!("  {}: {}", ui.paint(Tone::Bold, &at), f.message));
+        }
         file_place(ui, &f.source, f.span);
         if let Some(hint) = &f.hint {
             let word = ui.paint(Tone::Green, "hint");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tsdbctl_model::duration::{parse_duration_ms, parse_rfc3339_ns};
 use tsdbctl_model::float_text::{go_quote, parse_float};
+use tsdbctl_model::regexp::Regexp;
 use tsdbctl_model::{Labels, Span};
 use tsdbctl_yaml::read::first_document;
 use tsdbctl_yaml::{Decoder, Fields, Node, Source, Spanned, Value};
@@ -193,8 +194,10 @@ pub fn read_test_file(source: Arc<Source>) -> Result<TestFile, Vec<FileProblem>>
         reader.file(root, &mut file);
     }
     let mut problems = reader.problems;
-    let decoded = reader.decoder.problems.into_iter();
-    problems.extend(decoded.map(|p| FileProblem { message: p.message, span: p.span, hint: p.hint }));
+    problems.extend(reader.decoder.problems.into_iter().map(|p| {
+        let hint = p.hint.or_else(|| shape_hint(&p.message));
+        FileProblem { message: p.message, span: p.span, hint }
+    }));
     problems.sort_by_key(|p| p.span);
     if problems.is_empty() { Ok(file) } else { Err(problems) }
 }
@@ -360,6 +363,15 @@ impl Reader<'_> {
         case
     }
 
+    fn patterns(&mut self, pairs: &[Pair]) {
+        for (_, value) in pairs {
+            if let Err(error) = Regexp::new(&value.value) {
+                let hint = "\\ before a sign takes it as it stands; match: subset compares whole texts";
+                self.problem(value.span, error.to_string(), Some(hint.to_string()));
+            }
+        }
+    }
+
     fn alert(&mut self, node: &Node, matching: Matching) -> ExpectedAlert {
         let mut fields = self.decoder.fields(node, "main.alert");
         let alert = ExpectedAlert {
@@ -368,6 +380,10 @@ impl Reader<'_> {
             matching: self.matching(&mut fields, matching),
             span: node.span,
         };
+        if alert.matching == Matching::Regex {
+            self.patterns(&alert.labels);
+            self.patterns(&alert.annotations);
+        }
         self.decoder.finish(fields);
         alert
     }
@@ -456,6 +472,53 @@ impl Matching {
     }
 }
 
+/// What to do about a value of the wrong shape, or a field that is not known.
+fn shape_hint(message: &str) -> Option<String> {
+    if let Some((field, of)) = message.split_once(" not found in type ") {
+        let field = field.trim_start_matches("field ");
+        return Some(match of {
+            "main.unitTestFile" if field == "groups" => {
+                "this looks like a file of rules: check it with `tsdbctl rules check`".to_string()
+            }
+            "main.unitTestFile" => {
+                "a file of tests has rule_files, evaluation_interval, group_eval_order, fuzzy_compare and tests"
+                    .to_string()
+            }
+            "main.testGroup" => "a test has name, interval, input_series, alert_rule_test, promql_expr_test, \
+                                 external_labels, external_url and start_timestamp"
+                .to_string(),
+            "main.series" => "a series has `series` and `values`".to_string(),
+            "main.alertTestCase" => {
+                "such a case has eval_time, alertname, exp_alerts, match, present and absent".to_string()
+            }
+            "main.alert" => "an expected alert has exp_labels, exp_annotations and match".to_string(),
+            "main.promqlTestCase" => {
+                "such a case has expr, eval_time, exp_samples, match, present and absent".to_string()
+            }
+            "main.sample" => "an expected sample has labels, value, histogram and match".to_string(),
+            _ => return None,
+        });
+    }
+    let (_, into) = message.rsplit_once(" into ")?;
+    Some(match into {
+        "float64" => "a number without quotes is expected: 1, 0.5, 1e3, .inf or .nan".to_string(),
+        "bool" => "true or false is expected".to_string(),
+        "string" if message.contains("!!map") => {
+            "a text is expected: put the value in quotes if it begins with `{`".to_string()
+        }
+        "string" => "a text is expected: one value, no list".to_string(),
+        "map[string]string" => "names with texts are expected: NAME: \"value\", one per line".to_string(),
+        "[]string" => "a list is expected: [a.yml, b.yml], or one per line behind `- `".to_string(),
+        "[]main.testGroup" => "a list of tests is expected: begin each with `- `".to_string(),
+        "[]main.series" => "a list of series is expected: begin each with `- series:`".to_string(),
+        _ if into.starts_with("[]main.") => "a list is expected: begin each item with `- `".to_string(),
+        "main.unitTestFile" => "a file of tests begins with `rule_files:` and `tests:`".to_string(),
+        "main.series" => "series: NAME{LABEL=\"value\"} and values: '1 2 3' are expected".to_string(),
+        _ if into.starts_with("main.") => "fields are expected here, one per line: NAME: VALUE".to_string(),
+        _ => return None,
+    })
+}
+
 /// Unix seconds or RFC 3339, in ms.
 fn start_ms(text: &str) -> Option<i64> {
     if let Ok(seconds) = parse_float(text) {
@@ -516,6 +579,21 @@ mod tests {
                 "tests:\n  - promql_expr_test:\n      - expr: m\n        match: fuzzy\n",
                 "t.yml:4:16",
                 "unknown way to match: \"fuzzy\"",
+                "subset",
+            ),
+            ("rule_files: a.yml\n", "t.yml:1:13", "cannot unmarshal !!str", "list"),
+            ("groups: []\n", "t.yml:1:1", "field groups not found", "rules check"),
+            ("tests:\n  interval: 1m\n", "t.yml:2:3", "cannot unmarshal !!map", "begin each"),
+            (
+                "tests:\n- promql_expr_test:\n  - exp_samples:\n    - value: 'x'\n",
+                "t.yml:4:14",
+                "into float64",
+                "number",
+            ),
+            (
+                "tests:\n- alert_rule_test:\n  - exp_alerts:\n    - match: regex\n      exp_labels: {a: '('}\n",
+                "t.yml:5:23",
+                "missing closing )",
                 "subset",
             ),
         ] {

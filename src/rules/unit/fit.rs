@@ -1,14 +1,17 @@
 //! Whether what came is what a case expects: upstream's way for its own expectations, ours for `match`, `present` and
 //! `absent`.
 
+use tsdbctl_model::Span;
 use tsdbctl_model::float_text::format_f_precision;
 use tsdbctl_promql::engine::Sample;
 use tsdbctl_promql::parser::{ParseError, SequenceItem, parse_metric, parse_series_items};
+use tsdbctl_yaml::Source;
 
 use super::compare::{
     AlertText, Pairs, SampleText, assign, bad_pattern, floats_equal, pairs, pairs_match, pairs_text,
 };
 use super::file::{AlertCase, ExpectedAlert, ExpectedSample, ExprCase, Matching, Pair, Presence};
+use super::series::place_in_scalar;
 use crate::alerting::ALERT_NAME;
 use crate::query::Element;
 
@@ -54,6 +57,21 @@ pub fn expected_text(s: &ExpectedSample) -> Result<SampleText, String> {
         }
     }
     Ok(SampleText { labels, value: s.value, histogram })
+}
+
+/// Where what [`expected_text`] refuses is wrong, and what to do about it.
+pub fn place_of_fault(s: &ExpectedSample, source: &Source) -> (Span, Option<String>) {
+    if let Err(e) = parse_metric(&s.labels.value) {
+        let hint = e.hint.or_else(|| Some("labels are written name{label=\"value\", …}".to_string()));
+        return (place_in_scalar(&s.labels, source, e.span.start as usize), hint);
+    }
+    let hint = "one histogram is expected: {{schema:0 count:3 sum:5 buckets:[1 2]}}".to_string();
+    let before = "{} ";
+    let span = match parse_series_items(&format!("{before}{}", s.histogram.value), 1 << 40) {
+        Err(e) => place_in_scalar(&s.histogram, source, (e.span.start as usize).saturating_sub(before.len())),
+        Ok(_) => s.histogram.span,
+    };
+    (span, Some(hint))
 }
 
 /// Sorts by labels; equal ones come in the opposite order, as upstream's sort has it.

@@ -13,7 +13,9 @@ use tsdbctl_yaml::Spanned;
 
 use super::compare::{AlertText, SampleText, pairs};
 use super::file::{ExprCase, FileProblem, TestFile, TestGroup};
-use super::fit::{alert_text, alerts_fit, expected_text, in_upstreams_order, sample_text, samples_fit};
+use super::fit::{
+    alert_text, alerts_fit, expected_text, in_upstreams_order, place_of_fault, sample_text, samples_fit,
+};
 use super::outcome::{Failure, FailureKind, Outcome, Warning};
 use super::program::{GroupProgram, PlacedRule, Program};
 use super::query::UnitQuery;
@@ -332,16 +334,26 @@ impl TestRun<'_> {
         let got = match answer {
             Ok(Ok(got)) => got,
             Ok(Err(e)) => {
-                self.outcome.failures.push(Failure::of(error(e.to_string()), case.expr.span));
+                let is_range = e.to_string().contains("not a vector or scalar");
+                let mut failure = Failure::of(error(e.to_string()), case.expr.span);
+                failure.hint = is_range.then(|| {
+                    "a range or a text has no samples to compare: take the range away, or put a function around it"
+                        .to_string()
+                });
+                self.outcome.failures.push(failure);
                 return;
             }
             Err(e) => {
                 let span = match e.span {
+                    _ if case.expr.value.is_empty() => case.span,
                     Some(span) => place_in_scalar(&case.expr, &self.file.source, span.start as usize),
                     None => case.expr.span,
                 };
                 let mut failure = Failure::of(error(e.message), span);
-                failure.hint = e.hint;
+                failure.hint = match case.expr.value.is_empty() {
+                    true => Some("add `expr:`, the expression whose samples are expected".to_string()),
+                    false => e.hint,
+                };
                 self.outcome.failures.push(failure);
                 return;
             }
@@ -355,7 +367,10 @@ impl TestRun<'_> {
                 Err(message) => {
                     let labels = tsdbctl_model::float_text::go_quote(&sample.labels.value);
                     let kind = error(format!("labels {labels}: {message}"));
-                    self.outcome.failures.push(Failure::of(kind, sample.span));
+                    let (span, hint) = place_of_fault(sample, &self.file.source);
+                    let mut failure = Failure::of(kind, span);
+                    failure.hint = hint;
+                    self.outcome.failures.push(failure);
                     return;
                 }
             }

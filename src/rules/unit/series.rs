@@ -8,6 +8,7 @@ use tsdbctl_promql::parser::{ParseError, SequenceItem, next_histogram, parse_ser
 use tsdbctl_yaml::{Source, Spanned};
 
 use super::file::{FileProblem, InputSeries};
+use crate::check::within;
 
 /// Values that one series may have: so many that their times would not fit.
 const MAX_VALUES: u64 = 1 << 52;
@@ -190,15 +191,28 @@ pub fn read_input(
                 continue;
             }
             let (labels, items) = parse_series_items(line, MAX_VALUES).map_err(|e| {
-                let place = |pos: usize| (at + pos).checked_sub(2);
-                let span =
-                    place(e.span.start as usize).map_or(entry.span, |pos| place_in(entry, source, pos));
-                FileProblem {
-                    message: script_message(&e, line, number),
-                    span,
-                    hint: e.hint.clone().or_else(|| hint_of(&e, line)),
-                }
+                let pos = (at + e.span.start as usize).checked_sub(2);
+                let (span, hint) = match pos {
+                    _ if entry.series.value.is_empty() => {
+                        (entry.span, Some("add `series:`, such as up{job=\"a\"}".to_string()))
+                    }
+                    // The values are taken for what is missing of the series.
+                    Some(pos) if pos > entry.series.value.len() && is_within_braces(&e.message) => (
+                        place_in_scalar(&entry.series, source, entry.series.value.len()),
+                        Some("the series ends before its braces are closed: add `}`".to_string()),
+                    ),
+                    Some(pos) => (place_in(entry, source, pos), e.hint.clone().or_else(|| hint_of(&e, line))),
+                    None => (entry.span, e.hint.clone().or_else(|| hint_of(&e, line))),
+                };
+                FileProblem { message: script_message(&e, line, number), span, hint }
             })?;
+            if items.is_empty() && entry.values.span == Span::default() {
+                out.warnings.push(FileProblem {
+                    message: format!("{} has no values, so there is no such series", entry.series.value),
+                    span: entry.span,
+                    hint: Some("add `values:`, such as '0x10' or '1+2x10'".to_string()),
+                });
+            }
             let mut series = LazySeries::new(labels, items, start_ms, interval_ms);
             series.repeated = repeated_label(line);
             let same = |s: &&mut LazySeries| s.labels == series.labels && s.repeated == series.repeated;
@@ -228,10 +242,15 @@ fn script_message(e: &ParseError, line: &str, number: usize) -> String {
     format!("{number}:{column}: parse error: {}", e.message)
 }
 
+/// Whether the parser took the place for the inside of a series' braces.
+fn is_within_braces(message: &str) -> bool {
+    message.contains("inside braces") || message.contains("in label set")
+}
+
 fn hint_of(e: &ParseError, line: &str) -> Option<String> {
     let rest = line.get(e.span.start as usize..).unwrap_or_default();
     let before = line.get(..e.span.start as usize).unwrap_or_default();
-    if e.message.contains("inside braces") || e.message.contains("in label set") {
+    if is_within_braces(&e.message) {
         return Some("a series is written name{label=\"value\", …}".to_string());
     }
     if e.message.starts_with("bad number syntax") {
@@ -239,6 +258,9 @@ fn hint_of(e: &ParseError, line: &str) -> Option<String> {
     }
     if rest.starts_with('s') && before.ends_with(|c: char| c.is_ascii_digit()) {
         return Some("values have no unit".to_string());
+    }
+    if before.ends_with(['+', '-']) && rest.starts_with(['+', '-']) {
+        return Some("one sign is enough: 1+2x10 grows, 1-2x10 falls".to_string());
     }
     if rest.trim_start().starts_with(['+', '-']) || (before.ends_with(['+', '-']) && rest.starts_with(' ')) {
         return Some("write growing values without blanks: 1+2x10".to_string());
@@ -262,19 +284,15 @@ fn place_in(entry: &InputSeries, source: &Source, pos: usize) -> Span {
     }
 }
 
-/// The place in the file of a byte of a scalar's value; the whole scalar where escapes or folds lie between.
+/// The place in the file of a byte of a scalar's value.
 pub fn place_in_scalar(text: &Spanned<String>, source: &Source, pos: usize) -> Span {
-    let (start, end) = (text.span.start as usize, text.span.end as usize);
-    let written = source.text.get(start..end).unwrap_or_default();
-    let quote = usize::from(written.starts_with(['"', '\'']));
-    let pos = pos.min(text.value.len());
-    match (written.get(quote..quote + pos), text.value.get(..pos)) {
-        (Some(a), Some(b)) if a == b && start + quote + pos < end => {
-            Span::new(start + quote + pos, (start + quote + pos + 1).min(end))
-        }
-        (Some(a), Some(b)) if a == b => Span::new(end.saturating_sub(1).max(start), end),
-        _ => text.span,
+    if text.span == Span::default() {
+        return text.span;
     }
+    let pos = pos.min(text.value.len());
+    let next = text.value[..].char_indices().map(|(at, _)| at).find(|at| *at > pos);
+    let end = next.unwrap_or(text.value.len()).max(pos);
+    within(source, &text.value, text.span, Span::new(pos, end))
 }
 
 #[cfg(test)]
