@@ -89,7 +89,8 @@ pub struct Args {
     /// Store what was recorded as blocks, in the data directory or in --output-dir.
     #[arg(long, requires = "start")]
     pub write: bool,
-    /// Store ALERTS and ALERTS_FOR_STATE too.
+    /// Store ALERTS and ALERTS_FOR_STATE too. The latter tells since when an alert is active, at most since --lead before
+    /// the first slot.
     #[arg(long, requires = "write")]
     pub alerts: bool,
     /// Where blocks are written; needed with several data directories.

@@ -188,6 +188,10 @@ fn a_second_run_writes_nothing_and_other_rules_are_refused() {
     ok(&args.iter().map(String::as_str).collect::<Vec<_>>());
     let got = bench.query(&copy, "job:m:sum{job=\"a\"}", T + 60, T + 60);
     assert!(got.contains(" 2 "), "{got}");
+    bench.file("rules.yml", &RULES.replace("for: 2m", "for: 4m"));
+    let ran = write(&[]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.err.contains("at 2023-11-14T22:33:00Z is stored as stale and computed as 1"), "{}", ran.err);
 }
 
 #[test]

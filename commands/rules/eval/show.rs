@@ -297,7 +297,7 @@ fn openmetrics_series(labels: &Labels) -> String {
     if inside.is_empty() { name.to_string() } else { format!("{name}{{{}}}", inside.join(",")) }
 }
 
-fn value_text(sample: &Sample) -> String {
+pub(super) fn value_text(sample: &Sample) -> String {
     match sample {
         Sample::Float(v) if is_stale(*v) => "stale".to_string(),
         sample => sample_text(sample),

@@ -19,8 +19,8 @@ use tsdbctl_storage::{Control, Queryable, ReadStats, SelectHints, TimeFilter};
 use tsdbctl_tsdb::backfill::{Backfill, BackfillOptions, Taken, block_duration};
 use tsdbctl_tsdb::{Database, OpenOptions};
 
+use super::show::value_text;
 use crate::exit::ExitStatus;
-use crate::query::lines::sample_text;
 use crate::ui::Ui;
 
 /// Samples that are compared with what is stored at a time.
@@ -275,7 +275,7 @@ impl Writer {
     fn say_differing(&self, ui: &mut Ui) {
         for (labels, d) in self.differing_series.iter().take(NAMED) {
             let (values, more) = (
-                format!("{} and computed as {}", sample_text(&d.stored), sample_text(&d.computed)),
+                format!("{} and computed as {}", value_text(&d.stored), value_text(&d.computed)),
                 d.samples - 1,
             );
             let first = format_rfc3339_ms(d.first_ms);
@@ -299,7 +299,7 @@ impl Writer {
         ui.error(format!(
             "{} of {} stored with another value, from {} to {}; nothing was written. They come of other rules, or of a \
              server that evaluated before all samples had been committed. Take a range without them (--start, --end). \
-             To have the new ones instead, copy the data without the old ones and write into the copy: tsdbctl slice \
+             To have the new ones instead, copy the data without these metrics and write into the copy: tsdbctl slice \
              -d DIR --match '{{{}}}' --into COPY",
             self.differing,
             counted(self.computed, "sample is", "samples are"),
