@@ -227,7 +227,7 @@ impl Shown {
             let rows = self.series.iter().map(|((_, labels), number)| {
                 let line = &self.lines[*number];
                 let group = plan.origin(line.place).group.clone();
-                let mut row = vec![group, labels.selector_text(), value_text(&line.value)];
+                let mut row = vec![group, labels.selector_text(), cell_text(&line.value)];
                 if plan.once.is_none() {
                     row.push(line.samples.to_string());
                     row.push(format_rfc3339_ms(line.first));
@@ -304,6 +304,18 @@ pub(super) fn value_text(sample: &Sample) -> String {
     }
 }
 
+/// A value in a table: of a histogram's many buckets the number.
+fn cell_text(sample: &Sample) -> String {
+    let text = value_text(sample);
+    let parts: Vec<&str> = text.trim_end_matches('}').split(", ").collect();
+    match (sample, parts.as_slice()) {
+        (Sample::Histogram(_), [count, sum, buckets @ ..]) if buckets.len() > 2 => {
+            format!("{count}, {sum}, {} buckets}}", buckets.len())
+        }
+        _ => text,
+    }
+}
+
 /// `first` is the first slot: what is active since then may be so for longer.
 fn alert_row(alert: &Alert, ts_ms: i64, first: i64) -> Vec<String> {
     let mut labels = alert.labels.clone();
@@ -320,7 +332,7 @@ fn alert_row(alert: &Alert, ts_ms: i64, first: i64) -> Vec<String> {
             format_duration_ms(ts_ms - since)
         ),
         labels.to_string(),
-        value_text(&alert.value),
+        cell_text(&alert.value),
         annotations.join(", "),
     ]
 }
@@ -361,4 +373,30 @@ fn to_json(plan: &Plan, e: &Evaluated<'_>) -> Value {
         out["alerts"] = alerts.active().map(alert).collect();
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tsdbctl_model::FloatHistogram;
+    use tsdbctl_model::histogram::BucketSpan;
+
+    use super::*;
+
+    #[test]
+    fn a_table_has_no_room_for_many_buckets() {
+        let histogram = |buckets: u32| {
+            Sample::Histogram(Arc::new(FloatHistogram {
+                count: f64::from(buckets),
+                sum: 3.5,
+                positive_spans: vec![BucketSpan { offset: 0, length: buckets }],
+                positive_buckets: vec![1.0; buckets as usize],
+                ..FloatHistogram::default()
+            }))
+        };
+        assert_eq!(cell_text(&Sample::Float(1.5)), "1.5");
+        assert_eq!(cell_text(&histogram(2)), "{count:2, sum:3.5, (0.5,1]:1, (1,2]:1}");
+        assert_eq!(cell_text(&histogram(3)), "{count:3, sum:3.5, 3 buckets}");
+    }
 }
