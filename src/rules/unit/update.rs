@@ -5,7 +5,7 @@ use tsdbctl_model::Labels;
 use tsdbctl_model::float_text::format_g;
 use tsdbctl_yaml::edit::{EditError, quoted, quoted_in_flow};
 use tsdbctl_yaml::read::first_document;
-use tsdbctl_yaml::{Edits, Node, ScalarStyle, Source};
+use tsdbctl_yaml::{Edits, Entry, Node, ScalarStyle, Source};
 
 use super::compare::{AlertText, Pairs, SampleText, assign, distance, pairs};
 use super::file::{Matching, TestFile};
@@ -105,17 +105,26 @@ fn update_alerts(source: &Source, case: &Node, got: &[AlertText], alertname: &st
     let pairing = pair(&expected, &got, |e, g| {
         distance(&e.labels, &g.labels) * 2 + distance(&e.annotations, &g.annotations)
     });
-    // Values alone differ: only they are touched.
+    // As many as expected: each keeps its place, and what is as expected is not touched.
     if expected.len() == got.len() {
-        let names = |p: &Pairs| p.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>();
-        let values_only = pairing.iter().enumerate().all(|(e, g)| {
-            names(&expected[e].labels) == names(&got[*g].labels)
-                && names(&expected[e].annotations) == names(&got[*g].annotations)
-        });
-        if values_only {
-            for (e, g) in pairing.iter().enumerate() {
-                set_values(source, items[e].get("exp_labels"), &got[*g].labels, edits);
-                set_values(source, items[e].get("exp_annotations"), &got[*g].annotations, edits);
+        let maps: Option<Vec<_>> = pairing
+            .iter()
+            .enumerate()
+            .flat_map(|(e, g)| {
+                [
+                    (&items[e], "exp_labels", &expected[e].labels, &got[*g].labels),
+                    (&items[e], "exp_annotations", &expected[e].annotations, &got[*g].annotations),
+                ]
+            })
+            .filter(|(_, _, before, now)| before != now)
+            .map(|(item, key, before, now)| {
+                let entry = item.entry(key)?;
+                (!now.is_empty()).then_some((entry, before, now))
+            })
+            .collect();
+        if let Some(maps) = maps {
+            for (entry, before, now) in maps {
+                set_map(source, entry, before, now, edits);
             }
             return;
         }
@@ -123,6 +132,35 @@ fn update_alerts(source: &Source, case: &Node, got: &[AlertText], alertname: &st
     let block: Vec<String> = got.iter().map(alert_block).collect();
     let flow: Vec<String> = got.iter().map(alert_flow).collect();
     set_list(source, case, "exp_alerts", &block, &flow, edits);
+}
+
+/// Puts other pairs into a mapping: only values, if they are what differs.
+fn set_map(source: &Source, entry: &Entry, before: &Pairs, now: &Pairs, edits: &mut Edits) {
+    if entry.value.is_alias(source) {
+        // What stands elsewhere may be meant for others.
+        edits.set_value(source, entry, &map_flow(now));
+    } else if before.iter().map(|(name, _)| name).eq(now.iter().map(|(name, _)| name)) {
+        set_values(source, Some(&entry.value), now, edits);
+    } else if entry.value.is_flow(source) {
+        edits.set_value(source, entry, &map_flow(now));
+    } else {
+        edits.set_block(source, entry, &map_block(now, ""));
+    }
+}
+
+fn map_block(pairs: &Pairs, indent: &str) -> String {
+    let line = |(name, value): &(String, String)| {
+        let name = quoted(name, ScalarStyle::Plain);
+        format!("{indent}{name}: {}\n", quoted(value, ScalarStyle::Plain))
+    };
+    pairs.iter().map(line).collect()
+}
+
+fn map_flow(pairs: &Pairs) -> String {
+    let one = |(n, v): &(String, String)| {
+        format!("{}: {}", quoted_in_flow(n, ScalarStyle::Plain), quoted_in_flow(v, ScalarStyle::Plain))
+    };
+    format!("{{{}}}", pairs.iter().map(one).collect::<Vec<_>>().join(", "))
 }
 
 fn set_values(source: &Source, map: Option<&Node>, values: &Pairs, edits: &mut Edits) {
@@ -160,26 +198,17 @@ fn alert_block(alert: &AlertText) -> String {
             continue;
         }
         out.push_str(&format!("{}{key}:\n", if out.is_empty() { "- " } else { "  " }));
-        for (name, value) in list {
-            let name = quoted(name, ScalarStyle::Plain);
-            out.push_str(&format!("    {name}: {}\n", quoted(value, ScalarStyle::Plain)));
-        }
+        out.push_str(&map_block(list, "    "));
     }
     if out.is_empty() { "- {}\n".to_string() } else { out }
 }
 
 fn alert_flow(alert: &AlertText) -> String {
-    let map = |list: &Pairs| {
-        let one = |(n, v): &(String, String)| {
-            format!("{}: {}", quoted_in_flow(n, ScalarStyle::Plain), quoted_in_flow(v, ScalarStyle::Plain))
-        };
-        list.iter().map(one).collect::<Vec<_>>().join(", ")
-    };
     let parts = [("exp_labels", &alert.labels), ("exp_annotations", &alert.annotations)];
     let parts = parts.iter().filter(|(_, list)| !list.is_empty());
     format!(
         "{{{}}}",
-        parts.map(|(key, list)| format!("{key}: {{{}}}", map(list))).collect::<Vec<_>>().join(", ")
+        parts.map(|(key, list)| format!("{key}: {}", map_flow(list))).collect::<Vec<_>>().join(", ")
     )
 }
 
@@ -195,22 +224,30 @@ fn update_samples(source: &Source, case: &Node, got: &[SampleText], edits: &mut 
     if let Some(expected) = expected
         && expected.len() == came.len()
     {
-        let same = assign(expected.len(), came.len(), |e, g| expected[e] == came[g]);
-        let entries: Option<Vec<_>> = same
+        let pairing = pair(&expected, &came, |e, g| distance(e, g));
+        let entries: Option<Vec<_>> = pairing
             .iter()
             .enumerate()
             .map(|(e, g)| {
-                let sample = &got[(*g)?];
+                let sample = &got[*g];
                 let (key, other) =
                     if sample.histogram.is_empty() { ("value", "histogram") } else { ("histogram", "value") };
                 if items[e].get(other).is_some() {
                     return None;
                 }
-                Some((items[e].entry(key)?, sample))
+                let labels = match expected[e] == sample.labels {
+                    true => None,
+                    false => Some(items[e].entry("labels")?),
+                };
+                Some((items[e].entry(key)?, labels, sample))
             })
             .collect();
         if let Some(entries) = entries {
-            for (entry, sample) in entries {
+            for (entry, labels, sample) in entries {
+                if let Some(labels) = labels {
+                    let style = labels.value.scalar().map_or(ScalarStyle::SingleQuoted, |s| s.style);
+                    edits.set_value(source, labels, &quoted_in_flow(&selector_text(&sample.labels), style));
+                }
                 let old = entry.value.scalar().map(|s| s.text.clone()).unwrap_or_default();
                 if sample.histogram.is_empty() {
                     let same = tsdbctl_model::float_text::parse_float(&old).is_ok_and(|v| v == sample.value);
@@ -229,9 +266,7 @@ fn update_samples(source: &Source, case: &Node, got: &[SampleText], edits: &mut 
         }
     }
     let text = |g: &SampleText| {
-        let labels =
-            Labels::from_pairs(g.labels.iter().map(|(n, v)| (n.as_str(), v.as_str()))).selector_text();
-        let labels = quoted_in_flow(&labels, ScalarStyle::SingleQuoted);
+        let labels = quoted_in_flow(&selector_text(&g.labels), ScalarStyle::SingleQuoted);
         let (key, value) = if g.histogram.is_empty() {
             ("value", number(g.value))
         } else {
@@ -254,6 +289,10 @@ fn update_samples(source: &Source, case: &Node, got: &[SampleText], edits: &mut 
         })
         .collect();
     set_list(source, case, "exp_samples", &block, &flow, edits);
+}
+
+fn selector_text(pairs: &Pairs) -> String {
+    Labels::from_pairs(pairs.iter().map(|(n, v)| (n.as_str(), v.as_str()))).selector_text()
 }
 
 fn set_list(source: &Source, case: &Node, key: &str, block: &[String], flow: &[String], edits: &mut Edits) {
@@ -314,6 +353,10 @@ mod tests {
             (
                 "        exp_samples:\n          # one\n          - labels: m{a=\"2\"} # two\n            value: 7 # seven\n          - value: 1.5\n            labels: m{a=\"1\"}\n",
                 "        exp_samples:\n          # one\n          - labels: m{a=\"2\"} # two\n            value: 2 # seven\n          - value: 1.5\n            labels: m{a=\"1\"}\n",
+            ),
+            (
+                "        exp_samples:\n          # one\n          - labels: m{a=\"3\"} # two\n            value: 1.5 # seven\n          - labels: 'm{a=\"2\"}'\n            value: 2\n",
+                "        exp_samples:\n          # one\n          - labels: 'm{a=\"1\"}' # two\n            value: 1.5 # seven\n          - labels: 'm{a=\"2\"}'\n            value: 2\n",
             ),
             (
                 "        exp_samples: [] # none\n",
