@@ -10,6 +10,7 @@ use tsdbctl_yaml::Source;
 
 use super::compare::{AlertText, Pairs, SampleText, Word, assign, distance, pairs_text, series_text, words};
 use super::outcome::{Failure, FailureKind, Outcome, Values, rule_time};
+use crate::finding::Finding;
 
 /// How words are marked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub struct FileReport {
     pub source: Option<std::sync::Arc<Source>>,
     /// Why it cannot be run; upstream's text.
     pub refused: Vec<String>,
+    /// The same with places, as far as they are known.
+    pub problems: Vec<Finding>,
     /// Its tests that were selected.
     pub tests: Vec<TestReport>,
 }
@@ -53,6 +56,16 @@ impl FileReport {
     /// Whether all is well.
     pub fn is_ok(&self) -> bool {
         self.refused.is_empty() && self.tests.iter().all(|t| t.outcome.failures.is_empty())
+    }
+
+    /// Why it cannot be run: upstream's text, then the places and what to do.
+    fn refusal(&self) -> Vec<String> {
+        let mut lines = self.refused.clone();
+        for problem in &self.problems {
+            lines.push(format!("at {}: {}", problem.place(), problem.message));
+            lines.extend(problem.hint.iter().map(|hint| format!("hint: {hint}")));
+        }
+        lines
     }
 
     fn place(&self, span: Span) -> String {
@@ -284,7 +297,7 @@ pub fn tap(files: &[FileReport]) -> String {
         if !file.refused.is_empty() {
             number += 1;
             let _ = writeln!(out, "not ok {number} - {}", escape(&file.name));
-            diagnostic(&mut out, &file.refused);
+            diagnostic(&mut out, &file.refusal());
         }
         for test in &file.tests {
             number += 1;
@@ -354,14 +367,19 @@ pub fn junit(files: &[FileReport]) -> String {
             "  <testsuite name=\"{}\" tests=\"{}\" failures=\"{failed}\" errors=\"{refused}\" time=\"{:.6}\">",
             xml(&file.name),
             file.tests.len() + refused,
-            file.tests.iter().map(|t| t.seconds).sum::<f64>()
+            // The sum of nothing is -0.
+            file.tests.iter().map(|t| t.seconds).sum::<f64>().abs()
         );
         if refused > 0 {
+            let headline = match file.problems.first() {
+                Some(problem) => format!("{}: {}", problem.place(), problem.message),
+                None => file.refused.first().cloned().unwrap_or_default(),
+            };
             let _ = writeln!(
                 out,
                 "    <testcase name=\"unknown\"><error message=\"{}\">{}</error></testcase>",
-                xml(file.refused.first().map_or("", |text| text.lines().next().unwrap_or_default())),
-                xml(&file.refused.join("\n"))
+                xml(headline.lines().next().unwrap_or_default()),
+                xml(&file.refusal().join("\n"))
             );
         }
         for test in &file.tests {
@@ -463,7 +481,18 @@ pub fn json(files: &[FileReport]) -> Value {
                     })
                 })
                 .collect();
-            json!({"file": file.name, "ok": file.is_ok(), "errors": file.refused, "tests": tests})
+            let problems: Vec<Value> = file
+                .problems
+                .iter()
+                .map(|p| json!({"message": p.message, "place": place(&p.source, p.span), "hint": p.hint}))
+                .collect();
+            json!({
+                "file": file.name,
+                "ok": file.is_ok(),
+                "errors": file.refused,
+                "problems": problems,
+                "tests": tests,
+            })
         })
         .collect();
     json!({"ok": files.iter().all(FileReport::is_ok), "files": files_json})
@@ -569,12 +598,47 @@ mod tests {
         let mut t = test(false);
         t.name = "a<b>&\"#\u{1}".to_string();
         t.outcome.failures.push(failure(FailureKind::Other("x\n]]>\u{0}".to_string())));
-        let file =
-            FileReport { name: "f#.yml".to_string(), source: None, refused: Vec::new(), tests: vec![t] };
+        let file = FileReport {
+            name: "f#.yml".to_string(),
+            source: None,
+            refused: Vec::new(),
+            problems: Vec::new(),
+            tests: vec![t],
+        };
         let files = [file];
         assert!(tap(&files).starts_with("TAP version 14\n1..1\nnot ok 1 - f\\#.yml: a<b>&\"\\#"));
         let xml = junit(&files);
         assert!(xml.contains("a&lt;b&gt;&amp;&quot;#\u{fffd}") && xml.contains("]]&gt;\u{fffd}"), "{xml}");
         assert_eq!(json(&files)["ok"], false);
+    }
+
+    #[test]
+    fn files_that_cannot_be_run_are_reported_with_places() {
+        let source = std::sync::Arc::new(Source::new("t.yml", "tests: 1\n"));
+        let message = "cannot unmarshal !!int `1` into []main.testGroup";
+        let problem = Finding::refused("test-file", &source, Span::new(7, 8), message, message);
+        let text = format!("yaml: unmarshal errors:\n  line 1: {message}");
+        let report = [FileReport {
+            name: "t.yml".to_string(),
+            source: Some(source),
+            refused: vec![text.clone()],
+            problems: vec![problem.with_hint("a list")],
+            tests: Vec::new(),
+        }];
+        let junit = junit(&report);
+        assert!(
+            junit.contains("message=\"t.yml:1:8: cannot unmarshal") && junit.contains("hint: a list"),
+            "{junit}"
+        );
+        assert!(junit.contains(" time=\"0.000000\""), "{junit}");
+        assert!(tap(&report).contains("at t.yml:1:8: cannot"), "{}", tap(&report));
+        let file = &json(&report)["files"][0];
+        assert_eq!(file["errors"][0], text);
+        let problem = json!({
+            "message": message,
+            "place": {"file": "t.yml", "line": 1, "column": 8},
+            "hint": "a list",
+        });
+        assert_eq!(file["problems"][0], problem);
     }
 }

@@ -254,6 +254,7 @@ pub fn run_suite(files: &[LoadedFile], options: &SuiteOptions, control: &Control
             name: f.name.clone(),
             source: f.source.clone(),
             refused: f.file.as_ref().err().map(|r| r.texts.clone()).unwrap_or_default(),
+            problems: f.file.as_ref().err().map(|r| r.findings.clone()).unwrap_or_default(),
             tests: Vec::new(),
         })
         .collect();

@@ -342,7 +342,13 @@ mod tests {
                 seconds: 0.0,
             })
             .collect();
-        let report = FileReport { name: "t.yml".to_string(), source: None, refused: Vec::new(), tests };
+        let report = FileReport {
+            name: "t.yml".to_string(),
+            source: None,
+            refused: Vec::new(),
+            problems: Vec::new(),
+            tests,
+        };
         update(&file, &selected, &report).unwrap()
     }
 
