@@ -191,8 +191,8 @@ impl Checked {
 }
 
 fn check(input: &Input, options: &ReadOptions, plan: &Plan, is_last: bool) -> anyhow::Result<Checked> {
-    let file = match input.read(options)? {
-        Ok(file) => file,
+    let (file, tree) = match input.read_with_tree(options)? {
+        Ok(read) => read,
         Err(errors) => return Ok(Checked { errors, ..Checked::default() }),
     };
     let mut checked = Checked {
@@ -215,7 +215,7 @@ fn check(input: &Input, options: &ReadOptions, plan: &Plan, is_last: bool) -> an
     checked.own = plan.own_findings(&file);
     if is_last {
         // The process ends soon, and the system takes back all memory at once: faster than rule by rule.
-        std::mem::forget(file);
+        std::mem::forget((file, tree));
     }
     Ok(checked)
 }

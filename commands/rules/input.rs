@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use tsdbctl_platform::file;
 use tsdbctl_rules::address::read_at;
-use tsdbctl_rules::file::{ReadOptions, RuleFile, read};
+use tsdbctl_rules::file::{ReadOptions, RuleFile, WithTree, read_with_tree};
 use tsdbctl_rules::finding::Finding;
 use tsdbctl_yaml::Source;
 
@@ -73,10 +73,18 @@ impl Input {
     /// # Errors
     /// If the file cannot be read. What is wrong in it is in the inner result.
     pub fn read(&self, options: &ReadOptions) -> anyhow::Result<Result<RuleFile, Vec<Finding>>> {
+        Ok(self.read_with_tree(options)?.map(|(file, _)| file))
+    }
+
+    /// The rules, and the documents that they were read from if these are whole files.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_with_tree(&self, options: &ReadOptions) -> anyhow::Result<Result<WithTree, Vec<Finding>>> {
         let source = Arc::new(Source::from_bytes(self.name.clone(), self.bytes()?));
         Ok(match &self.key {
-            Some(key) => read_at(source, key, options),
-            None => read(source, options),
+            Some(key) => read_at(source, key, options).map(|file| (file, Vec::new())),
+            None => read_with_tree(source, options),
         })
     }
 
