@@ -116,7 +116,7 @@ pub fn read(source: Arc<Source>, options: &ReadOptions) -> Result<RuleFile, Vec<
     read_with_tree(source, options).map(|(file, _)| file)
 }
 
-/// As [`read`], with the documents that the rules were read from: taking these apart costs a tenth of the reading,
+/// As [`read`], with the documents that the rules were read from: taking these apart costs a twentieth of a check,
 /// which a process that ends soon need not pay.
 ///
 /// # Errors
