@@ -324,7 +324,7 @@ complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_s
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from eval" -l timeout -d 'Give up after this time; 0 for never' -r
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from eval" -l use-stored -d 'Rules read what the directories hold of recorded metrics, and not what this run computes'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from eval" -l write -d 'Store what was recorded as blocks, in the data directory or in --output-dir'
-complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from eval" -l alerts -d 'Store ALERTS and ALERTS_FOR_STATE too'
+complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from eval" -l alerts -d 'Store ALERTS and ALERTS_FOR_STATE too. The latter tells since when an alert is active, at most since --lead before the first slot'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from eval" -l ignore-unknown-fields -d 'Pass over fields that rule files do not have'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from eval" -l all-documents -d 'Read all documents of a file'
 complete -c tsdbctl -n "__fish_tsdbctl_using_subcommand rules; and __fish_seen_subcommand_from eval" -s v -l verbose -d 'Say what was understood and done, on stderr'

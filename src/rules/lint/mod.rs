@@ -170,7 +170,11 @@ fn lint_here(file: &RuleFile) -> Vec<Finding> {
     }
     crate::finding::sort(&mut findings);
     // What a label of a group does wrong is the same for each of its rules.
-    findings.dedup_by(|a, b| (a.code, a.span) == (b.code, b.span) && a.hint == b.hint);
+    let of_group = |span: Span| {
+        let labels = file.groups.iter().flat_map(|g| &g.labels);
+        labels.map(|(_, value)| value.span).any(|whole| whole.start <= span.start && span.end <= whole.end)
+    };
+    findings.dedup_by(|a, b| (a.code, a.span, &a.hint) == (b.code, b.span, &b.hint) && of_group(a.span));
     findings
 }
 

@@ -222,3 +222,15 @@ fn rates_of_gauges_may_be_negative() {
     assert_ne!(found(head, "  - {alert: A, expr: 'rate(errors_total[5m]) < 0'}\n", "never-true"), "");
     assert_eq!(found(head, "  - {alert: A, expr: 'rate(temperature_celsius[5m]) < 0'}\n", "never-true"), "");
 }
+
+#[test]
+fn rules_that_share_a_text_each_have_its_findings() {
+    let text = "groups:\n- name: g\n  rules:\n  - {alert: A, expr: &e errors}\n  - {alert: B, expr: *e}\n";
+    let file = read(Arc::new(Source::new("f", text.to_string())), &ReadOptions::default()).unwrap();
+    let about: Vec<usize> = lint(&file)
+        .into_iter()
+        .filter(|f| f.code == "alert-without-comparison")
+        .filter_map(|f| f.subject.map(|s| s.rule))
+        .collect();
+    assert_eq!(about, [1, 2]);
+}
