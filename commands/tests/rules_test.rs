@@ -266,7 +266,7 @@ fn our_own_kinds_of_expectation() {
             1,
             "present: no alert fires",
         ),
-        ("alert_rule_test: [{eval_time: 3m, alertname: HighLoad, absent: true}]", 1, "absent: 1 fire"),
+        ("alert_rule_test: [{eval_time: 3m, alertname: HighLoad, absent: true}]", 1, "absent: 1 fires"),
         ("alert_rule_test: [{eval_time: 3m, alertname: HighLoad, absent: [{exp_labels: {a: y}}]}]", 0, ""),
         ("promql_expr_test: [{eval_time: 3m, expr: r, exp_samples: [{match: subset, value: 6}]}]", 0, ""),
         (

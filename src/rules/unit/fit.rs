@@ -133,7 +133,9 @@ pub fn alerts_fit(case: &AlertCase, expected: &[AlertText], got: &[AlertText]) -
         _ => {}
     }
     match &case.absent {
-        Some(Presence::Any(_)) if !got.is_empty() => unmet.push(format!("absent: {} fire", got.len())),
+        Some(Presence::Any(_)) if !got.is_empty() => {
+            unmet.push(format!("absent: {} {}", got.len(), if got.len() == 1 { "fires" } else { "fire" }));
+        }
         Some(Presence::Each(list)) => {
             for e in list {
                 if let Some(g) = got.iter().find(|g| one(e, &text_of(e), g)) {

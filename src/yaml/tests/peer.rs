@@ -1,5 +1,5 @@
 //! The syntax beside go-yaml itself: promtool 3.14 reads the same texts, as rule files (v3) and as configurations
-//! X//! `TSDBCTL_PEER_PROMTOOL_3` names the program; without it nothing is compared. Trees are compared with those of a
+//! (v2). `TSDBCTL_PEER_PROMTOOL_3` names the program; without it nothing is compared. Trees are compared with those of a
 //! program that `TSDBCTL_PEER_YAML` names: it reads lines, each a text as a string of JSON, and answers each with a
 //! list of what `yaml.v3` makes of it: `LINE:COLUMN VALUE` for scalars, `LINE:COLUMN (` and `)` around collections,
 //! `*` for aliases; of a text that is none one element that begins with `!`.
