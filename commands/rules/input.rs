@@ -59,7 +59,10 @@ impl Input {
     /// If the system does not give them.
     pub fn bytes(&self) -> anyhow::Result<Vec<u8>> {
         match &self.path {
-            Some(path) => Ok(file::read(path)?),
+            Some(path) => file::read(path).map_err(|error| match remedy(path) {
+                Some(remedy) => anyhow::anyhow!("{error}; {remedy}"),
+                None => error.into(),
+            }),
             None => {
                 let mut bytes = Vec::new();
                 std::io::stdin().read_to_end(&mut bytes).context("standard input")?;
@@ -107,4 +110,13 @@ impl Input {
         }
         Ok(read)
     }
+}
+
+/// What to name instead of a path that is no file.
+fn remedy(path: &Path) -> Option<String> {
+    if file::is_dir(path) {
+        return Some(format!("name its files: {}", path.join("*.yml").display()));
+    }
+    let is_pattern = path.to_string_lossy().contains(['*', '?', '[']);
+    is_pattern.then(|| "patterns are the shell's to expand, and nothing fits this one".to_string())
 }

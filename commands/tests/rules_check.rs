@@ -142,6 +142,23 @@ fn standard_input_and_parts_of_files_are_checked() {
 }
 
 #[test]
+fn what_is_no_file_is_named_with_what_to_name_instead() {
+    let dir = scratch();
+    fs::write(dir.path().join("good.yml"), GOOD).unwrap();
+    for (name, remedy) in [
+        (".", "; name its files: ./*.yml\n"),
+        ("x*.yml", "; patterns are the shell's to expand"),
+        ("x.yml", ""),
+    ] {
+        let got = check_in(dir.path(), &[name, "good.yml"], "");
+        assert_eq!(got.code, 2, "{name}");
+        assert!(got.err.starts_with(&format!("error: {name}: cannot read: ")), "{}", got.err);
+        assert!(got.err.contains(remedy), "{}", got.err);
+        assert!(got.out.contains("Checking good.yml\n  SUCCESS"), "{}", got.out);
+    }
+}
+
+#[test]
 fn findings_come_as_json_and_sarif() {
     let dir = scratch();
     fs::write(dir.path().join("a.yml"), GOOD).unwrap();
