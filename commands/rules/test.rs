@@ -257,6 +257,14 @@ fn rewrite(files: &[LoadedFile], reports: &[FileReport], ui: &mut Ui) -> anyhow:
         if updated.text == test_file.source.text {
             continue;
         }
+        if let Some(pattern) = loaded.unmatched.first() {
+            ui.error(format!(
+                "{}: not updated: no rule file matches {:?}, and without its rules nothing may be expected",
+                test_file.source.place(pattern.span),
+                pattern.value
+            ));
+            continue;
+        }
         let again = Source::new(loaded.name.as_str(), updated.text.as_str()).with_dialect(Dialect::V2);
         if let Err(problems) = read_test_file(Arc::new(again)) {
             let why = problems.first().map(|p| p.message.clone()).unwrap_or_default();

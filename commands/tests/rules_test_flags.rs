@@ -194,6 +194,14 @@ fn an_update_mends_every_failing_case_and_touches_nothing_else() {
     std::fs::write(dir.path().join("test.yml"), TESTS).unwrap();
     assert_eq!(rules_test(dir.path(), &["--update", "--run", "^low", "test.yml"]).code, 0);
     assert_eq!(text(), TESTS);
+    // Rules that are not there would take every expectation away.
+    let elsewhere = TESTS.replacen("rule_files:\n", "rule_files:\n  - gone.yml\n", 1);
+    assert_ne!(elsewhere, TESTS);
+    std::fs::write(dir.path().join("test.yml"), &elsewhere).unwrap();
+    let ran = rules_test(dir.path(), &["--update", "test.yml"]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.err.contains("not updated: no rule file matches \"gone.yml\""), "{}", ran.err);
+    assert_eq!(text(), elsewhere);
 }
 
 #[test]

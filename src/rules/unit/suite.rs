@@ -10,8 +10,8 @@ use tsdbctl_model::regexp::Regexp;
 use tsdbctl_platform::file;
 use tsdbctl_promql::engine::on_big_stack;
 use tsdbctl_storage::control::Control;
-use tsdbctl_yaml::Source;
 use tsdbctl_yaml::source::Dialect;
+use tsdbctl_yaml::{Source, Spanned};
 
 use super::file::{FileProblem, TestFile, read_test_file};
 use super::glob::glob;
@@ -65,6 +65,8 @@ pub struct LoadedFile {
     pub program: Result<Arc<Program>, Refusal>,
     /// The rule files it names, as found.
     pub rule_paths: Vec<String>,
+    /// The patterns for rule files that no file matches.
+    pub unmatched: Vec<Spanned<String>>,
     /// What is silent upstream.
     pub warnings: Vec<Warning>,
 }
@@ -101,6 +103,7 @@ impl Loader {
             selected: Vec::new(),
             program: Ok(Arc::default()),
             rule_paths: Vec::new(),
+            unmatched: Vec::new(),
             warnings: Vec::new(),
         };
         let source = match read_source(name) {
@@ -130,6 +133,7 @@ impl Loader {
                 return loaded;
             };
             if found.is_empty() {
+                loaded.unmatched.push(pattern.clone());
                 loaded.warnings.push(Warning {
                     message: format!("no file match pattern {}", super::glob::join(&dir, &pattern.value)),
                     span: pattern.span,
