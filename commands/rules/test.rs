@@ -17,8 +17,8 @@ use tsdbctl_rules::unit::run::Settings;
 use tsdbctl_rules::unit::suite::{LoadedFile, Loader, SuiteOptions, run_pattern, run_suite};
 use tsdbctl_rules::unit::update::update;
 use tsdbctl_storage::control::Control;
-use tsdbctl_yaml::Source;
 use tsdbctl_yaml::source::Dialect;
+use tsdbctl_yaml::{Source, Spanned};
 
 use crate::compact::Watch;
 use crate::diagnostic::{file_place, show_line};
@@ -257,7 +257,10 @@ fn rewrite(files: &[LoadedFile], reports: &[FileReport], ui: &mut Ui) -> anyhow:
         if updated.text == test_file.source.text {
             continue;
         }
-        if let Some(pattern) = loaded.unmatched.first() {
+        // A pattern may match nothing if others do; a file that is named has to be there.
+        let needed =
+            |p: &&Spanned<String>| loaded.rule_paths.is_empty() || !p.value.contains(['*', '?', '[']);
+        if let Some(pattern) = loaded.unmatched.iter().find(needed) {
             ui.error(format!(
                 "{}: not updated: no rule file matches {:?}, and without its rules nothing may be expected",
                 test_file.source.place(pattern.span),
