@@ -161,3 +161,8 @@ impl Drop for Progress {
         }
     }
 }
+
+/// A number with its noun.
+pub fn counted(n: u64, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}

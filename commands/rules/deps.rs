@@ -17,7 +17,7 @@ use super::input::inputs;
 use crate::data::FeatureFlags;
 use crate::exit::ExitStatus;
 use crate::findings;
-use crate::ui::Ui;
+use crate::ui::{Ui, counted};
 
 /// Show which rules read what others record, within groups and across them.
 ///
@@ -213,7 +213,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> anyhow::Result<ExitStatus> {
         (Kind::Unknown, graph.unknown.len(), "rule that may read anything", "rules that may read anything"),
     ] {
         if n > 0 && args.deny.contains(&kind) {
-            denied.push(counted(n, one, many));
+            denied.push(counted(n as u64, one, many));
         }
     }
     if denied.is_empty() {
@@ -334,17 +334,12 @@ fn text(graph: &Graph, ui: &mut Ui) -> anyhow::Result<()> {
     }
     ui.say(format!(
         "{}, {} between them, {}, {} that may read anything",
-        counted(graph.nodes.len(), "rule", "rules"),
-        counted(count, "read", "reads"),
-        counted(graph.cycles.len(), "cycle", "cycles"),
+        counted(graph.nodes.len() as u64, "rule", "rules"),
+        counted(count as u64, "read", "reads"),
+        counted(graph.cycles.len() as u64, "cycle", "cycles"),
         graph.unknown.len()
     ));
     Ok(())
-}
-
-/// A number with its noun.
-fn counted(n: usize, one: &str, many: &str) -> String {
-    format!("{n} {}", if n == 1 { one } else { many })
 }
 
 fn dot(graph: &Graph, ui: &mut Ui) -> anyhow::Result<()> {

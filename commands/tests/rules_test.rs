@@ -2,28 +2,11 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests make and read their own files")]
 
-use std::path::Path;
-use std::process::Command;
+mod runs;
 
-use assert_cmd::cargo::CommandCargoExt;
+use runs::rules_test;
 use serde_json::Value;
 use tsdbctl_testkit::{read_text, scratch_in_memory, shared};
-
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-fn run(command: &mut Command) -> Ran {
-    let done = command.output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Ran { code: done.status.code().unwrap_or(-1), out: text(done.stdout), err: text(done.stderr) }
-}
-
-fn rules_test(dir: &Path, args: &[&str]) -> Ran {
-    run(Command::cargo_bin("tsdbctl").unwrap().args(["rules", "test"]).args(args).current_dir(dir))
-}
 
 /// Upstream's text of all failures of a JSON report.
 fn failures(report: &Value) -> Vec<String> {

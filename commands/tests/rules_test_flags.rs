@@ -2,34 +2,18 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests make and read their own files")]
 
+mod runs;
+
 use std::io::Read as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use assert_cmd::cargo::CommandCargoExt;
+use runs::{rules_test, rules_test_command};
 use serde_json::Value;
 use tempfile::TempDir;
 use tsdbctl_testkit::scratch_in_memory;
-
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-fn command(dir: &Path, args: &[&str]) -> Command {
-    let mut command = Command::cargo_bin("tsdbctl").unwrap();
-    command.args(["rules", "test"]).args(args).current_dir(dir);
-    command
-}
-
-fn rules_test(dir: &Path, args: &[&str]) -> Ran {
-    let done = command(dir, args).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Ran { code: done.status.code().unwrap_or(-1), out: text(done.stdout), err: text(done.stderr) }
-}
 
 const RULES: &str = r"groups:
   - name: load
@@ -202,6 +186,11 @@ fn an_update_mends_every_failing_case_and_touches_nothing_else() {
     assert_eq!(ran.code, 1);
     assert!(ran.err.contains("not updated: no rule file matches \"gone.yml\""), "{}", ran.err);
     assert_eq!(text(), elsewhere);
+    // A pattern may match nothing beside others that do.
+    let optional = elsewhere.replacen("gone.yml", "gone/*.yml", 1);
+    std::fs::write(dir.path().join("test.yml"), &optional).unwrap();
+    assert_eq!(rules_test(dir.path(), &["--update", "test.yml"]).code, 0);
+    assert_eq!(text(), UPDATED.replacen("rule_files:\n", "rule_files:\n  - gone/*.yml\n", 1));
 }
 
 #[test]
@@ -479,7 +468,7 @@ struct Watching {
 
 impl Watching {
     fn start(dir: &Path, args: &[&str]) -> Self {
-        let mut child = command(dir, args)
+        let mut child = rules_test_command(dir, args)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .stdin(Stdio::null())

@@ -64,8 +64,12 @@ pub struct RuleSpec {
     pub expr: RuleExpr,
     /// `for`, ms.
     pub for_ms: i64,
+    /// Place of its value, where it is written.
+    pub for_span: Option<Span>,
     /// `keep_firing_for`, ms.
     pub keep_firing_for_ms: i64,
+    /// Place of its value, where it is written.
+    pub keep_firing_for_span: Option<Span>,
     /// The rule's own labels, raw; the group's are merged in by [`GroupSpec::merged_labels`].
     pub labels: Vec<(Spanned<String>, Spanned<String>)>,
     /// Annotations, raw.

@@ -219,7 +219,7 @@ pub struct Dropped {
 }
 
 impl Dropped {
-    fn count(&mut self, refusal: Refusal) {
+    pub(crate) fn count(&mut self, refusal: Refusal) {
         match refusal {
             Refusal::OutOfOrder => self.out_of_order += 1,
             Refusal::TooOld => self.too_old += 1,

@@ -10,7 +10,7 @@ use tsdbctl_rules::backtest::report::{AlertReport, Change, Pair, Report, Summary
 
 use super::Compared;
 use crate::table::write_table;
-use crate::ui::Ui;
+use crate::ui::{Ui, counted};
 
 /// A line per alert; with an older version what changed, noisiest growth first.
 pub fn table(out: &mut dyn Write, report: &Report, compared: Compared<'_>) -> io::Result<()> {
@@ -90,7 +90,7 @@ fn comparison(out: &mut dyn Write, new: &Report, old: &Report, pairs: &[Pair]) -
 
 /// Their number with its noun.
 pub fn notifications(n: u64) -> String {
-    format!("{n} notification{}", if n == 1 { "" } else { "s" })
+    counted(n, "notification", "notifications")
 }
 
 fn duration(ms: i64) -> String {

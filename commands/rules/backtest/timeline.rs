@@ -10,6 +10,7 @@ use tsdbctl_rules::backtest::machine::{Span, SpanState};
 use tsdbctl_rules::backtest::report::{AlertReport, Report};
 
 use crate::query::picture::Chart;
+use crate::ui::counted;
 
 const WIDTH: f64 = 1200.0;
 const LEFT: f64 = 380.0;
@@ -272,10 +273,6 @@ fn bars(spans: &[Span], x: &impl Fn(i64) -> f64) -> Vec<Bar> {
     // What fires is never hidden by what waits.
     out.sort_by_key(|bar| bar.state == SpanState::Firing);
     out
-}
-
-fn counted(n: u64, one: &str, many: &str) -> String {
-    format!("{n} {}", if n == 1 { one } else { many })
 }
 
 fn cut(text: &str, most: usize) -> String {

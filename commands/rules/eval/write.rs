@@ -21,7 +21,7 @@ use tsdbctl_tsdb::{Database, OpenOptions};
 
 use super::show::value_text;
 use crate::exit::ExitStatus;
-use crate::ui::Ui;
+use crate::ui::{Ui, counted};
 
 /// Samples that are compared with what is stored at a time.
 const BATCH: usize = 200_000;
@@ -326,11 +326,6 @@ fn note(by_series: &mut BTreeMap<Labels, Differing>, labels: &Labels, t: i64, st
             by_series.insert(labels.clone(), first);
         }
     }
-}
-
-/// A number with its noun.
-fn counted(n: u64, one: &str, many: &str) -> String {
-    format!("{n} {}", if n == 1 { one } else { many })
 }
 
 fn is_empty(dir: &Path) -> anyhow::Result<bool> {

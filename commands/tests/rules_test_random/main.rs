@@ -5,34 +5,20 @@
 #![allow(clippy::disallowed_methods, reason = "tests make and read their own files")]
 
 mod generate;
+#[path = "../runs/mod.rs"]
+mod runs;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-use assert_cmd::cargo::CommandCargoExt;
 use generate::{Numbers, Peer, Suite, suite};
+use runs::{Ran, ran, rules_test};
 use serde_json::Value;
 use tsdbctl_testkit::scratch_in_memory;
 
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-fn run(command: &mut Command) -> Ran {
-    let done = command.output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Ran { code: done.status.code().unwrap_or(-1), out: text(done.stdout), err: text(done.stderr) }
-}
-
-fn ours(dir: &Path, args: &[&str]) -> Ran {
-    run(Command::cargo_bin("tsdbctl").unwrap().args(["rules", "test"]).args(args).current_dir(dir))
-}
-
 fn theirs(program: &str, dir: &Path, args: &[&str]) -> Ran {
-    run(Command::new(program).args(["test", "rules"]).args(args).current_dir(dir).env("NO_COLOR", "1"))
+    ran(Command::new(program).args(["test", "rules"]).args(args).current_dir(dir).env("NO_COLOR", "1"))
 }
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -114,7 +100,7 @@ fn verdict(peer: Peer, code: i32, text: &str) -> Verdict {
 
 fn our_verdict(peer: Peer, dir: &Path, suite: &Suite) -> (Verdict, Ran) {
     let args: Vec<&str> = ["-o", "json"].iter().chain(&suite.flags).chain(&suite.tests).copied().collect();
-    let ran = ours(dir, &args);
+    let ran = rules_test(dir, &args);
     let report: Value =
         serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{e}: {} {}", ran.out, ran.err));
     (verdict(peer, ran.code, &failed_text(&report)), ran)
@@ -165,7 +151,7 @@ fn beside(peer: Peer, variable: &str) {
         assert!(!ran.err.contains("panicked"), "{}", ran.err);
         // What --update makes of it passes there too, and a second time changes nothing.
         let args: Vec<&str> = ["--update"].iter().chain(&suite.flags).chain(&suite.tests).copied().collect();
-        let updated = ours(path, &args);
+        let updated = rules_test(path, &args);
         let text = |name: &str| std::fs::read_to_string(path.join(name)).unwrap_or_default();
         let once: Vec<String> = suite.tests.iter().map(|t| text(t)).collect();
         if verdict.code != 0 && updated.code == 0 {
@@ -176,7 +162,7 @@ fn beside(peer: Peer, variable: &str) {
                 wrong.push(format!("suite {seed} updated\n{}\n{new}\n{theirs:#?}", suite.text()));
             }
         }
-        ours(path, &args);
+        rules_test(path, &args);
         let twice: Vec<String> = suite.tests.iter().map(|t| text(t)).collect();
         assert_eq!(once, twice, "suite {seed} updated twice\n{}", suite.text());
     }
@@ -227,9 +213,9 @@ fn mutated_files_never_panic() {
         names.push(name);
     }
     let mut args: Vec<&str> = names.iter().map(String::as_str).collect();
-    let ran = ours(dir.path(), &args);
+    let ran = rules_test(dir.path(), &args);
     assert!(ran.code == 1 && !ran.err.contains("panicked"), "{}", ran.err);
     args.insert(0, "--update");
-    let ran = ours(dir.path(), &args);
+    let ran = rules_test(dir.path(), &args);
     assert!(ran.code == 1 && !ran.err.contains("panicked"), "{}", ran.err);
 }

@@ -27,6 +27,18 @@ pub fn command(args: &[&str]) -> Command {
     command
 }
 
+/// `tsdbctl rules test` in a directory, to be run.
+pub fn rules_test_command(dir: &Path, args: &[&str]) -> Command {
+    let mut command = command(&["rules", "test"]);
+    command.args(args).current_dir(dir);
+    command
+}
+
+/// Runs `tsdbctl rules test` in a directory.
+pub fn rules_test(dir: &Path, args: &[&str]) -> Ran {
+    ran(&mut rules_test_command(dir, args))
+}
+
 /// Runs a program to its end.
 pub fn ran(command: &mut Command) -> Ran {
     let done = command.output().unwrap();

@@ -11,7 +11,7 @@ use tsdbctl_storage::Refusal;
 use super::Written;
 use super::overlay::Recorded;
 use crate::error::RuleError;
-use crate::group::{Health, RuleState};
+use crate::group::{Dropped, Health, RuleState};
 use crate::recording::RecordRule;
 
 /// What became of a rule's series in a window.
@@ -75,6 +75,7 @@ impl Step<'_> {
         let mut written = Written::default();
         let float = |(_, column): &(Labels, Column)| if k < column.steps() { column.float(k) } else { None };
         let count = series.iter().filter(|s| float(s).is_some()).count();
+        state.dropped = Dropped::default();
         match usize::try_from(limit) {
             Ok(limit) if limit > 0 && count > limit => {
                 state.health = Health::Bad;
@@ -96,10 +97,11 @@ impl Step<'_> {
                             false => recorded.append(labels, t_ms, &Sample::Float(v)),
                         };
                         is = appended.is_ok();
-                        written.told(Arc::clone(labels), t_ms, appended, is_stale(v));
-                        if !is {
-                            state.health = Health::Bad;
+                        if let Err(refusal) = &appended {
+                            state.dropped.count(*refusal);
+                            (state.health, state.last_error) = (Health::Bad, Some(refusal.to_string()));
                         }
+                        written.told(Arc::clone(labels), t_ms, appended, is_stale(v));
                     }
                     course.present[i] = is;
                     if was && !is {

@@ -29,33 +29,14 @@ pub(super) fn look(rule: &Rule<'_>, findings: &mut Vec<Finding>) {
         }
         return;
     }
-    for (field, ms) in [("for", spec.for_ms), ("keep_firing_for", spec.keep_firing_for_ms)] {
-        waits(rule, field, ms, findings);
-    }
+    waits(rule, "for", spec.for_ms, spec.for_span, findings);
+    waits(rule, "keep_firing_for", spec.keep_firing_for_ms, spec.keep_firing_for_span, findings);
     one_sample(rule, findings);
     raw_values(rule, findings);
 }
 
-/// The place of a field's value, or that of the rule's name.
-fn field_place(rule: &Rule<'_>, field: &str) -> Span {
-    let source = &rule.file.source;
-    let (start, end) = (rule.rule.span.start as usize, rule.rule.span.end as usize);
-    let mut at = start;
-    for line in source.text.get(start..end).unwrap_or("").split_inclusive('\n') {
-        let content = line.trim_start_matches([' ', '-']);
-        let from = at + line.len() - content.len();
-        if let Some(value) = content.strip_prefix(field).and_then(|rest| rest.strip_prefix(':')) {
-            let text = value.split(" #").next().unwrap_or("").trim();
-            let from = from + content.len() - value.len() + (value.len() - value.trim_start().len());
-            return Span::new(from, from + text.len());
-        }
-        at += line.len();
-    }
-    rule.rule.name.span
-}
-
 /// A wait ends at an evaluation.
-fn waits(rule: &Rule<'_>, field: &'static str, ms: i64, findings: &mut Vec<Finding>) {
+fn waits(rule: &Rule<'_>, field: &str, ms: i64, place: Option<Span>, findings: &mut Vec<Finding>) {
     let Some(interval) = rule.group.interval_ms.filter(|interval| *interval > 0) else { return };
     if ms <= 0 || ms % interval == 0 {
         return;
@@ -68,7 +49,7 @@ fn waits(rule: &Rule<'_>, field: &'static str, ms: i64, findings: &mut Vec<Findi
         written(interval)
     );
     findings.push(
-        rule.finding(Severity::Note, "wait-between-evaluations", field_place(rule, field), message)
+        rule.finding(Severity::Note, "wait-between-evaluations", place.unwrap_or(rule.rule.span), message)
             .with_hint(format!("write {field}: {until}, or change the interval")),
     );
 }
@@ -213,6 +194,7 @@ mod tests {
         for (rules, code, place) in [
             (alert("up == 0", "    for: 90s # why\n"), "wait-between-evaluations", "7:10"),
             (alert("up == 0", "    keep_firing_for: 30s\n"), "wait-between-evaluations", "7:22"),
+            ("  - {alert: A, expr: up == 0, for: 90s}\n".to_string(), "wait-between-evaluations", "5:36"),
             (alert("up == 0", "    for: 2m\n    keep_firing_for: 0s\n"), "wait-between-evaluations", ""),
             (alert("up == 0", ""), "alert-without-for", "5:12"),
             (alert("up == 0", "    for: 1m\n"), "alert-without-for", ""),
