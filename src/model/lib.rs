@@ -14,6 +14,7 @@ pub mod quote;
 pub mod regexp;
 pub mod sample;
 pub mod span;
+pub mod spelling;
 pub mod symbols;
 
 pub use histogram::{CounterResetHint, FloatHistogram, Histogram};

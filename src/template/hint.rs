@@ -1,5 +1,7 @@
 //! What to do about an error, for the slips that are made most.
 
+use tsdbctl_model::spelling::distance;
+
 use crate::func::FunctionSet;
 use crate::lex::TokenKind;
 use crate::value::Struct;
@@ -26,21 +28,6 @@ pub(crate) fn nearest_function(functions: FunctionSet, word: &str) -> Option<Str
     let allowed = if word.len() < 5 { 1 } else { 2 };
     let (distance, name) = functions.iter().map(|f| (distance(f.name, word), f.name)).min()?;
     (distance <= allowed).then(|| format!("did you mean `{name}`?"))
-}
-
-/// How many characters differ (Levenshtein), letter case not counted.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().take(64).map(|c| c.to_ascii_lowercase()).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, c) in a.chars().map(|c| c.to_ascii_lowercase()).enumerate() {
-        let mut corner = row[0];
-        row[0] = i + 1;
-        for (j, d) in b.iter().enumerate() {
-            let cost = if c == *d { corner } else { 1 + corner.min(row[j]).min(row[j + 1]) };
-            corner = std::mem::replace(&mut row[j + 1], cost);
-        }
-    }
-    row[b.len()]
 }
 
 /// The field of the data that differs in letter case only.

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use tsdbctl_model::Span;
 use tsdbctl_model::quote::go_quote;
+use tsdbctl_model::spelling::distance;
 
 use crate::resolve::{Resolved, old_bool, resolve, short_tag};
 use crate::{Dialect, Entry, Node, Source, Value, YamlError};
@@ -408,22 +409,6 @@ fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<Strin
     let best = known.map(|candidate| (distance(name, candidate), candidate)).min()?;
     let limit = (name.chars().count() / 3).max(1);
     (best.0 <= limit).then(|| format!("did you mean `{}`?", best.1))
-}
-
-/// Letters to insert, drop or change to get from one to the other; long names are far from all.
-fn distance(from: &str, to: &str) -> usize {
-    let (from, to): (Vec<char>, Vec<char>) = (from.chars().take(64).collect(), to.chars().collect());
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (i, a) in from.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in to.iter().enumerate() {
-            let changed = diagonal + usize::from(!a.eq_ignore_ascii_case(b));
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[to.len()]
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! What was probably meant, for texts that are no expression.
 
+use tsdbctl_model::spelling::distance;
+
 use super::ast::{AggregateOp, BinaryOp, Expr, ValueType};
 use super::functions::{FUNCTIONS, Function};
 use super::token::{Kind, Token};
@@ -36,28 +38,6 @@ const ELSEWHERE: [(&str, &str); 10] = [
     ("distinct", "count(count by (label) (metric))"),
 ];
 
-/// Edits (insert, delete, replace, swap of neighbours) between two short words, or `limit + 1` if more.
-pub(crate) fn distance(a: &str, b: &str, limit: usize) -> usize {
-    let (a, b) = (a.as_bytes(), b.as_bytes());
-    if a.len().abs_diff(b.len()) > limit {
-        return limit + 1;
-    }
-    let mut before: Vec<usize> = Vec::new();
-    let mut previous: Vec<usize> = (0..=b.len()).collect();
-    for i in 1..=a.len() {
-        let mut row = vec![i; b.len() + 1];
-        for j in 1..=b.len() {
-            let replaced = previous[j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            row[j] = replaced.min(previous[j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                row[j] = row[j].min(before[j - 2] + 1);
-            }
-        }
-        before = std::mem::replace(&mut previous, row);
-    }
-    previous[b.len()]
-}
-
 /// The nearest name to a misspelled function.
 pub(crate) fn unknown_function(name: &str) -> Option<String> {
     let lower = name.to_ascii_lowercase();
@@ -72,7 +52,7 @@ pub(crate) fn unknown_function(name: &str) -> Option<String> {
         return Some(format!("function names are written in lower case: {same}"));
     }
     let limit = (lower.len() / 3).clamp(1, 3);
-    let nearest = names().map(|n| (distance(&lower, n, limit), n)).min()?;
+    let nearest = names().map(|n| (distance(&lower, n), n)).min()?;
     if nearest.0 <= limit {
         return Some(format!("did you mean {}?", nearest.1));
     }

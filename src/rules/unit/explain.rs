@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tsdbctl_model::Span;
 use tsdbctl_model::duration::format_duration_ms;
+use tsdbctl_model::spelling::distance;
 use tsdbctl_promql::parser::ast::Expr;
 use tsdbctl_yaml::Source;
 
@@ -124,27 +125,11 @@ impl TestRun<'_> {
 
 /// What to say about an alert name that no rule has.
 pub fn no_such_alert<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> String {
-    let nearest = names.map(|n| (edit_distance(name, n), n)).min();
+    let nearest = names.map(|n| (distance(name, n), n)).min();
     match nearest {
-        Some((distance, nearest)) if distance <= 2.max(name.len() / 4) => {
+        Some((edits, nearest)) if edits <= 2.max(name.len() / 4) => {
             format!("no alerting rule has this name; is {nearest} meant?")
         }
         _ => "no alerting rule of the rule files has this name".to_string(),
     }
-}
-
-/// Changes of one character that make one text of the other, case left aside.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.to_lowercase().chars().take(200).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.to_lowercase().chars().take(200).enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let cost = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = cost.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
